@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from runctl.core.errors import Unsupported
-from runctl.providers.abilities import made_when_asked
+from runctl.providers.abilities import lazy_ability
 
 
 def test_an_ability_is_made_when_it_is_first_asked_for_and_may_be_another() -> None:
     made: list[object] = []
 
     class Sells:
-        @made_when_asked
+        @lazy_ability
         def renting(self) -> object:
             """Machines are rented."""
             made.append(object())

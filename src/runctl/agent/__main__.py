@@ -17,7 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "version": ("machine.facts", "version"),
     "check": ("supervising.checks", "check_machine"),
     "start": ("supervising.start", "start"),
-    "start-again": ("supervising.start", "start_again"),
+    "start-again": ("supervising.start", "restart"),
     "status": ("supervising.status", "status"),
     "list": ("supervising.status", "list_attempts"),
     "stop": ("supervising.stop", "stop"),

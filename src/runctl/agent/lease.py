@@ -189,7 +189,7 @@ class Claim:
         ``has_ended`` knows of a holder that can certainly do nothing any more: its time is not waited for.
         """
         for _ in range(_TRIES):
-            found = self._look()
+            found = self._read()
             if self._held is not None:
                 # By an earlier call whose answer was lost: how much of its time is left is found out by renewing.
                 if self.renew():
@@ -248,7 +248,7 @@ class Claim:
                 return False
             if self._write(dataclasses.replace(self._held, **values), self._etag):
                 return True
-            self._look()
+            self._read()
         return False
 
     def _write(self, lease: Lease, etag: str) -> bool:
@@ -258,7 +258,7 @@ class Claim:
         self._began[lease.write] = began
         written = self._store.write(encode(lease), etag)
         if written is None:
-            found = self._look()
+            found = self._read()
             done = found.lease is not None and found.lease.write == lease.write
             self._gives_up = self._gives_up and not done
             return done
@@ -268,7 +268,7 @@ class Claim:
         self._adopt(lease, written)
         return True
 
-    def _look(self) -> Found:
+    def _read(self) -> Found:
         found = self._store.read()
         if found.lease is not None and found.lease.token == self._token:
             self._adopt(found.lease, found.etag)

@@ -123,7 +123,7 @@ def compare(
             source.storage.fetch(source.bucket, source.key(data_key(sha256)), take, start=at)
 
         if size:
-            _again(fetch, lambda: at, clock)
+            _resumed(fetch, lambda: at, clock)
         if at != size or checksum.hexdigest() != sha256:
             wrong[sha256] = f"data/{sha256} has another SHA-256 than its name"
 
@@ -197,12 +197,12 @@ def _fetch_range(source: Prefix, part: _Part, start: int, stop: int, counter: Co
             source.storage.fetch(source.bucket, key, write, start=at, stop=stop)
 
         if start < stop:
-            _again(fetch, lambda: at, clock)
+            _resumed(fetch, lambda: at, clock)
     if at != stop:
         raise _wrong(part.file)
 
 
-def _again(fetch: Callable[[], None], reached: Callable[[], int], clock: Clock) -> None:
+def _resumed(fetch: Callable[[], None], reached: Callable[[], int], clock: Clock) -> None:
     """Until it has come to its end; raises `Unreachable` after `TRIES` without a byte in between."""
     failures = 0
     while True:

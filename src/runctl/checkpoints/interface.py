@@ -27,7 +27,7 @@ class Transferred:
     bytes: int
 
 
-class CheckpointPlace(ABC):
+class CheckpointLocation(ABC):
     """Somewhere checkpoints are.
 
     Any method may raise `Unreachable`, `CredentialsError` and `MachineError` or `ProviderError`, as its machine or its

@@ -13,7 +13,7 @@ from pathlib import Path
 from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.checkpoints.download import THREADS, Counter, Prefix, compare, download, in_parallel
-from runctl.checkpoints.interface import CheckpointPlace, Identity, Transferred, identity
+from runctl.checkpoints.interface import CheckpointLocation, Identity, Transferred, identity
 from runctl.core.errors import Conflict
 from runctl.core.models import Checkpoint, CheckpointFile, CheckpointState
 from runctl.core.progress import SILENT, Progress
@@ -22,7 +22,7 @@ from runctl.providers.object_storage import ObjectStorage, StoredObject
 _MOST_NUMBERS = 100
 
 
-class StoredCheckpoints(CheckpointPlace):
+class StoredCheckpoints(CheckpointLocation):
     """What is published of one run."""
 
     def __init__(self, storage: ObjectStorage, bucket: str, prefix: str) -> None:
@@ -47,7 +47,7 @@ class StoredCheckpoints(CheckpointPlace):
         return [f"{self._at.storage.scheme}://{self._at.bucket}/{folder}" for folder in found]
 
     def checkpoints(self, progress: Progress = SILENT) -> tuple[Checkpoint, ...]:
-        """See `CheckpointPlace.checkpoints`: those whose data are not all there are broken."""
+        """See `CheckpointLocation.checkpoints`: those whose data are not all there are broken."""
         progress.step(f"looking at {self.label}")
         keys = {found.key: found for found in self._objects(layout.CHECKPOINTS)}
         if not keys:
@@ -58,13 +58,13 @@ class StoredCheckpoints(CheckpointPlace):
             return tuple(pool.map(lambda key: self._checkpoint(keys[key], data), ordered))
 
     def described(self, checkpoint: Checkpoint, _progress: Progress = SILENT) -> Checkpoint:
-        """See `CheckpointPlace.described`: its manifest has them."""
+        """See `CheckpointLocation.described`: its manifest has them."""
         return checkpoint
 
     def verify(
         self, checkpoints: Sequence[Checkpoint], progress: Progress = SILENT
     ) -> tuple[Checkpoint, ...]:
-        """See `CheckpointPlace.verify`: what several have is read once."""
+        """See `CheckpointLocation.verify`: what several have is read once."""
         whole = [each for each in checkpoints if each.state is not CheckpointState.BROKEN]
         checksums = {
             (file.sha256, file.size) for each in whole for file in self._manifests[identity(each)].files
@@ -79,7 +79,7 @@ class StoredCheckpoints(CheckpointPlace):
         )
 
     def in_use(self, checkpoints: Sequence[Checkpoint]) -> Collection[Identity]:
-        """See `CheckpointPlace.in_use`: of an attempt that has no end record all, and what it may have gone on from."""
+        """See `CheckpointLocation.in_use`: of one without an end record all, and what it may have gone on from."""
         begun = [
             int(folder.rpartition("/")[2])
             for folder in self._at.storage.folders(self._at.bucket, self._at.key(layout.ATTEMPTS))
@@ -96,13 +96,13 @@ class StoredCheckpoints(CheckpointPlace):
         return {*own, *taken[:1]}
 
     def fetch(self, checkpoint: Checkpoint, folder: Path, progress: Progress = SILENT) -> Transferred:
-        """See `CheckpointPlace.fetch`."""
+        """See `CheckpointLocation.fetch`."""
         manifest = self._manifests[identity(checkpoint)]
         progress.step(f"fetching {checkpoint.name}")
         return Transferred(*download(self._at, manifest.files, folder, progress))
 
     def accept(self, checkpoint: Checkpoint, folder: Path, progress: Progress = SILENT) -> Transferred:
-        """See `CheckpointPlace.accept`: the data first, what is there already not again, then the manifest."""
+        """See `CheckpointLocation.accept`: the data first, what is there already not again, then the manifest."""
         files = tuple(
             StoredFile(
                 file.path, file.size_bytes, file.sha256 or "", (folder / file.path).stat().st_mode & 0o777
@@ -127,7 +127,7 @@ class StoredCheckpoints(CheckpointPlace):
         raise Conflict(f"somebody else publishes to {self.label} all the time", code="taken")
 
     def remove(self, checkpoints: Sequence[Checkpoint], progress: Progress = SILENT) -> None:
-        """See `CheckpointPlace.remove`: each manifest, then the data that only removed manifests named."""
+        """See `CheckpointLocation.remove`: each manifest, then the data that only removed manifests named."""
         progress.step(f"removing from {self.label}")
         gone = [self._manifests.get(identity(each)) for each in checkpoints]
         for each in checkpoints:

@@ -28,7 +28,7 @@ class NextStep(Enum):
     """What is done after a market has had no machine."""
 
     FAIL = "fail"
-    TRY_AGAIN = "try-again"
+    RETRY = "try-again"
     ASK = "ask"
     ON_DEMAND = "on-demand"
 
@@ -41,7 +41,7 @@ def next_step(fallback: SpotFallback, market: Market, error: CapacityError, wait
     if market is not Market.SPOT or fallback.mode is FallbackMode.NONE:
         return NextStep.FAIL
     if waited < fallback.after and not isinstance(error, QuotaExceeded):
-        return NextStep.TRY_AGAIN
+        return NextStep.RETRY
     return NextStep.ASK if fallback.mode is FallbackMode.ASK else NextStep.ON_DEMAND
 
 

@@ -165,9 +165,9 @@ class NodeCopies:
 
     def of(self, rank: int) -> dict[str, VolumeId]:
         """By volume id, what that machine has in its place. Every copy must have been made."""
-        made = self._made()
+        created = self._created()
         return {
-            str(each.volume.id): made[rank, str(each.volume.id)]
+            str(each.volume.id): created[rank, str(each.volume.id)]
             if each.sharing.is_per_machine and rank > 0
             else each.volume.id
             for each in self._volumes
@@ -179,12 +179,12 @@ class NodeCopies:
         Raises what `Clones.create` raises.
         """
         wanted = [(rank, each) for each in self._volumes if each.sharing.is_per_machine for rank in ranks]
-        made = self._made() if wanted else {}
+        created = self._created() if wanted else {}
         busy: dict[str, VolumeId] = {}
         for rank, each in wanted:
             volume = str(each.volume.id)
-            if (rank, volume) in made:
-                busy[volume] = made[rank, volume]
+            if (rank, volume) in created:
+                busy[volume] = created[rank, volume]
                 continue
             tags = {tag.NODE: f"{self._token}/{rank}/{volume}"}
             if each.sharing is Sharing.EMPTY:
@@ -203,17 +203,17 @@ class NodeCopies:
         volumes = self._session.provider(self._provider).volumes
         if isinstance(volumes, Unsupported):
             return
-        for (own, _), identifier in self._made().items():
+        for (own, _), identifier in self._created().items():
             if own >= rank:
                 volumes.delete(identifier, self._session.progress)
 
     def pass_on(self, token: str) -> None:
         """They are another intent's: the same machines are asked for again."""
         volumes = self._session.provider(self._provider).volumes
-        for (rank, volume), identifier in self._made().items():
+        for (rank, volume), identifier in self._created().items():
             require(volumes).tag(identifier, {tag.NODE: f"{token}/{rank}/{volume}"})
 
-    def _made(self) -> dict[tuple[int, str], VolumeId]:
+    def _created(self) -> dict[tuple[int, str], VolumeId]:
         """By rank, and by the id of the volume that it stands for."""
         volumes = self._session.provider(self._provider).volumes
         if isinstance(volumes, Unsupported):

@@ -308,11 +308,11 @@ class NewNodes:
                 step = next_step(fallback, machine.market, error, waited)
                 if step is NextStep.FAIL:
                     raise
-                market = Market.SPOT if step is NextStep.TRY_AGAIN else Market.ON_DEMAND
+                market = Market.SPOT if step is NextStep.RETRY else Market.ON_DEMAND
                 self._new_token(IntentState.NOTHING, market)
                 if step is NextStep.ASK and not ask_fallback(self.plan.nodes.machine, error):
                     raise
-                if step is NextStep.TRY_AGAIN:
+                if step is NextStep.RETRY:
                     rest = pause(tries, fallback.after - waited)
                     progress.update(f"no spot capacity yet; asking again in {rest.total_seconds():.0f} s")
                     clock.sleep(rest.total_seconds())

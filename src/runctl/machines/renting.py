@@ -343,7 +343,7 @@ class NewMachine:
                 if step is NextStep.FAIL:
                     raise
                 self._creation.renew(IntentState.NOTHING)
-                if step is not NextStep.TRY_AGAIN:
+                if step is not NextStep.RETRY:
                     self._plan_anew(Market.ON_DEMAND)
                     if step is NextStep.ASK and not ask_fallback(self.plan, error):
                         raise

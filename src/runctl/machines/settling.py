@@ -48,7 +48,7 @@ def settle(session: Session, *, clock: Clock | None = None) -> Settlement:
     problems: list[str] = []
     asked: set[tuple[str, str]] = set()
     going = Ledger(session.database).select("state != 'closed'", ())
-    for there, name in _places(session, going, problems):
+    for there, name in _accounts(session, going, problems):
         known = any(entry.provider == name for entry in going)
         try:
             record = there.ledger_record(name)
@@ -73,7 +73,7 @@ def settle(session: Session, *, clock: Clock | None = None) -> Settlement:
 
 def settle_at(record: LedgerRecord, now: datetime) -> None:
     """The ledger agrees with what the provider shows in its region. Raises what the provider raises, `StateError`."""
-    seen = look(record.provider)
+    seen = sightings_of(record.provider)
     on_spot = {each.instance_type for each in seen.instances if each.market is Market.SPOT}
     record.learn_list_prices(on_spot)
     # All in one step: a thousand machines are not a thousand waits for the disk.
@@ -86,13 +86,13 @@ def settle_at(record: LedgerRecord, now: datetime) -> None:
             record.seen_snapshot(snapshot, now)
         left = record.ledger.unfinished(*record.scope)
         record.ledger.put(*_missing(left, seen, now))
-        for token in _never_made(left, now):
+        for token in _never_created(left, now):
             record.ledger.drop(token)
     record.price_addresses()
     record.price_spot()
 
 
-def look(provider: Provider) -> Sightings:
+def sightings_of(provider: Provider) -> Sightings:
     """What the provider shows. Raises what its lists raise."""
     volumes, snapshots = provider.volumes, provider.snapshots
     return Sightings(
@@ -126,7 +126,7 @@ def _missing(left: Sequence[Entry], seen: Sightings, now: datetime) -> Iterator[
             yield ended(entry, gone[entry.machine].ended_at or now, estimated=True)
 
 
-def _never_made(left: Sequence[Entry], now: datetime) -> list[str]:
+def _never_created(left: Sequence[Entry], now: datetime) -> list[str]:
     """The tokens of what was about to be rented, and by now would be seen if it had been. Pure."""
     return [
         entry.token
@@ -135,7 +135,7 @@ def _never_made(left: Sequence[Entry], now: datetime) -> list[str]:
     ]
 
 
-def _places(session: Session, going: Sequence[Entry], problems: list[str]) -> Iterator[tuple[Session, str]]:
+def _accounts(session: Session, going: Sequence[Entry], problems: list[str]) -> Iterator[tuple[Session, str]]:
     """Where to ask: the configured region of each provider that rents, and where else something goes on."""
     for name in names():
         own = [entry for entry in going if entry.provider == name]

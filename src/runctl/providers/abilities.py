@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 Ability = TypeVar("Ability")
 
 
-class made_when_asked(Generic[Ability]):  # noqa: N801 (a decorator)
+class lazy_ability(Generic[Ability]):  # noqa: N801 (a decorator)
     """An ability that is made when it is first asked for: a method's decorator, for classes of providers.
 
     `functools.cached_property` does the same; type checkers take what that makes for read-only, which no ability is.

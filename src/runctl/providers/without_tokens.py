@@ -19,7 +19,7 @@ from runctl.providers.registry import command, volume_command
 
 Made = TypeVar("Made")
 
-_FIRST_LOOK, _LOOK_SECONDS = 1.0, 10.0
+_FIRST_POLL, _POLL_SECONDS = 1.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Creations(Generic[Made]):
     def _appeared(self, token: str, error: OutcomeUnknown, progress: Progress) -> Made:
         """What a creation has made that was not answered. Raises that error where there is nothing."""
         progress.step(f"{self.title} has not said whether it made the {self.noun}: looking for it")
-        for _ in attempts(self.clock, self.found_within, first=_FIRST_LOOK, most=_LOOK_SECONDS):
+        for _ in attempts(self.clock, self.found_within, first=_FIRST_POLL, most=_POLL_SECONDS):
             try:
                 made = self.find(token)
             except Unreachable as silent:

@@ -41,7 +41,7 @@ from runctl.runs.records import (
 from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.store import run_store
 from runctl.runs.stored_results import end_in_store
-from runctl.runs.unattended.state import as_it_is, needs_a_look
+from runctl.runs.unattended.state import as_it_is, needs_refresh
 
 if TYPE_CHECKING:
     from runctl.runs.run_logs.sources import KeptLog
@@ -83,7 +83,7 @@ def refresh(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
     records = seen_elsewhere(session, records)
     on_machines: dict[tuple[str, str | None, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        if needs_a_look(record) or (record.nodes is not None and not record.has_ended):
+        if needs_refresh(record) or (record.nodes is not None and not record.has_ended):
             on_machines[(record.provider, record.region, record.id)].append(record)
         elif not record.has_ended:
             on_machines[(record.provider, record.region, record.instance_id)].append(record)
@@ -108,7 +108,7 @@ def refresh(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
     return [updated.get(record.id, record) for record in records]
 
 
-def look_at_group(session: Session, record: RunRecord) -> RunRecord:
+def refresh_group(session: Session, record: RunRecord) -> RunRecord:
     """As `refresh`, for a run that nobody watches, and without saying that it is asked about."""
     store, now = run_store(session), as_it_is(session, record)
     if now is not record and not store.replace(now, record):
@@ -119,7 +119,7 @@ def look_at_group(session: Session, record: RunRecord) -> RunRecord:
 def _ask(session: Session, group: list[RunRecord]) -> list[RunRecord]:
     """What became of these runs of one machine; ``unknown`` where it cannot be told."""
     now, first = SystemClock().now(), group[0]
-    if needs_a_look(first):
+    if needs_refresh(first):
         return [as_it_is(session, first)]
     if first.nodes is not None:
         return [ask_nodes(session, first)]
@@ -267,7 +267,7 @@ def stop_run(
     """
     from runctl.agent.spec import EndReason
 
-    if needs_a_look(record):
+    if needs_refresh(record):
         from runctl.runs.unattended.ending import stop_unattended
 
         return Stopped(*stop_unattended(session, record, grace=grace, force=force))
@@ -387,7 +387,7 @@ def follow_logs(
 
     session = session or Session()
     record = run_store(session).get(reference)
-    if needs_a_look(record):
+    if needs_refresh(record):
         (record,) = refresh(session, [record])
     if record.nodes is not None:
         from runctl.runs.nodes.following import follow_merged

@@ -194,12 +194,12 @@ def check_results_folder(results: ResultsPlan) -> None:
     if results.safety is not Safety.FOLDER:
         return
     folder = Path(str(results.where))
-    made: list[Path] = []
+    created: list[Path] = []
     try:
         for path in reversed([folder, *folder.parents]):
             if not path.exists():
                 path.mkdir()
-                made.append(path)
+                created.append(path)
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -209,7 +209,7 @@ def check_results_folder(results: ResultsPlan) -> None:
             code="results-folder",
         ) from error
     finally:
-        for path in reversed(made):
+        for path in reversed(created):
             with suppress(OSError):
                 path.rmdir()
 

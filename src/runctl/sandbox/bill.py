@@ -13,7 +13,7 @@ from moto.ce.responses import CostExplorerResponse
 
 from runctl.sandbox.meter import Meter, now
 
-_PLACES = Decimal("0.0000000001")
+_LAST_DIGIT = Decimal("0.0000000001")
 
 
 def install(meter: Meter) -> None:
@@ -65,4 +65,4 @@ def _date(text: str) -> datetime:
 
 def _text(usd: Fraction) -> str:
     amount = Decimal(usd.numerator) / Decimal(usd.denominator)
-    return format(amount.quantize(_PLACES, rounding=ROUND_HALF_EVEN), "f")
+    return format(amount.quantize(_LAST_DIGIT, rounding=ROUND_HALF_EVEN), "f")

@@ -46,12 +46,12 @@ class GroupContract:
 
     def test_a_group_rents_replaces_and_ends(self, provider: Provider, group_plan: GroupPlan) -> None:
         groups, run_id = require(provider.groups), group_plan.take_up.run_id
-        made = groups.create(group_plan)
-        assert (made.run_id, made.rents) == (run_id, True)
-        assert groups.create(group_plan).id == made.id
+        created = groups.create(group_plan)
+        assert (created.run_id, created.rents) == (run_id, True)
+        assert groups.create(group_plan).id == created.id
         first = machine_of(provider, run_id)
         assert provider.instance(first).tags[RUN] == run_id
-        assert made.id in {group.id for group in groups.list()}
+        assert created.id in {group.id for group in groups.list()}
 
         require(provider.renting).terminate(first)
         second = machine_of(provider, run_id, other_than=first)

@@ -148,7 +148,7 @@ class AgentClient:
         request = {"spec": to_json(spec)}
         return record(AttemptStatus, self.call("start", request, private=bool(spec.env or spec.compose_env)))
 
-    def start_again(self, run_id: str, env: Mapping[str, str]) -> AttemptStatus:
+    def restart(self, run_id: str, env: Mapping[str, str]) -> AttemptStatus:
         """The run has another attempt, as its last one was; ``env`` has the values of its variables."""
         answer = self.call("start-again", {"run_id": run_id, "env": dict(env)}, private=bool(env))
         return record(AttemptStatus, answer)

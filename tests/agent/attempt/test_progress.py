@@ -70,19 +70,19 @@ def a_reader(tmp_path: Path, pattern: str | None = STEPS) -> tuple[ProgressReade
 
 def test_a_log_is_read_as_it_grows_and_no_unfinished_line_is(tmp_path: Path) -> None:
     reader, folder, _ = a_reader(tmp_path)
-    reader.look_now()
+    reader.poll_now()
     assert folder.progress() is None
     with folder.log.open("a") as log:
         for text, step in (("step 1/100\nst", 1), ("ep 2/100\rstep 3", 2), ("4/100\n", 34), ("step 35/", 34)):
             log.write(text)
             log.flush()
-            reader.look_now()
+            reader.poll_now()
             known = folder.progress()
             assert known is not None
             assert (known.step, known.total) == (step, 100)
         # Our own lines are not the script's.
         log.write("100\n[runctl] step 99/100\n" + "loss 0.1 " * 100_000 + "\nstep 36/100\n")
-    reader.look_now()
+    reader.poll_now()
     known = folder.progress()
     assert known is not None
     assert known.step == 36
@@ -94,7 +94,7 @@ def test_the_scripts_own_file_counts_more_than_its_log_and_goes_at_the_end(tmp_p
     folder.log.write_text("step 1/10\n")
     for said in ("", "{", "[1]", '{"step": "x"}', '{"total": 5}', "null"):
         file.write_text(said)
-        reader.look_now()
+        reader.poll_now()
     known = folder.progress()
     assert known is not None
     assert (known.step, known.total) == (1, 10)
@@ -114,13 +114,13 @@ def test_what_an_earlier_attempt_has_left_is_not_this_ones(tmp_path: Path) -> No
     (output / PROGRESS_FILE).write_text('{"step": 99}')
     folder = AttemptFolder(tmp_path / "run-aaaa" / "2")
     folder.path.mkdir(parents=True)
-    ProgressReader(folder, output, None).look_now()
+    ProgressReader(folder, output, None).poll_now()
     assert folder.progress() is None
 
 
 def test_a_pattern_that_cannot_be_used_stops_nothing(tmp_path: Path) -> None:
     reader, folder, _ = a_reader(tmp_path, "(?P<step>")
     folder.log.write_text("step 1/10\n")
-    reader.look_now()
+    reader.poll_now()
     assert "cannot be used" in reader.trouble
     assert folder.progress() is None

@@ -47,8 +47,8 @@ class Machine:
         """As the guard's own loop does."""
         until = self.now + seconds
         while self.now < until:
-            self.now = min(until, self.now + guard.look())
-        guard.look()
+            self.now = min(until, self.now + guard.poll())
+        guard.poll()
 
     def reboot(self) -> None:
         (self.folder / "status").unlink()
@@ -168,7 +168,7 @@ def test_files_that_were_damaged_take_no_time_away_and_give_no_limit(tmp_path: P
 
 def test_what_it_has_found_can_be_read(machine: Machine) -> None:
     write_limits(daemon.FOLDER, Limits(ttl_seconds=3600, idle_seconds=1800))
-    machine.guard().look()
+    machine.guard().poll()
 
     status = json.loads((machine.folder / "status").read_text())
 

@@ -15,8 +15,8 @@ from runctl.agent.guard.limits import (
     Limits,
     MachineLimit,
     Seen,
+    duration_text,
     ends_now,
-    in_words,
     next_limit,
     notice,
     warning,
@@ -139,4 +139,4 @@ def test_who_logs_in_reads_what_ends_the_machine() -> None:
     [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3661, "1 h 1 min"), (86400, "1 d"), (90061, "1 d 1 h")],
 )
 def test_times_are_told_by_their_two_largest_units(seconds: float, expected: str) -> None:
-    assert in_words(seconds) == expected
+    assert duration_text(seconds) == expected

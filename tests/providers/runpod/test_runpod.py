@@ -31,6 +31,7 @@ from runctl.providers.interface import DoctorStatus, InstanceRequest
 from runctl.providers.labels import label_of
 from runctl.providers.rest import Answer
 from runctl.providers.runpod.api import (
+    DataCenter,
     DataCentre,
     Funds,
     Gpu,
@@ -40,7 +41,6 @@ from runctl.providers.runpod.api import (
     Mounts,
     NetworkMount,
     NetworkVolume,
-    Place,
     Pod,
     Runtime,
     Ssh,
@@ -71,7 +71,7 @@ def gpu(
         price=GpuPrice(Decimal(secure), Decimal(community) if community else None),
         maxCount=GpuCount(8, 4),
         availability=stock,
-        dataCenters=(Place("EU-RO-1", stock),),
+        dataCenters=(DataCenter("EU-RO-1", stock),),
     )
 
 

@@ -86,7 +86,7 @@ class Attempt:
         self.volumes = MountWatch(spec)
         self.collector = Collector(folder.path, log, children)
         self.progress = ProgressReader(folder, self.folders.output, spec.progress_pattern)
-        self.each_second: list[Callable[[], None]] = [self.progress.look]
+        self.each_second: list[Callable[[], None]] = [self.progress.poll]
         """Called about once a second while the attempt goes on."""
         self._script_began: float | None = None
         self._request: StopRequest | None = None

@@ -15,7 +15,7 @@ from runctl.agent.deadline_spec import PROGRESS_FILE, PROGRESS_GROUPS, ProgressS
 from runctl.agent.encoding import loads
 from runctl.agent.records import AttemptFolder
 
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 READ_BYTES = 256 << 10
 """Of a log that grows faster than that between two looks, only the end is read."""
 LINES = 200
@@ -43,17 +43,17 @@ class ProgressReader:
         self._offset = 0
         self._rest = ""
         self._known: ProgressStatus | None = None
-        self._next_look = 0.0
+        self._next_poll = 0.0
         with contextlib.suppress(OSError):
             self._file.unlink()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """At most every few seconds: what is new is remembered in the attempt's folder."""
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + LOOK_SECONDS
-            self.look_now()
+        if time.monotonic() >= self._next_poll:
+            self._next_poll = time.monotonic() + POLL_SECONDS
+            self.poll_now()
 
-    def look_now(self) -> None:
+    def poll_now(self) -> None:
         """What is new is remembered in the attempt's folder. A full disk, or a script's nonsense, changes nothing."""
         now = time.time()
         told = self._from_file()
@@ -69,7 +69,7 @@ class ProgressReader:
 
     def finish(self) -> None:
         """The last word; the script's file is not part of its output."""
-        self.look_now()
+        self.poll_now()
         with contextlib.suppress(OSError):
             self._file.unlink()
 

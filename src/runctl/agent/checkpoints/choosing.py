@@ -110,10 +110,10 @@ def belonging(checkpoint: Path, found: Sequence[Checkpoint]) -> list[Path]:
     if checkpoint.is_dir():
         return files_of(checkpoint)
     numbers = _numbers(checkpoint.name)
-    beside = [
+    companions = [
         other.path for other in found if other.path.parent == checkpoint.parent and other.path.is_file()
     ]
-    together = {path for path in beside if numbers and _numbers(path.name) == numbers}
+    together = {path for path in companions if numbers and _numbers(path.name) == numbers}
     saved = {other.path for other in found}
     notes = {
         Path(entry.path)

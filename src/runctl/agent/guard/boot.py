@@ -66,8 +66,8 @@ def _quoted(word: str) -> str:
 
 def script(argv: Sequence[str], env: Mapping[str, str], user: str) -> str:
     """A script that starts the program over until it ends well, and does not keep the boot waiting."""
-    words = [*(f"{key}={value}" for key, value in sorted(env.items())), *argv]
-    command = shlex.join(["env", *words])
+    arguments = [*(f"{key}={value}" for key, value in sorted(env.items())), *argv]
+    command = shlex.join(["env", *arguments])
     if user != "root":
         command = shlex.join(["su", "-s", "/bin/sh", "-c", command, user])
     loop = f"until {command} </dev/null >/dev/null 2>&1; do sleep 1; done"

@@ -113,7 +113,7 @@ class Guard:
         self._told: dict[float, bool] = {}
         self._tried_at: float | None = None
 
-    def look(self) -> float:
+    def poll(self) -> float:
         """Look once; returns after how many seconds it is time for the next."""
         limits, taken = read_limits(FOLDER), activity.sample()
         seen = self._see(limits, taken)
@@ -225,7 +225,7 @@ def run() -> int:
     while True:
         pause = TICK_SECONDS
         try:
-            pause = guard.look()
+            pause = guard.poll()
         except Exception as error:  # noqa: BLE001 (without the guard the machine would go on for good)
             if told != repr(error):
                 told = repr(error)

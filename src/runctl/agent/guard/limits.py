@@ -96,10 +96,10 @@ def warning(limits: Limits, limit: MachineLimit) -> str:
     causes = {
         EndCause.TIME_LIMIT: "its time is over",
         EndCause.BUDGET: f"its budget of {limits.budget or 'money'} is used up",
-        EndCause.IDLE: f"nothing has used it for {in_words(limits.idle_seconds or 0.0)}",
+        EndCause.IDLE: f"nothing has used it for {duration_text(limits.idle_seconds or 0.0)}",
         EndCause.UNUSED: "no run was started on it",
     }
-    when = f"in {in_words(limit.seconds)}" if limit.seconds > 0 else "now"
+    when = f"in {duration_text(limit.seconds)}" if limit.seconds > 0 else "now"
     return f"this machine ends itself {when}: {causes[limit.cause]}"
 
 
@@ -107,19 +107,19 @@ def notice(limits: Limits, seen: Seen) -> str:
     """What every login is told; empty where nothing ends the machine."""
     parts: list[str] = []
     if limits.idle_seconds is not None:
-        parts.append(f"when nothing has used it for {in_words(limits.idle_seconds)}")
+        parts.append(f"when nothing has used it for {duration_text(limits.idle_seconds)}")
     for seconds, why in (
         (limits.ttl_seconds, "its time to live"),
         (limits.budget_seconds, f"its budget of {limits.budget}"),
     ):
         if seconds is not None:
-            parts.append(f"in {in_words(max(0.0, seconds - seen.ran_seconds))} at the latest ({why})")
+            parts.append(f"in {duration_text(max(0.0, seconds - seen.ran_seconds))} at the latest ({why})")
     if not parts:
         return ""
     return f"runctl: this machine ends itself {', and '.join(parts)}. Its own disks go with it."
 
 
-def in_words(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """``2 h 5 min``; the two largest units."""
     left = int(seconds)
     units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))

@@ -131,7 +131,7 @@ class _MachineEnder:
         said = ""
         while True:
             try:
-                if self._look():
+                if self._poll():
                     return
             except Exception as error:  # noqa: BLE001 (without this process the machine would go on for good)
                 if said != repr(error):
@@ -140,7 +140,7 @@ class _MachineEnder:
                     sys.stderr.flush()
             time.sleep(POLL_SECONDS)
 
-    def _look(self) -> bool:
+    def _poll(self) -> bool:
         """Whether nothing is left to do. Uploads the results and ends the machine as soon as it is time."""
         folder = self._folder
         # One whose supervisor has gone is given its end here: it is not waited for.

@@ -22,7 +22,7 @@ from runctl.agent.spec import AttemptStatus, RunSpec
 from runctl.agent.stored_run import status_key
 from runctl.agent.supervising.status import observe
 
-LOOK_SECONDS = 15.0
+POLL_SECONDS = 15.0
 CHANGE_SECONDS = 60.0
 """A smaller difference is not worth a call."""
 SOON_SECONDS = 20.0
@@ -65,7 +65,7 @@ class OnDemand:
         self._own, self._store, self._say = own_group, store, say
         self._past: dict[int, Worked] = {}
         self._planned: float | None = None
-        self._next_look = 0.0
+        self._next_poll = 0.0
 
     def is_this(self, spec: RunSpec | None) -> bool:
         """Whether this machine is the one that comes for the deadline."""
@@ -81,11 +81,11 @@ class OnDemand:
                 f"on demand to the end, so that the deadline is kept: {group.group} has no machine any more"
             )
 
-    def look(self, folder: AttemptFolder) -> None:
+    def poll(self, folder: AttemptFolder) -> None:
         """Now and then: the action is planned for the last moment that still suffices."""
-        if time.monotonic() < self._next_look:
+        if time.monotonic() < self._next_poll:
             return
-        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._next_poll = time.monotonic() + POLL_SECONDS
         spec = folder.spec()
         group = group_of(spec)
         if spec is None or group is None or self.is_this(spec):

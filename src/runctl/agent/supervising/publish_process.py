@@ -78,7 +78,7 @@ def fetch(arguments: list[str]) -> int:
             if choosing.newest(target).chosen is None:
                 raise AgentError("no-checkpoint", "there is none")  # noqa: TRY301 (told like those found there)
     except (AgentError, OSError) as error:
-        log.line(f"the newest checkpoint cannot be fetched from {address}: {_words(error)}")
+        log.line(f"the newest checkpoint cannot be fetched from {address}: {_message(error)}")
         return 1
     return 0
 
@@ -167,7 +167,7 @@ class _Process:
                 self._next_log = time.monotonic() + LOG_SECONDS
         except (AgentError, OSError) as error:
             if getattr(error, "code", "") != "changed":
-                self._failed(_words(error))
+                self._failed(_message(error))
         else:
             self._works()
         self._write_status(self._publisher.published)
@@ -217,7 +217,7 @@ class _Process:
                         self._forget_values()
                     return True
             except (AgentError, OSError) as error:
-                sys.stderr.write(f"the log is not in the store: {_words(error)}\n")
+                sys.stderr.write(f"the log is not in the store: {_message(error)}\n")
             if time.time() + pause >= until:
                 return False
             time.sleep(pause)
@@ -275,5 +275,5 @@ def checksum_of(manifest: layout.Manifest) -> str:
     return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in inside).encode()).hexdigest()
 
 
-def _words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return getattr(error, "message", "") or getattr(error, "strerror", "") or str(error)

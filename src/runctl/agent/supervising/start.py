@@ -74,7 +74,7 @@ def start(request: Mapping[str, Any]) -> AttemptStatus:
     return observe(folder)
 
 
-def start_again(request: Mapping[str, Any]) -> AttemptStatus:
+def restart(request: Mapping[str, Any]) -> AttemptStatus:
     """The next attempt of the run ``run_id`` is being set up as its last one was. ``env`` has the values of variables:
     those of an attempt that has ended are kept nowhere.
 

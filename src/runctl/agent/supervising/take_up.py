@@ -348,7 +348,7 @@ class RunKeeper:
                     # Its supervisor was killed: nothing of the script may outlive the lease.
                     stop({"run_id": folder.run_id, "attempt": folder.attempt, "force": True})
                 return end
-            self._on_demand.look(folder)
+            self._on_demand.poll(folder)
             if not keeper.holds:
                 with contextlib.suppress(AgentError):
                     stop(

@@ -9,7 +9,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.completion import complete_runs
-from runctl.runs.checkpoints.places import Places, find_places
+from runctl.runs.checkpoints.locations import Locations, find_locations
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,9 +24,9 @@ def name_option(text: str) -> Callable[[F], F]:
     return click.option("--name", metavar="NAME", help=text)
 
 
-def places_of(cli: Cli, reference: str, transport: str | None = None) -> Places:
+def locations_of(cli: Cli, reference: str, transport: str | None = None) -> Locations:
     """Where the checkpoints are; what cannot be asked is told."""
-    places = find_places(cli.session, reference, transport)
-    for sentence in places.elsewhere:
+    locations = find_locations(cli.session, reference, transport)
+    for sentence in locations.elsewhere:
         cli.progress.warn(sentence)
-    return places
+    return locations

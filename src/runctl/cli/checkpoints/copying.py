@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from runctl.cli.checkpoints.common import name_option, places_of, source_argument
+from runctl.cli.checkpoints.common import locations_of, name_option, source_argument
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.machines.resolve import transport_option
@@ -53,13 +53,13 @@ def pull_command(
     """
     from runctl.checkpoints.arriving import check_target, target_of
 
-    places = places_of(cli, source, transport)
+    locations = locations_of(cli, source, transport)
     check_target(target_of(target), replace=replace)
-    located, passed_over = choose(places, name, cli.progress)
+    located, passed_over = choose(locations, name, cli.progress)
     check_pull(located, target, replace=replace)
     _tell(cli, passed_over)
     if dry_run:
-        _emit_plan(cli, located.checkpoint, located.place.label, str(target))
+        _emit_plan(cli, located.checkpoint, located.location.label, str(target))
         return
     try:
         done = pull(located, target, replace=replace, progress=cli.progress)
@@ -93,23 +93,23 @@ def push_command(
     attempt goes on from it.
     """
     from runctl.runs.checkpoints.control import choose_to_push
-    from runctl.runs.checkpoints.places import folder_here
+    from runctl.runs.checkpoints.locations import folder_here
 
     source = folder_here(cli.session, str(folder))
     located, passed_over = choose_to_push(source, name, cli.progress)
     _tell(cli, passed_over)
-    places = places_of(cli, target, transport)
-    if places.record is None and ":" not in target:
+    locations = locations_of(cli, target, transport)
+    if locations.record is None and ":" not in target:
         raise UsageError(
             f"{target} is a folder here",
             hint="push takes a run, INSTANCE:PATH or an address in an object store",
         )
     if dry_run:
-        where = ", ".join(place.label for place in places.found)
+        where = ", ".join(location.label for location in locations.found)
         _emit_plan(cli, located.checkpoint, source.label, where)
         return
     try:
-        done = [push(source, located.checkpoint, place, cli.progress) for place in places.found]
+        done = [push(source, located.checkpoint, location, cli.progress) for location in locations.found]
     except KeyboardInterrupt:
         raise Interrupted(
             "interrupted: the run's newest checkpoint is the one that it was",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from runctl.cli.checkpoints.common import places_of, source_argument
+from runctl.cli.checkpoints.common import locations_of, source_argument
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import WholeNumber
@@ -72,8 +72,8 @@ def prune_command(
     from runctl.render.checkpoints import decisions_table
     from runctl.render.tables import screen_of
 
-    places = places_of(cli, source, transport)
-    plans = plan_prune(places, keep_last=keep_last, keep_best=keep_best, progress=cli.progress)
+    locations = locations_of(cli, source, transport)
+    plans = plan_prune(locations, keep_last=keep_last, keep_best=keep_best, progress=cli.progress)
     rows = [(each.checkpoint, each.keep, each.reason) for plan in plans for each in plan.decisions]
     removed = [checkpoint for checkpoint, keep, _ in rows if not keep]
     now = SystemClock().now()
@@ -113,4 +113,4 @@ def _sum(removed: list[Checkpoint]) -> str:
 
 
 def _where(plans: tuple[PrunePlan, ...]) -> str:
-    return " and ".join(plan.place.label for plan in plans if plan.removed)
+    return " and ".join(plan.location.label for plan in plans if plan.removed)

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from runctl.cli.checkpoints.common import name_option, places_of, source_argument
+from runctl.cli.checkpoints.common import locations_of, name_option, source_argument
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.machines.resolve import transport_option
@@ -37,8 +37,8 @@ def list_command(cli: Cli, source: str, transport: str | None) -> None:
     from runctl.render.checkpoints import checkpoints_table
     from runctl.render.tables import screen_of
 
-    places = places_of(cli, source, transport)
-    found = [each.checkpoint for each in list_checkpoints(places, cli.progress)]
+    locations = locations_of(cli, source, transport)
+    found = [each.checkpoint for each in list_checkpoints(locations, cli.progress)]
     cli.emit(
         found,
         text=lambda: checkpoints_table(found, SystemClock().now(), screen_of(sys.stdout)) or "no checkpoints",
@@ -63,9 +63,9 @@ def show_command(cli: Cli, source: str, name: str | None, transport: str | None)
     """
     from runctl.render.checkpoints import checkpoint_details
 
-    places = places_of(cli, source, transport)
-    located, _ = choose(places, name, cli.progress)
-    checkpoint = located.place.described(located.checkpoint, cli.progress)
+    locations = locations_of(cli, source, transport)
+    located, _ = choose(locations, name, cli.progress)
+    checkpoint = located.location.described(located.checkpoint, cli.progress)
     cli.emit(
         checkpoint, text=lambda: checkpoint_details(checkpoint, SystemClock().now()), ids=[checkpoint.name]
     )
@@ -91,8 +91,8 @@ def verify_command(cli: Cli, source: str, name: str | None, newest: bool, transp
     from runctl.render.checkpoints import checkpoints_table
     from runctl.render.tables import screen_of
 
-    places = places_of(cli, source, transport)
-    found = verify(places, name, newest=newest, progress=cli.progress)
+    locations = locations_of(cli, source, transport)
+    found = verify(locations, name, newest=newest, progress=cli.progress)
     broken = [each for each in found if each.state is CheckpointState.BROKEN]
     cli.emit(
         found,

@@ -124,7 +124,7 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
     """
     from runctl.cli.runs.show_log import show_kept_log, show_log
     from runctl.runs.control import machine_of, refresh
-    from runctl.runs.unattended.state import needs_a_look
+    from runctl.runs.unattended.state import needs_refresh
 
     record = cli.store.get(run_id)
     if node is not None and record.nodes is None:
@@ -134,7 +134,7 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
 
         code = show_node_logs(cli, record, follow=follow or wait, rank=node, tail=tail)
         return code if wait else 0
-    if needs_a_look(record):
+    if needs_refresh(record):
         if follow or wait:
             from runctl.cli.runs.unattended import follow_to_the_end
 

@@ -6,9 +6,9 @@ from runctl.cli.context import Cli
 from runctl.cli.runs.show_log import show_kept_log, show_log
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, Interrupted, MachineError, NotFound, RunctlError, Unreachable
-from runctl.runs.control import look_at_group, machine_of
+from runctl.runs.control import machine_of, refresh_group
 from runctl.runs.records import RunRecord
-from runctl.runs.unattended.state import goes_on, group_text, needs_a_look
+from runctl.runs.unattended.state import goes_on, group_text, needs_refresh
 
 ASK_EVERY = 3.0
 """Seconds between two questions for the next machine."""
@@ -19,7 +19,7 @@ def follow_to_the_end(cli: Cli, record: RunRecord, *, tail: int | None) -> int:
     shown, code, told = 0, 0, ""
     try:
         while True:
-            record = look_at_group(cli.session, record) if needs_a_look(record) else record
+            record = refresh_group(cli.session, record) if needs_refresh(record) else record
             if record.attempt > shown and record.instance_id:
                 try:
                     code = show_log(cli, machine_of(cli.session, record), record, follow=True, tail=tail)
@@ -33,7 +33,7 @@ def follow_to_the_end(cli: Cli, record: RunRecord, *, tail: int | None) -> int:
                     continue
             if record.end_reason is not None and not goes_on(record):
                 return code
-            if needs_a_look(record) and told != group_text(record):
+            if needs_refresh(record) and told != group_text(record):
                 told = group_text(record)
                 cli.progress.note(f"{record.id} {told}")
             cli.progress.step(f"waiting for the next machine of {record.id}")

@@ -205,19 +205,19 @@ def _failure_rules(plan: JobPlan) -> list[dict[str, Any]]:
 
 def _job_comments(plan: JobPlan) -> list[str]:
     lines = list(plan.image_notes)
-    again = (
+    retries = (
         f"A pod that is evicted, or whose node is taken back or lost, is replaced: at most {plan.attempts} attempts."
         if plan.attempts > 1
         else "A pod that is lost is not replaced: one attempt, as nobody asked for more (--auto-resume, --spot)."
     )
     if plan.nodes.count > 1:
-        again += (
+        retries += (
             " When one pod is lost the others fail, so that a script's own failure is tried again, too: a Job cannot"
             " tell the two apart."
         )
     else:
-        again += " A script that fails by itself is not tried again: it would fail in the same way."
-    lines.append(again)
+        retries += " A script that fails by itself is not tried again: it would fail in the same way."
+    lines.append(retries)
     lines.append(
         f"At its end a pod gets SIGTERM, and {int(plan.grace.total_seconds())} s to save. A script that then ends with"
         f" 0 counts as interrupted: {START} makes that 143."
@@ -416,11 +416,11 @@ def _carrier(plan: JobPlan, what: str) -> dict[str, Any]:
     program = f"{START_FOLDER}/carry_checkpoints.sh"
     address = f"{plan.store.url}/{plan.name}/checkpoints"
     # One that goes on beside the script ends after it, with a grace of its own.
-    beside: Mapping[str, Any] = {"restartPolicy": "Always"} if what == "publish" else {}
+    extra: Mapping[str, Any] = {"restartPolicy": "Always"} if what == "publish" else {}
     return {
         "name": f"{what}-checkpoints",
         "image": plan.store.carrier.image,
-        **beside,
+        **extra,
         "command": ["/bin/sh", program, what, _literal(address), folder, str(plan.store.every_seconds)],
         "securityContext": {"allowPrivilegeEscalation": False},
         "volumeMounts": mounts,

@@ -12,7 +12,7 @@ import yaml
 
 _WIDTH = 100
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
-_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"))
+_RESERVED = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"))
 """What some version of YAML takes for something else than text."""
 
 
@@ -37,7 +37,7 @@ class _Dumper(yaml.SafeDumper):
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     if "\n" in text and all(character == "\n" or character.isprintable() for character in text):
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
-    is_plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
+    is_plain = _PLAIN.fullmatch(text) and text.lower() not in _RESERVED
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if is_plain else '"')
 
 

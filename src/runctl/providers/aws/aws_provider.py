@@ -12,7 +12,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.billing import BillingRules
-from runctl.providers.abilities import made_when_asked
+from runctl.providers.abilities import lazy_ability
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.settings import TRANSPORTS
@@ -74,147 +74,147 @@ class AwsProvider(Provider):
 
         return Connections(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def renting(self) -> Ec2Renting:
         """Instances are created and ended."""
         from runctl.providers.aws.ec2.renting import Ec2Renting
 
         return Ec2Renting(self._context, self._connections.forget)
 
-    @made_when_asked
+    @lazy_ability
     def account(self) -> AwsAccountSetup:
         """Policies, the machines' role, the bucket and the alarm."""
         from runctl.providers.aws.account.setup import AwsAccountSetup
 
         return AwsAccountSetup(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def limits(self) -> Ec2Limits:
         """Instances end themselves at limits."""
         from runctl.providers.aws.ec2.limits import Ec2Limits
 
         return Ec2Limits(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def stop_and_start(self) -> Ec2StopAndStart:
         """Instances are stopped and started."""
         from runctl.providers.aws.ec2.instances import Ec2StopAndStart
 
         return Ec2StopAndStart(self._context, self._connections.forget)
 
-    @made_when_asked
+    @lazy_ability
     def volumes(self) -> EbsVolumes:
         """EBS volumes."""
         from runctl.providers.aws.ebs.volumes import EbsVolumes
 
         return EbsVolumes(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def snapshots(self) -> EbsSnapshots:
         """EBS snapshots."""
         from runctl.providers.aws.ebs.snapshots import EbsSnapshots
 
         return EbsSnapshots(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def clones(self) -> EbsClones:
         """Volumes are copied."""
         from runctl.providers.aws.ebs.clones import EbsClones
 
         return EbsClones(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def resizing(self) -> EbsResizing:
         """Volumes are made larger or faster."""
         from runctl.providers.aws.ebs.modifications import EbsResizing
 
         return EbsResizing(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def filling(self) -> EbsFilling:
         """Volumes are filled from S3."""
         from runctl.providers.aws.ebs.filling import EbsFilling
 
         return EbsFilling(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def prices(self) -> AwsPrices:
         """What EC2, EBS, S3, ECR and the network cost."""
         from runctl.providers.aws.prices.ability import AwsPrices
 
         return AwsPrices(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def catalogue(self) -> AwsCatalogue:
         """Instance types in every region, with their prices."""
         from runctl.providers.aws.prices.catalogue import AwsCatalogue
 
         return AwsCatalogue(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def spot_market(self) -> Ec2SpotMarket:
         """Placement scores."""
         from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
 
         return Ec2SpotMarket(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def bill(self) -> AwsBill:
         """Cost Explorer."""
         from runctl.providers.aws.bill import AwsBill
 
         return AwsBill(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def registry(self) -> EcrRegistry:
         """ECR."""
         from runctl.providers.aws.ecr import EcrRegistry
 
         return EcrRegistry(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def object_storage(self) -> S3Storage:
         """Objects of S3 are read and written from here."""
         from runctl.providers.aws.s3_storage import S3Storage
 
         return S3Storage(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def groups(self) -> AutoScalingGroups:
         """Auto Scaling groups of size one."""
         from runctl.providers.aws.autoscaling.groups import AutoScalingGroups
 
         return AutoScalingGroups(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def kubernetes(self) -> AwsKubernetes:
         """Nodes of EKS, and the EBS CSI driver."""
         from runctl.providers.aws.kubernetes import AwsKubernetes
 
         return AwsKubernetes(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def nodes(self) -> Ec2Nodes:
         """Several instances in one zone, with a security group of their own."""
         from runctl.providers.aws.ec2.nodes import Ec2Nodes
 
         return Ec2Nodes(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def inventory(self) -> AwsInventory:
         """Everything that runctl has made in the account is listed and removed."""
         from runctl.providers.aws.inventory.inventory import AwsInventory
 
         return AwsInventory(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def terraform(self) -> AwsTerraform:
         """The resources of hashicorp/aws."""
         from runctl.providers.aws.terraform.ability import AwsTerraform
 
         return AwsTerraform(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def preview(self) -> AwsPreview:
         """Commands of the AWS CLI."""
         from runctl.providers.aws.preview.ability import AwsPreview

@@ -25,7 +25,7 @@ from runctl.core.journal import Journal
 from runctl.core.models import Instance, InstanceState
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
-from runctl.providers.abilities import made_when_asked
+from runctl.providers.abilities import lazy_ability
 from runctl.providers.first_boot import READY_FILE, parse_ready, user_data
 from runctl.providers.interface import (
     Check,
@@ -79,22 +79,22 @@ class LyceumProvider(Provider):
         """Of this caller."""
         return self._context.journal
 
-    @made_when_asked
+    @lazy_ability
     def renting(self) -> LyceumRenting:
         """VMs that are created and ended."""
         return LyceumRenting(self._context, self.volumes)
 
-    @made_when_asked
+    @lazy_ability
     def volumes(self) -> LyceumVolumes:
         """Block volumes, made with a machine."""
         return LyceumVolumes(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def catalogue(self) -> LyceumOffers:
         """What is sold now."""
         return LyceumOffers(self._context, cache_folder() / "prices")
 
-    @made_when_asked
+    @lazy_ability
     def prices(self) -> LyceumPrices:
         """By Lyceum's own list."""
         return LyceumPrices(self._context)

@@ -90,7 +90,7 @@ class Pod(msgspec.Struct, frozen=True):
     createdAt: str | None = None  # noqa: N815 (RunPod's name)
 
 
-class Place(msgspec.Struct, frozen=True):
+class DataCenter(msgspec.Struct, frozen=True):
     """A data centre that has a GPU type."""
 
     id: str
@@ -123,7 +123,7 @@ class GpuType(msgspec.Struct, frozen=True):
     price: GpuPrice = GpuPrice()
     maxCount: GpuCount = GpuCount()  # noqa: N815 (RunPod's name)
     availability: str = "NONE"
-    dataCenters: tuple[Place, ...] = ()  # noqa: N815 (RunPod's name)
+    dataCenters: tuple[DataCenter, ...] = ()  # noqa: N815 (RunPod's name)
 
 
 class NetworkVolume(msgspec.Struct, frozen=True):

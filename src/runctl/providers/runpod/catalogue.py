@@ -96,7 +96,7 @@ def choose(
     Raises `NotFound`, `UsageError`, and `CapacityError` where the price limit leaves none.
     """
     offers, left_out = [], []
-    place = request.zone or ANYWHERE
+    data_center = request.zone or ANYWHERE
     for kind in _wanted(request, gpus, cloud, default):
         price, most = _sold(kind, cloud)
         if kind.count > most:
@@ -106,7 +106,7 @@ def choose(
                 code="instance-type-not-found",
             )
         rate = Rate(price * kind.count, Per.HOUR, now, SOURCE)
-        pool = Pool(str(kind), place)
+        pool = Pool(str(kind), data_center)
         if request.max_price is not None and rate.usd > request.max_price:
             left_out.append(LeftOut(pool, RefusalReason.PRICE.value, rate))
         else:

@@ -22,7 +22,7 @@ from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.costs.rates import Per, Rate
-from runctl.providers.abilities import made_when_asked
+from runctl.providers.abilities import lazy_ability
 from runctl.providers.interface import Check, DoctorStatus, Provider, Scope, StopAndStart
 from runctl.providers.labels import listed
 from runctl.providers.prices import Prices, included
@@ -158,37 +158,37 @@ class RunPodProvider(Provider):
         """Of this caller."""
         return self._context.journal
 
-    @made_when_asked
+    @lazy_ability
     def renting(self) -> RunPodRenting:
         """Pods that are created and ended."""
         return RunPodRenting(self._context, self.volumes)
 
-    @made_when_asked
+    @lazy_ability
     def volumes(self) -> RunPodVolumes:
         """Network volumes, chosen when a pod is made."""
         return RunPodVolumes(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def resizing(self) -> RunPodResizing:
         """Network volumes grow."""
         return RunPodResizing(self._context, self.volumes)
 
-    @made_when_asked
+    @lazy_ability
     def stop_and_start(self) -> RunPodStopAndStart:
         """On the same host."""
         return RunPodStopAndStart(self._context, self._machines)
 
-    @made_when_asked
+    @lazy_ability
     def catalogue(self) -> RunPodOffers:
         """What is rented now."""
         return RunPodOffers(self._context, cache_folder() / "prices")
 
-    @made_when_asked
+    @lazy_ability
     def bill(self) -> RunPodBill:
         """What was billed for pods and network volumes."""
         return RunPodBill(self._context)
 
-    @made_when_asked
+    @lazy_ability
     def prices(self) -> RunPodPrices:
         """By RunPod's own list."""
         return RunPodPrices(self._context)

@@ -15,21 +15,21 @@ from runctl.checkpoints.arriving import (
     put_in_place,
     target_of,
 )
-from runctl.checkpoints.interface import CheckpointPlace, identity
+from runctl.checkpoints.interface import CheckpointLocation, identity
 from runctl.checkpoints.prefix import StoredCheckpoints
 from runctl.checkpoints.pruning import Decision, decide, may_be_other
 from runctl.core.errors import Conflict, NotFound, RunctlError
 from runctl.core.models import Checkpoint, CheckpointState
 from runctl.core.progress import SILENT, Progress
+from runctl.runs.checkpoints.locations import Locations
 from runctl.runs.checkpoints.machine_folder import MachineFolder, broken
-from runctl.runs.checkpoints.places import Places
 
 
 @dataclass(frozen=True)
 class Located:
     """A checkpoint, and the place that has it."""
 
-    place: CheckpointPlace
+    location: CheckpointLocation
     checkpoint: Checkpoint
 
 
@@ -49,47 +49,47 @@ class Moved:
     sent_bytes: int
 
 
-def list_checkpoints(places: Places, progress: Progress = SILENT) -> tuple[Located, ...]:
+def list_checkpoints(locations: Locations, progress: Progress = SILENT) -> tuple[Located, ...]:
     """All that the places have, each place's newest first. Raises where none of the places answers."""
     found: list[Located] = []
     failures: list[RunctlError] = []
-    for place in places.found:
+    for location in locations.found:
         try:
-            found += [Located(place, checkpoint) for checkpoint in place.checkpoints(progress)]
+            found += [Located(location, checkpoint) for checkpoint in location.checkpoints(progress)]
         except RunctlError as error:
             failures.append(error)
-            if len(failures) < len(places.found):
-                progress.warn(f"{place.label}: {error.message}")
-    if len(failures) == len(places.found):
+            if len(failures) < len(locations.found):
+                progress.warn(f"{location.label}: {error.message}")
+    if len(failures) == len(locations.found):
         raise failures[0]
     return tuple(found)
 
 
 def choose(
-    places: Places, name: str | None = None, progress: Progress = SILENT
+    locations: Locations, name: str | None = None, progress: Progress = SILENT
 ) -> tuple[Located, tuple[Located, ...]]:
     """The newest whole checkpoint, or the newest of that name; with those that were passed over as broken.
 
     Raises `NotFound` (code ``no-checkpoint``), `Conflict` (code ``broken-checkpoint``) for a named one that is broken.
     """
-    everything = list_checkpoints(places, progress)
+    everything = list_checkpoints(locations, progress)
     matching = [each for each in everything if _is_called(each.checkpoint, name)]
-    return _newest(places, matching, name, anything=bool(everything))
+    return _newest(locations, matching, name, anything=bool(everything))
 
 
 def _newest(
-    places: Places, matching: Sequence[Located], name: str | None = None, *, anything: bool = False
+    locations: Locations, matching: Sequence[Located], name: str | None = None, *, anything: bool = False
 ) -> tuple[Located, tuple[Located, ...]]:
     if not matching:
-        raise _nothing(places, name, anything=anything)
+        raise _nothing(locations, name, anything=anything)
     newest: list[Located] = []
     passed_over: list[Located] = []
-    for place in places.found:
+    for location in locations.found:
         for each in matching:
-            if each.place is place and each.checkpoint.state is not CheckpointState.BROKEN:
+            if each.location is location and each.checkpoint.state is not CheckpointState.BROKEN:
                 newest.append(each)
                 break
-            passed_over += [each] if each.place is place else []
+            passed_over += [each] if each.location is location else []
     if not newest:
         first = matching[0].checkpoint
         raise broken(first.name, first.problem)
@@ -104,10 +104,10 @@ def choose_to_push(
     Raises `Conflict` (code ``maybe-no-checkpoint``) where nobody has said which of several it is, and none is known to
     be a checkpoint by its kind.
     """
-    places = Places(source.label, (source,))
+    locations = Locations(source.label, (source,))
     if name is not None:
-        return choose(places, name, progress)
-    found = list_checkpoints(places, progress)
+        return choose(locations, name, progress)
+    found = list_checkpoints(locations, progress)
     known = [each for each in found if not may_be_other(each.checkpoint)]
     if not known and len(found) > 1:
         raise Conflict(
@@ -115,17 +115,17 @@ def choose_to_push(
             hint=f"name the one to push, such as --name {found[0].checkpoint.name}",
             code="maybe-no-checkpoint",
         )
-    return _newest(places, known or found)
+    return _newest(locations, known or found)
 
 
-def _nothing(places: Places, name: str | None, *, anything: bool) -> NotFound:
-    hint = f"runctl checkpoint list {places.reference}" if anything else ""
-    for place in places.found:
-        below = place.runs_below() if isinstance(place, StoredCheckpoints) and not anything else []
+def _nothing(locations: Locations, name: str | None, *, anything: bool) -> NotFound:
+    hint = f"runctl checkpoint list {locations.reference}" if anything else ""
+    for location in locations.found:
+        below = location.runs_below() if isinstance(location, StoredCheckpoints) and not anything else []
         if below:
             hint = "name a run's own folder: " + ", ".join(below[:5]) + (", ..." if below[5:] else "")
     asked = f"no checkpoint {name}" if name else "no checkpoint"
-    return NotFound(f"{places.reference} has {asked}", hint=hint, code="no-checkpoint")
+    return NotFound(f"{locations.reference} has {asked}", hint=hint, code="no-checkpoint")
 
 
 def _is_called(checkpoint: Checkpoint, name: str | None) -> bool:
@@ -136,17 +136,17 @@ def _is_called(checkpoint: Checkpoint, name: str | None) -> bool:
 
 
 def verify(
-    places: Places, name: str | None = None, *, newest: bool = False, progress: Progress = SILENT
+    locations: Locations, name: str | None = None, *, newest: bool = False, progress: Progress = SILENT
 ) -> tuple[Checkpoint, ...]:
     """All checkpoints, those of one name, or the newest of each place, after every byte of them was read."""
-    found = list_checkpoints(places, progress)
+    found = list_checkpoints(locations, progress)
     verified: list[Checkpoint] = []
-    for place in places.found:
-        own = [each.checkpoint for each in found if each.place is place]
+    for location in locations.found:
+        own = [each.checkpoint for each in found if each.location is location]
         wanted = [each for each in own if _is_called(each, name)]
-        verified += place.verify(wanted[:1] if newest else wanted, progress)
+        verified += location.verify(wanted[:1] if newest else wanted, progress)
     if not verified:
-        raise _nothing(places, name, anything=bool(found))
+        raise _nothing(locations, name, anything=bool(found))
     return tuple(verified)
 
 
@@ -154,8 +154,8 @@ def check_pull(located: Located, target: Path, *, replace: bool = False) -> None
     """The checkpoint may be put at ``target``. Raises `Conflict` (codes ``exists``, ``not-replaceable``)."""
     target = target_of(target)
     check_target(target, replace=replace)
-    if isinstance(located.place, MachineFolder) and located.place.is_here:
-        check_outside(target, located.place.folder)
+    if isinstance(located.location, MachineFolder) and located.location.is_here:
+        check_outside(target, located.location.folder)
 
 
 def pull(located: Located, target: Path, *, replace: bool = False, progress: Progress = SILENT) -> Moved:
@@ -169,13 +169,13 @@ def pull(located: Located, target: Path, *, replace: bool = False, progress: Pro
     check_pull(located, target, replace=replace)
     folder = arriving_folder(target)
     folder.mkdir(parents=True, exist_ok=True)
-    sent = located.place.fetch(checkpoint, folder, progress)
+    sent = located.location.fetch(checkpoint, folder, progress)
     keep_only(folder, {file.path for file in checkpoint.files})
     put_in_place(folder, target)
     return Moved(
         name=checkpoint.name,
         step=checkpoint.step,
-        source=located.place.label,
+        source=located.location.label,
         target=str(target / checkpoint.name),
         files=len(checkpoint.files),
         size_bytes=checkpoint.size_bytes,
@@ -187,7 +187,7 @@ def pull(located: Located, target: Path, *, replace: bool = False, progress: Pro
 def push(
     source: MachineFolder,
     checkpoint: Checkpoint,
-    target: CheckpointPlace,
+    target: CheckpointLocation,
     progress: Progress = SILENT,
 ) -> Moved:
     """The checkpoint of ``source``, a folder here, read to its end, is the newest of ``target``.
@@ -214,7 +214,7 @@ def push(
 class PrunePlan:
     """What `prune` keeps and removes in one place."""
 
-    place: CheckpointPlace
+    location: CheckpointLocation
     keep_last: int
     keep_best: tuple[str, ...]
     decisions: tuple[Decision, ...]
@@ -226,31 +226,33 @@ class PrunePlan:
 
 
 def plan_prune(
-    places: Places, *, keep_last: int, keep_best: Sequence[str] = (), progress: Progress = SILENT
+    locations: Locations, *, keep_last: int, keep_best: Sequence[str] = (), progress: Progress = SILENT
 ) -> tuple[PrunePlan, ...]:
     """What would go of each place; see `runctl.checkpoints.pruning.decide`."""
-    found = list_checkpoints(places, progress)
+    found = list_checkpoints(locations, progress)
     plans = []
-    for place in places.found:
-        own = [each.checkpoint for each in found if each.place is place]
+    for location in locations.found:
+        own = [each.checkpoint for each in found if each.location is location]
         if own:
-            decisions = _decisions(place, own, keep_last, keep_best)
-            plans.append(PrunePlan(place, keep_last, tuple(keep_best), decisions))
+            decisions = _decisions(location, own, keep_last, keep_best)
+            plans.append(PrunePlan(location, keep_last, tuple(keep_best), decisions))
     return tuple(plans)
 
 
 def _decisions(
-    place: CheckpointPlace, found: Sequence[Checkpoint], keep_last: int, keep_best: Sequence[str]
+    location: CheckpointLocation, found: Sequence[Checkpoint], keep_last: int, keep_best: Sequence[str]
 ) -> tuple[Decision, ...]:
-    others = {identity(each) for each in found if place.is_shared and may_be_other(each)}
-    return decide(found, keep_last=keep_last, keep_best=keep_best, in_use=place.in_use(found), others=others)
+    others = {identity(each) for each in found if location.is_shared and may_be_other(each)}
+    return decide(
+        found, keep_last=keep_last, keep_best=keep_best, in_use=location.in_use(found), others=others
+    )
 
 
 def prune(plan: PrunePlan, progress: Progress = SILENT) -> tuple[Checkpoint, ...]:
     """What the plan removes is gone, and returned; what has come into use meanwhile, or would be the newest, stays."""
-    now = plan.place.checkpoints(progress)
-    decisions = _decisions(plan.place, now, plan.keep_last, plan.keep_best)
+    now = plan.location.checkpoints(progress)
+    decisions = _decisions(plan.location, now, plan.keep_last, plan.keep_best)
     planned = {identity(each) for each in plan.removed}
     gone = [each.checkpoint for each in decisions if not each.keep and identity(each.checkpoint) in planned]
-    plan.place.remove(gone, progress)
+    plan.location.remove(gone, progress)
     return tuple(gone)

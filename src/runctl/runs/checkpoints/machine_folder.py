@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from runctl.checkpoints.arriving import ARRIVING
-from runctl.checkpoints.interface import CheckpointPlace, Identity, Transferred
+from runctl.checkpoints.interface import CheckpointLocation, Identity, Transferred
 from runctl.checkpoints.pruning import went_on_from
 from runctl.core.errors import Conflict, MachineError, NotFound
 from runctl.core.models import Checkpoint, CheckpointFile, CheckpointState
@@ -19,7 +19,7 @@ from runctl.transport.answers import count, mapping, sequence
 from runctl.transport.files import Entry, MachineFiles
 
 
-class MachineFolder(CheckpointPlace):
+class MachineFolder(CheckpointLocation):
     """A folder of checkpoints, or one checkpoint, at a path of a machine."""
 
     def __init__(
@@ -44,14 +44,14 @@ class MachineFolder(CheckpointPlace):
         return Path(self._base)
 
     def checkpoints(self, progress: Progress = SILENT) -> tuple[Checkpoint, ...]:
-        """See `CheckpointPlace.checkpoints`. Raises `NotFound` (code ``no-such-file``)."""
+        """See `CheckpointLocation.checkpoints`. Raises `NotFound` (code ``no-such-file``)."""
         progress.step(f"looking at {self.label}")
         return self._ask()
 
     def verify(
         self, checkpoints: Sequence[Checkpoint], progress: Progress = SILENT
     ) -> tuple[Checkpoint, ...]:
-        """See `CheckpointPlace.verify`: the machine reads them."""
+        """See `CheckpointLocation.verify`: the machine reads them."""
         verified: list[Checkpoint] = []
         for done, checkpoint in enumerate(checkpoints):
             progress.step(f"reading {checkpoint.name}")
@@ -60,11 +60,11 @@ class MachineFolder(CheckpointPlace):
         return tuple(verified)
 
     def described(self, checkpoint: Checkpoint, progress: Progress = SILENT) -> Checkpoint:
-        """See `CheckpointPlace.described`."""
+        """See `CheckpointLocation.described`."""
         return self.verify([checkpoint], progress)[0]
 
     def in_use(self, checkpoints: Sequence[Checkpoint]) -> Collection[Identity]:
-        """See `CheckpointPlace.in_use`: by the attempts that run on the machine."""
+        """See `CheckpointLocation.in_use`: by the attempts that run on the machine."""
         found = set()
         for status in self._agent.attempts(running=True):
             folder = PurePosixPath(status.checkpoint_dir) if status.checkpoint_dir else None
@@ -78,7 +78,7 @@ class MachineFolder(CheckpointPlace):
         return found
 
     def fetch(self, checkpoint: Checkpoint, folder: Path, progress: Progress = SILENT) -> Transferred:
-        """See `CheckpointPlace.fetch`."""
+        """See `CheckpointLocation.fetch`."""
         progress.step(f"reading {checkpoint.name}")
         entries = self._entries(checkpoint)
         progress.step(f"fetching {checkpoint.name}")
@@ -90,7 +90,7 @@ class MachineFolder(CheckpointPlace):
         return Transferred(*done)
 
     def accept(self, checkpoint: Checkpoint, folder: Path, progress: Progress = SILENT) -> Transferred:
-        """See `CheckpointPlace.accept`."""
+        """See `CheckpointLocation.accept`."""
         path = PurePosixPath(self._path)
         for status in self._agent.attempts(running=True):
             if status.checkpoint_dir and PurePosixPath(status.checkpoint_dir) == path:
@@ -110,7 +110,7 @@ class MachineFolder(CheckpointPlace):
         return Transferred(*done)
 
     def remove(self, checkpoints: Sequence[Checkpoint], progress: Progress = SILENT) -> None:
-        """See `CheckpointPlace.remove`. Notes beside a file stay: they belong to its neighbours, too."""
+        """See `CheckpointLocation.remove`. Notes beside a file stay: they belong to its neighbours, too."""
         progress.step(f"removing from {self.label}")
         kept = {file.path for each in self._ask() if each not in checkpoints for file in each.files}
         gone = [

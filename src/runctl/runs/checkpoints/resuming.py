@@ -11,7 +11,7 @@ from runctl.core.models import Checkpoint, CheckpointState, RunPhase
 from runctl.machines.machine import Machine
 from runctl.machines.session import Session
 from runctl.providers.registry import command
-from runctl.runs.checkpoints.places import folder_of_run
+from runctl.runs.checkpoints.locations import folder_of_run
 from runctl.runs.control import machine_of, refresh
 from runctl.runs.records import RunRecord, as_known, from_status
 from runctl.runs.store import run_store
@@ -62,7 +62,7 @@ def plan_resume(session: Session, reference: str) -> ResumePlan:
 def resume(session: Session, plan: ResumePlan, env: Mapping[str, str]) -> RunRecord:
     """The next attempt has been taken up by the machine, as the last one was. Raises `MachineError`."""
     session.progress.step(f"starting attempt {plan.attempt} of {plan.record.id} on {plan.record.instance_id}")
-    status = plan.machine.agent.start_again(plan.record.id, env)
+    status = plan.machine.agent.restart(plan.record.id, env)
     before = plan.record
     begun = replace(
         before,

@@ -23,7 +23,7 @@ LONGEST_LINE = 1 << 16
 """What is longer is shown in pieces."""
 LOST_SECONDS = 20.0
 """How long a machine that the others call lost is waited for when they have all ended."""
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 OnLine = Callable[[int, int, bytes], None]
 """The rank, the place of the line in that machine's log, and the line with its end."""
@@ -174,7 +174,7 @@ def _wait(followers: Sequence[_Follower]) -> None:
                 return
         else:
             since = None
-        alive[0].join(LOOK_SECONDS)
+        alive[0].join(POLL_SECONDS)
 
 
 def _end_of(

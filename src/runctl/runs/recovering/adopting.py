@@ -13,7 +13,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
-from runctl.runs.checkpoints.places import stored_at
+from runctl.runs.checkpoints.locations import stored_at
 from runctl.runs.elsewhere import catch_up, price_of, read, read_attempt, with_stored
 from runctl.runs.recipe import Recipe, Recipes
 from runctl.runs.records import RunRecord, planned
@@ -27,8 +27,8 @@ def adopt(session: Session, address: str, provider: str | None = None) -> RunRec
 
     Raises `NotFound` (code ``not-stored``), `UsageError`, `Unsupported`, and what the store raises.
     """
-    place = stored_at(session, address.rstrip("/"), provider)
-    at, store = place.at, run_store(session)
+    location = stored_at(session, address.rstrip("/"), provider)
+    at, store = location.at, run_store(session)
     found = read_run(at)
     recipes = Recipes(session.database)
     known = store.find(found.recipe.run_id)

@@ -75,7 +75,7 @@ from runctl.runs.recovery import (
 )
 from runctl.runs.store import run_store
 from runctl.runs.stored_results import end_in_store
-from runctl.runs.unattended.state import group_text, lives, needs_a_look
+from runctl.runs.unattended.state import group_text, lives, needs_refresh
 
 REFUSED_FOR = 60.0
 """Seconds after which spot capacity that was refused is asked for again."""
@@ -129,7 +129,7 @@ def recover_run(
         known = store.get(record.id)
         if known.nodes is not None:
             return _recover_nodes(session, known, once=once)
-        if needs_a_look(known):
+        if needs_refresh(known):
             (known,) = refresh(session, [known])
             if lives(known):
                 # What rents a second machine for a run whose group is about to rent one pays for nothing.

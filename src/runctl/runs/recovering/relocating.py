@@ -106,8 +106,8 @@ def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume
     begun = (
         each for each in volumes.list() if each.tags.get(CREATED_FROM) == volume.id and each.zone == zone
     )
-    made = next(begun, None)
-    if made is None:
+    created = next(begun, None)
+    if created is None:
         shape = volumes.chosen_shape(volume)
         request = VolumeRequest(
             size_gib=shape.size_gib,
@@ -120,7 +120,7 @@ def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume
             tags={CREATED_FROM: str(volume.id)},
         )
         with new_volume(run.session, run.provider.name, request) as new:
-            made = new.carry_out()
+            created = new.carry_out()
     prewarm = Prewarm(
         run.provider,
         run.store,
@@ -130,7 +130,7 @@ def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume
         progress=run.session.progress,
         rental_listeners=run.session.rental_listeners,
     )
-    plan = prewarm.plan(PrewarmRequest(made, parse_source(source), may_format=True))
+    plan = prewarm.plan(PrewarmRequest(created, parse_source(source), may_format=True))
     return prewarm.carry_out(plan).volume
 
 

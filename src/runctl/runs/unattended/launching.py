@@ -205,15 +205,15 @@ class UnattendedLaunch:
             if self.creation.existing is None:
                 # A group that exists was made when all was there, and its machines know the program by its checksum.
                 self._store_run()
-            made = self.groups.create(self.group, self.session.progress)
+            created = self.groups.create(self.group, self.session.progress)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted: {run_id} is not left to its group yet",
                 hint=f"the same command goes on with it; runctl runs stop {run_id} removes what there is",
             ) from None
-        self.creation.note_id(made.id)
-        phase = GroupPhase.RENTING if made.rents and not made.machines else GroupPhase.HAS_MACHINE
-        record = replace(store.get(run_id), unattended=UnattendedRun(made.id, phase, made.suspended))
+        self.creation.note_id(created.id)
+        phase = GroupPhase.RENTING if created.rents and not created.machines else GroupPhase.HAS_MACHINE
+        record = replace(store.get(run_id), unattended=UnattendedRun(created.id, phase, created.suspended))
         store.put(record)
         return record
 

@@ -37,7 +37,7 @@ class GroupView:
     """Asked for where there is no machine."""
 
 
-def needs_a_look(record: RunRecord) -> bool:
+def needs_refresh(record: RunRecord) -> bool:
     """Whether the run's group can have changed it, or has left something. Pure."""
     return record.unattended is not None and not record.unattended.is_removed
 

@@ -31,11 +31,11 @@ _KINDS = {
 }
 """By the first part of an id, the kind that ARNs have."""
 _ID = re.compile(rf"({'|'.join(_KINDS)})-[0-9a-f][0-9a-f-]*")
-_NAMES_ONE = re.compile(r".*(Ids?|LaunchTemplateName)(\.\d+)?")
+_NAMES_RESOURCE = re.compile(r".*(Ids?|LaunchTemplateName)(\.\d+)?")
 """Parameters that name a resource."""
 _OF_NOBODY = frozenset({"image", "snapshot"})
 """Kinds whose ARNs name no account."""
-_MADE = {
+_CREATED = {
     "RunInstances": ("instance", "volume", "network-interface"),
     "CreateVolume": ("volume",),
     "CopyVolumes": ("volume",),
@@ -57,7 +57,7 @@ def ec2_needs(action: str, form: Mapping[str, str], region: str) -> list[Need]:
     asked = _request_tags(form)
     needs = [
         Need(name, _arn(region, kind, "*"), {f"aws:RequestTag/{key}": value for key, value in tags.items()})
-        for kind, tags in ((kind, asked.get(kind, {})) for kind in _MADE.get(action, ()))
+        for kind, tags in ((kind, asked.get(kind, {})) for kind in _CREATED.get(action, ()))
     ]
     for kind, resource_id, tags in _named(form, region):
         context = {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
@@ -106,7 +106,7 @@ def _named(form: Mapping[str, str], region: str) -> Iterator[tuple[str, str, Map
     yield from _placement_groups(form, backend)
     seen = set()
     for parameter, value in form.items():
-        if not _NAMES_ONE.fullmatch(parameter) or parameter.startswith("LaunchTemplateData."):
+        if not _NAMES_RESOURCE.fullmatch(parameter) or parameter.startswith("LaunchTemplateData."):
             continue
         resource_id = value
         if parameter.endswith("LaunchTemplateName"):

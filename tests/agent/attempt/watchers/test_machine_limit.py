@@ -31,7 +31,7 @@ class Run:
         self.folder.path.mkdir(parents=True)
         patch.setenv("RUNCTL_MACHINE_ROOT", str(root))
         patch.setattr(machine_limit, "now", lambda: self.now)
-        patch.setattr(machine_limit, "LOOK_SECONDS", 0.0)
+        patch.setattr(machine_limit, "POLL_SECONDS", 0.0)
         nothing = cast("Any", None)
         watched = Watched(
             *(self.folder, SPEC, nothing, nothing, lambda: 0.0, self.lines.append, nothing),

@@ -12,7 +12,7 @@ from runctl.agent.checkpoints.choosing import status_of
 from runctl.agent.checkpoints.schedule import FIRST_COST_SECONDS, best_interval, late_seconds
 from runctl.agent.disks.run_folders import run_folders
 
-LOOK_SECONDS = 5.0
+POLL_SECONDS = 5.0
 """Between two looks at what has been saved."""
 DEAF_SECONDS = 60.0
 """A script that has just started may not have set its handlers: only then is it said that none listens."""
@@ -70,17 +70,17 @@ class CheckpointClock:
         self._folder = run_folders(watched.spec, watched.folder).checkpoints
         self._clock: Clock | None = None
         self._found: CheckpointStatus | None = None
-        self._next_look = 0.0
+        self._next_poll = 0.0
         self._every = 0.0
         self._told_late = self._told_deaf = False
 
     def stop_request(self) -> None:
         """Nothing: a run without checkpoints goes on."""
         schedule, began = self._watched.spec.checkpoint_schedule, self._watched.script_began()
-        if schedule is None or began is None or time.monotonic() < self._next_look:
+        if schedule is None or began is None or time.monotonic() < self._next_poll:
             return
         now = time.time()
-        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._next_poll = time.monotonic() + POLL_SECONDS
         clock = self._clock or Clock(now - (time.monotonic() - began))
         self._found = status_of(self._folder, self._found)
         clock = clock.saw(None if self._found is None else self._found.saved_at)

@@ -8,12 +8,12 @@ from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.attempt.watchers.planned_shutdown import RESERVE_SECONDS
 from runctl.agent.guard.activity import now, read_object
 from runctl.agent.guard.daemon import STATUS, number
-from runctl.agent.guard.limits import in_words
+from runctl.agent.guard.limits import duration_text
 from runctl.agent.machine.root import on_machine
 from runctl.agent.records import StopRequest
 from runctl.agent.spec import EndReason
 
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 STALE_SECONDS = 60.0
 """What the guard found so long ago says nothing of now."""
 ASKED_BEFORE_SECONDS = 120.0
@@ -32,15 +32,15 @@ class MachineLimit:
     def __init__(self, watched: Watched) -> None:
         self._watched = watched
         self._status = on_machine(str(STATUS))
-        self._next_look = 0.0
+        self._next_poll = 0.0
         self._asked = False
         self._wrote_at, self._log_bytes = now(), -1
 
     def stop_request(self) -> StopRequest | None:
         """With TIME_LIMIT or BUDGET by the machine's limits, with IDLE by the run's own."""
-        if time.monotonic() < self._next_look:
+        if time.monotonic() < self._next_poll:
             return None
-        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._next_poll = time.monotonic() + POLL_SECONDS
         found = read_object(self._status)
         if not found:
             return None
@@ -55,14 +55,14 @@ class MachineLimit:
         lead = lead_seconds(grace, self._watched.publish_seconds())
         reason, what = ENDS_RUNS[str(cause)]
         if left <= lead:
-            message = f"{what} is used up in {in_words(max(0.0, left))}"
+            message = f"{what} is used up in {duration_text(max(0.0, left))}"
             return StopRequest(reason, grace, time.time(), message)
         if left > lead + ASKED_BEFORE_SECONDS:
             # Or more time was given meanwhile.
             self._asked = False
         elif not self._asked:
             self._asked = True
-            self._watched.log(f"{what} is used up in {in_words(left)}")
+            self._watched.log(f"{what} is used up in {duration_text(left)}")
             self._watched.ask_for_checkpoint()
         return None
 
@@ -81,7 +81,7 @@ class MachineLimit:
         idle = now() - max(busy_at, self._wrote_at)
         if idle < limit:
             return None
-        message = f"the run has used nothing and written nothing for {in_words(idle)}"
+        message = f"the run has used nothing and written nothing for {duration_text(idle)}"
         return StopRequest(EndReason.IDLE, self._watched.spec.grace_seconds, time.time(), message)
 
 

@@ -25,7 +25,7 @@ class Alarm:
     def __init__(self, context: AwsContext, amount: Decimal | None, email: str | None) -> None:
         self._session, self._amount, self._email = context.session, amount, email
 
-    def look(self) -> SetupPart:
+    def inspect(self) -> SetupPart:
         """Whether it is there, with this amount and this address."""
         found = self._find()
         if found is None:
@@ -37,7 +37,7 @@ class Alarm:
             return self._part(SetupState.INCOMPLETE, f"{self._email} is not told yet")
         return self._part(SetupState.READY)
 
-    def look_for_removal(self) -> SetupPart:
+    def inspect_for_removal(self) -> SetupPart:
         """Whether there is one."""
         return self._part(SetupState.MISSING if self._find() is None else SetupState.READY)
 

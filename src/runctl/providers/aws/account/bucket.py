@@ -74,7 +74,7 @@ class RunsBucket:
         """Where runs are kept in it."""
         return f"s3://{self.name}/{RUNS}"
 
-    def look(self) -> SetupPart:
+    def inspect(self) -> SetupPart:
         """Whether it is there as it should be."""
         owned = {"Bucket": self.name, "ExpectedBucketOwner": self._session.identity.account}
         s3: Any = self._session.s3
@@ -109,9 +109,9 @@ class RunsBucket:
             return self._part(SetupState.INCOMPLETE, f"to be set: {', '.join(missing)}")
         return self._part(SetupState.READY)
 
-    def look_for_removal(self) -> SetupPart:
+    def inspect_for_removal(self) -> SetupPart:
         """The same, and whether something is in it."""
-        found = self.look()
+        found = self.inspect()
         if found.state not in (SetupState.READY, SetupState.INCOMPLETE):
             return found
         if self._session.s3.list_objects_v2(Bucket=self.name, MaxKeys=1).get("KeyCount"):

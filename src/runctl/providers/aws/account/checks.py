@@ -85,7 +85,7 @@ def quota_check(context: AwsContext) -> Check:
 
 def profile_check(context: AwsContext) -> Check:
     """runctl's own role and profile, which the first launch makes."""
-    return _of_part(MachineProfile(context).look(), "aws: instance profile", "the first launch creates it")
+    return _of_part(MachineProfile(context).inspect(), "aws: instance profile", "the first launch creates it")
 
 
 def bucket_check(context: AwsContext) -> Check:
@@ -94,7 +94,7 @@ def bucket_check(context: AwsContext) -> Check:
     if configured:
         name = S3Staging(context.session, configured).bucket()
         return Check("aws: bucket", DoctorStatus.OK, name)
-    return _of_part(RunsBucket(context).look(), "aws: bucket", f"not there; {SETUP} creates it")
+    return _of_part(RunsBucket(context).inspect(), "aws: bucket", f"not there; {SETUP} creates it")
 
 
 def _of_part(part: SetupPart, name: str, missing: str) -> Check:

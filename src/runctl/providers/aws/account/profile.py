@@ -51,7 +51,7 @@ class MachineProfile:
             BUCKET_POLICY: runs_policy(identity.partition, identity.account),
         }
 
-    def look(self) -> SetupPart:
+    def inspect(self) -> SetupPart:
         """Whether role, profile and all its policies are there as they should be."""
         role = self._role()
         if role is None:
@@ -68,9 +68,9 @@ class MachineProfile:
             return self._part(SetupState.INCOMPLETE, f"to be added or renewed: {', '.join(missing)}")
         return self._part(SetupState.READY)
 
-    def look_for_removal(self) -> SetupPart:
+    def inspect_for_removal(self) -> SetupPart:
         """The same, and whether machines have it."""
-        found = self.look()
+        found = self.inspect()
         if found.state in (SetupState.MISSING, SetupState.NOT_OURS):
             return found
         states = ["pending", "running", "stopping", "stopped"]

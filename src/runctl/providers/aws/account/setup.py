@@ -60,7 +60,7 @@ class AwsAccountSetup(AccountSetup):
         """By what IAM, S3 and Budgets say."""
         if request.alarm is not None and not request.email:
             raise UsageError("an alarm needs somebody to tell", hint="--email you@example.com")
-        return SetupPlan(request, tuple(part.look() for part in self._parts(request)))
+        return SetupPlan(request, tuple(part.inspect() for part in self._parts(request)))
 
     def create(self, plan: SetupPlan, progress: Progress = SILENT) -> SetupPlan:
         """Each part by itself: a call that is cut short is finished by the next."""
@@ -78,7 +78,7 @@ class AwsAccountSetup(AccountSetup):
     def plan_removal(self) -> SetupPlan:
         """All parts that there can be."""
         request = SetupRequest()
-        found = [part.look_for_removal() for part in self._all()]
+        found = [part.inspect_for_removal() for part in self._all()]
         return SetupPlan(request, tuple(part for part in found if part.state not in GONE), removes=True)
 
     def remove(self, plan: SetupPlan, progress: Progress = SILENT) -> SetupPlan:

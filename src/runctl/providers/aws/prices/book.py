@@ -31,7 +31,7 @@ LIST_KEPT = timedelta(days=7)
 SPOT_KEPT = timedelta(minutes=10)
 FAILED, FAILED_KEPT = "price-list-failed", timedelta(minutes=5)
 """Where the list cannot be reached, or may not be read, no command waits for it again within so long."""
-MOST_ONE_BY_ONE = 12
+MOST_SINGLE_REQUESTS = 12
 """The price list is asked type by type for so many, each for every region; for more the region's list is shorter."""
 LINUX = "Linux/UNIX"
 
@@ -159,7 +159,7 @@ class PriceBook:
         """
         missing = [name for name in instance_types if self._fresh_on_demand(name) is None]
         whole: Mapping[str, Rate] = {}
-        if len(missing) > MOST_ONE_BY_ONE:
+        if len(missing) > MOST_SINGLE_REQUESTS:
             whole = self._whole_region(progress)
         elif missing:
             with ThreadPoolExecutor(len(missing)) as pool:

@@ -74,12 +74,12 @@ class AwsTerraform(TerraformExport):
         reasons = {id(each): reason_against(each) for each in ordered}
         written = [each for each in ordered if not reasons[id(each)]]
         names = Names(written)
-        by_place: dict[tuple[ResourceKind, str | None], list[str]] = defaultdict(list)
+        by_region: dict[tuple[ResourceKind, str | None], list[str]] = defaultdict(list)
         for each in written:
-            by_place[each.kind, each.region].append(each.id)
+            by_region[each.kind, each.region].append(each.id)
         found: list[TerraformResource] = []
         unread: list[Unread] = []
-        for (kind, region), ids in by_place.items():
+        for (kind, region), ids in by_region.items():
             progress.step(f"describing {kind.label} resources" + (f" in {region}" if region else ""))
             session = home if region is None else home.in_region(region)
             for asked in [ids] if kind in _BY_FILTER else [[each] for each in ids]:

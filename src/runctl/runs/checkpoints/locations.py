@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from runctl.agent.object_store import parse_source
-from runctl.checkpoints.interface import CheckpointPlace
+from runctl.checkpoints.interface import CheckpointLocation
 from runctl.checkpoints.prefix import StoredCheckpoints
 from runctl.core.errors import Conflict, NotFound, RunctlError, Unreachable, Unsupported, UsageError
 from runctl.core.ids import InstanceId
@@ -29,12 +29,12 @@ _REMOTE = re.compile(r"(?P<name>[^/:]+):(?P<path>.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Places:
+class Locations:
     """Where the checkpoints are that a command line names."""
 
     reference: str
     """As it was named."""
-    found: tuple[CheckpointPlace, ...]
+    found: tuple[CheckpointLocation, ...]
     """At least one."""
     record: RunRecord | None = None
     """The run, where one was named."""
@@ -42,7 +42,7 @@ class Places:
     """In words: where more may be, which cannot be asked now, and how it could."""
 
 
-def find_places(session: Session, reference: str, transport: str | None = None) -> Places:
+def find_locations(session: Session, reference: str, transport: str | None = None) -> Locations:
     """Where the checkpoints of ``reference`` are: ``INSTANCE:PATH``, ``s3://BUCKET/PREFIX/RUN``, a run's
     id or name, or a folder here.
 
@@ -50,19 +50,19 @@ def find_places(session: Session, reference: str, transport: str | None = None) 
     an instance raises.
     """
     if "://" in reference:
-        return Places(reference, (stored_at(session, reference),))
+        return Locations(reference, (stored_at(session, reference),))
     remote = _REMOTE.fullmatch(reference)
     if remote is not None:
-        return Places(
+        return Locations(
             reference, (_on_instance(session, remote["name"], remote["path"], reference, transport),)
         )
     if "/" in reference or reference in {".", "..", "~"}:
-        return Places(reference, (folder_here(session, reference),))
+        return Locations(reference, (folder_here(session, reference),))
     try:
         record = run_store(session).get(reference)
     except NotFound:
         if reference != LATEST and Path(reference).exists():
-            return Places(reference, (folder_here(session, reference),))
+            return Locations(reference, (folder_here(session, reference),))
         raise
     return _of_run(session, reference, record, transport)
 
@@ -103,10 +103,10 @@ def _on_instance(session: Session, name: str, path: str, label: str, transport: 
     return MachineFolder(machine.agent, path, label, agent_here(session), is_shared=True, is_here=is_here)
 
 
-def _of_run(session: Session, reference: str, record: RunRecord, transport: str | None) -> Places:
+def _of_run(session: Session, reference: str, record: RunRecord, transport: str | None) -> Locations:
     """The machine's folder while the machine is there, else the volume, wherever that is mounted now; and the store."""
     elsewhere: list[str] = []
-    found: list[CheckpointPlace] = []
+    found: list[CheckpointLocation] = []
     try:
         folder = _on_machine(session, record, transport)
         found += [folder] if folder is not None else []
@@ -122,7 +122,7 @@ def _of_run(session: Session, reference: str, record: RunRecord, transport: str 
             elsewhere = []
     elsewhere += [folder_store] if folder_store and not found else []
     if found:
-        return Places(reference, tuple(found), record, tuple(elsewhere))
+        return Locations(reference, tuple(found), record, tuple(elsewhere))
     raise NotFound(
         f"the checkpoints of {record.id} cannot be reached: "
         + ("; ".join(elsewhere) or "it has never started, and has none"),
