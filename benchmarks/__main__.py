@@ -20,6 +20,7 @@ NAMES = (
     "checkpoint",
     "interruption",
     "agent",
+    "top",
     "log_latency",
     "dev_mode",
     "docker_build",

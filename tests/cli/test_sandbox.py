@@ -232,21 +232,3 @@ def test_a_missing_extra_is_an_error_with_the_command_that_adds_it(
     assert error["code"] == "missing-extra"
     assert "moto" in error["message"]
     assert "runctl[sandbox]" in error["hint"]
-
-
-@pytest.mark.parametrize(
-    ("prefix", "pip", "command"),
-    [
-        ("/home/a/.local/share/uv/tools/runctl", False, "uv tool install 'runctl[sandbox]'"),
-        ("/home/a/.local/pipx/venvs/runctl", True, "pipx install --force 'runctl[sandbox]'"),
-        ("/venv", True, "/p y/python' -m pip install 'runctl[sandbox]'"),
-        ("/venv", False, "uv pip install --python '/p y/python' 'runctl[sandbox]'"),
-    ],
-)
-def test_the_fix_suits_how_runctl_was_installed(
-    prefix: str, pip: bool, command: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "prefix", prefix)
-    monkeypatch.setattr(sys, "executable", "/p y/python")
-    monkeypatch.setattr(sandbox, "find_spec", lambda name: object() if pip else None)
-    assert sandbox.install_hint().endswith(command)

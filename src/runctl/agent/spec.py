@@ -361,6 +361,8 @@ class AttemptStatus:
     machine_end: Optional[MachineEnd] = None
     """See `RunSpec.machine_end`."""
     cpu_percent: Optional[float] = None
+    cpu_seconds: Optional[float] = None
+    """What the script, and all that it has started and that still runs, has used so far."""
     rss_bytes: Optional[int] = None
     gpu_percent: Optional[float] = None
     rebalance_at: Optional[float] = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
+from runctl.cli.framework.extras import install_command
 from runctl.core.config import SANDBOX_VARIABLE
 from runctl.core.errors import NotFound, Unsupported
 from runctl.providers.aws.settings import AwsConfig
@@ -40,7 +40,9 @@ def start(cli: Cli, kind: str, docker: str) -> None:
     missing = missing_part()
     if missing is not None:
         raise Unsupported(
-            f"the sandbox needs {missing}, which is not installed", hint=install_hint(), code="missing-extra"
+            f"the sandbox needs {missing}, which is not installed",
+            hint=install_command("sandbox"),
+            code="missing-extra",
         )
     cli.progress.step("starting the sandbox")
     control = sandbox_library()
@@ -190,15 +192,3 @@ def running() -> SandboxInfo | None:
 def missing_part() -> str | None:
     """The package that the sandbox lacks here, if any."""
     return next((name for name in ("moto", "flask", "werkzeug") if find_spec(name) is None), None)
-
-
-def install_hint() -> str:
-    """The command that adds the sandbox to this very installation."""
-    prefix = sys.prefix.replace("\\", "/")
-    if "/uv/tools/" in prefix:
-        return "uv tool install 'runctl[sandbox]'"
-    if "/pipx/" in prefix:
-        return "pipx install --force 'runctl[sandbox]'"
-    if find_spec("pip") is None:
-        return "uv pip install --python " + shlex.join([sys.executable, "runctl[sandbox]"])
-    return shlex.join([sys.executable, "-m", "pip", "install", "runctl[sandbox]"])

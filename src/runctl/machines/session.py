@@ -76,13 +76,14 @@ class Session:
             return self._given_config
         return load(Path.cwd(), config_file=self._config_file, flags=self._flags)
 
-    def apart(self) -> Session:
-        """The same for another thread: with its own connection to the state file, and its own providers."""
+    def apart(self, progress: Progress | None = None) -> Session:
+        """The same for another thread: with its own connection to the state file, its own providers, and ``progress``
+        in place of this session's."""
         return Session(
             config=self._given_config,
             config_file=self._config_file,
             flags=self._flags,
-            progress=self._progress,
+            progress=self._progress if progress is None else lambda: progress,
             rental_listeners=self.rental_listeners,
         )
 

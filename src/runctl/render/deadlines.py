@@ -63,7 +63,7 @@ def progress_columns(runs: Sequence[Run]) -> list[Column]:
         return []
     return [
         Column("DONE", [done_text(run.progress) for run in runs], 2, right=True),
-        Column("LEFT", [_left(run.progress) for run in runs], 3, right=True),
+        Column("LEFT", [left_text(run.progress) for run in runs], 3, right=True),
     ]
 
 
@@ -74,7 +74,8 @@ def done_text(progress: RunProgress | None) -> str | None:
     return f"{100 * progress.done:.0f}%" if progress.done is not None else f"step {progress.step:g}"
 
 
-def _left(progress: RunProgress | None) -> str | None:
+def left_text(progress: RunProgress | None) -> str | None:
+    """How long it still takes at the pace of this attempt."""
     return None if progress is None or progress.seconds_left is None else _span(progress.seconds_left)
 
 

@@ -27,7 +27,7 @@ def runs_table(runs: Sequence[Run], *, screen: Screen = PLAIN) -> str:
         [
             Column("ID", [run.id for run in runs]),
             Column("NAME", [run.name for run in runs], 3),
-            Column("STATE", [_state(run) for run in runs], is_state=True),
+            Column("STATE", [state_text(run) for run in runs], is_state=True),
             Column("SCRIPT", [command_line(run) for run in runs], 1, cut=True),
             Column("PROJECT", [project_of(run.project) for run in runs], 4),
             Column("INSTANCE", [_instance(run) for run in runs], 5 if screen.width else WIDE),
@@ -44,7 +44,7 @@ def runs_table(runs: Sequence[Run], *, screen: Screen = PLAIN) -> str:
     )
 
 
-def _state(run: Run) -> str:
+def state_text(run: Run) -> str:
     """The state; of a run that has ended its reason, with the code of a script that failed."""
     group = run.unattended
     if group is not None and group.phase is GroupPhase.RENTING:

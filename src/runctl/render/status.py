@@ -16,34 +16,32 @@ if TYPE_CHECKING:
 
 def status_text(status: Status, screen: Screen = PLAIN) -> str:
     """Machines, what stays, the sums, and the budget."""
-    blocks = [_machines(status, screen) if status.machines else "no machine runs"]
+    blocks = [fit(machine_columns(status), screen) if status.machines else "no machine runs"]
     loose = [thing for thing in status.kept if not thing.machine_runs]
-    own = [thing for thing in status.kept if thing.machine_runs]
     if loose:
         blocks.append(f"Stays, and costs whether or not a machine runs:\n{_kept(loose, screen)}")
-    blocks.append("\n".join(_sums(status, own)))
+    blocks.append("\n".join(sums(status)))
     return "\n\n".join(blocks)
 
 
-def _machines(status: Status, screen: Screen) -> str:
+def machine_columns(status: Status) -> list[Column]:
+    """A line for each machine that runs."""
+
     def column(header: str, cells: list[str | None], rank: int = 0, *, right: bool = False) -> Column:
         return Column(header, cells, rank, right=right)
 
     machines: tuple[RunningMachine, ...] = status.machines
-    return fit(
-        [
-            column("INSTANCE", [each.name or each.id for each in machines]),
-            column("RUN", [each.run_id for each in machines], 1),
-            column("TYPE", [each.instance_type for each in machines], 2),
-            column("MARKET", [each.market for each in machines], 4),
-            column("ZONE", [each.zone or each.region for each in machines], 3),
-            column("RUNS FOR", [time_span(status.as_of - each.since) for each in machines]),
-            column("AN HOUR", [_price(each.usd_per_hour) for each in machines], right=True),
-            column("SO FAR", [usd(each.usd) for each in machines], right=True),
-            column("PROJECT", [each.project for each in machines], 5),
-        ],
-        screen,
-    )
+    return [
+        column("INSTANCE", [each.name or each.id for each in machines]),
+        column("RUN", [each.run_id for each in machines], 1),
+        column("TYPE", [each.instance_type for each in machines], 2),
+        column("MARKET", [each.market for each in machines], 4),
+        column("ZONE", [each.zone or each.region for each in machines], 3),
+        column("RUNS FOR", [time_span(status.as_of - each.since) for each in machines]),
+        column("AN HOUR", [_price(each.usd_per_hour) for each in machines], right=True),
+        column("SO FAR", [usd(each.usd) for each in machines], right=True),
+        column("PROJECT", [each.project for each in machines], 5),
+    ]
 
 
 def _kept(things: list[KeptThing], screen: Screen) -> str:
@@ -61,7 +59,9 @@ def _kept(things: list[KeptThing], screen: Screen) -> str:
     )
 
 
-def _sums(status: Status, own: list[KeptThing]) -> list[str]:
+def sums(status: Status) -> list[str]:
+    """What all of it comes to, a line each, and the budget."""
+    own = [thing for thing in status.kept if thing.machine_runs]
     disks = f", disks of these machines included ({_monthly(own)} a month)" if own else ""
     lines = [
         f"{usd(status.usd_per_hour)} an hour now{disks}",

@@ -44,6 +44,7 @@ from runctl.runs.stored_results import end_in_store
 from runctl.runs.unattended.state import as_it_is, needs_refresh
 
 if TYPE_CHECKING:
+    from runctl.agent.spec import AttemptStatus
     from runctl.runs.run_logs.sources import KeptLog
 
 
@@ -75,10 +76,16 @@ def machine_of(session: Session, record: RunRecord) -> Machine:
     return reach(there, instance)
 
 
-def refresh(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
+OnStatus = Callable[[RunRecord, "AttemptStatus"], None]
+
+
+def refresh(
+    session: Session, records: Sequence[RunRecord], *, on_status: OnStatus = lambda _record, _status: None
+) -> list[RunRecord]:
     """Ask the machines, all at once, about runs that may still change; remember what they say.
 
-    Of interrupted runs with a store that is asked first: they may go on elsewhere.
+    Of interrupted runs with a store that is asked first: they may go on elsewhere. ``on_status`` is called with all
+    that a machine says of a run, by several threads at once.
     """
     records = seen_elsewhere(session, records)
     on_machines: dict[tuple[str, str | None, str], list[RunRecord]] = defaultdict(list)
@@ -91,7 +98,7 @@ def refresh(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
         return list(records)
     session.progress.step(f"asking {counted(len(on_machines), 'machine')} about runs")
     with ThreadPoolExecutor(max_workers=min(8, len(on_machines))) as pool:
-        answers = list(pool.map(lambda group: _ask(session, group), on_machines.values()))
+        answers = list(pool.map(lambda group: _ask(session, group, on_status), on_machines.values()))
     updated = {record.id: record for answer in answers for record in answer}
     store = run_store(session)
     for before in records:
@@ -116,7 +123,7 @@ def refresh_group(session: Session, record: RunRecord) -> RunRecord:
     return now
 
 
-def _ask(session: Session, group: list[RunRecord]) -> list[RunRecord]:
+def _ask(session: Session, group: list[RunRecord], on_status: OnStatus) -> list[RunRecord]:
     """What became of these runs of one machine; ``unknown`` where it cannot be told."""
     now, first = SystemClock().now(), group[0]
     if needs_refresh(first):
@@ -133,7 +140,7 @@ def _ask(session: Session, group: list[RunRecord]) -> list[RunRecord]:
                 return [_without_machine(session, record, gone, now) for record in group]
         session.progress.warn(f"{first.instance_id} cannot be asked: {error.message}")
         return [replace(record, state=RunPhase.UNKNOWN) for record in group]
-    return [_ask_machine(session, machine, record) for record in group]
+    return [_ask_machine(session, machine, record, on_status) for record in group]
 
 
 def _without_machine(session: Session, record: RunRecord, gone: InstanceEnded, now: datetime) -> RunRecord:
@@ -143,7 +150,7 @@ def _without_machine(session: Session, record: RunRecord, gone: InstanceEnded, n
     return with_its_machine(record, gone, now) if end is None else with_end(record, end)
 
 
-def _ask_machine(session: Session, machine: Machine, record: RunRecord) -> RunRecord:
+def _ask_machine(session: Session, machine: Machine, record: RunRecord, on_status: OnStatus) -> RunRecord:
     now = SystemClock().now()
     try:
         status = machine.agent.status(record.id, record.attempt)
@@ -157,6 +164,7 @@ def _ask_machine(session: Session, machine: Machine, record: RunRecord) -> RunRe
             return _without_machine(session, record, gone, now)
         session.progress.warn(f"{record.instance_id} cannot be asked: {error.message}")
         return replace(record, state=RunPhase.UNKNOWN)
+    on_status(record, status)
     return from_status(record, status, SystemClock().now())
 
 

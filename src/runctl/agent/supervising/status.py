@@ -85,6 +85,7 @@ def _measured(status: AttemptStatus, gpu_percent: float | None = None) -> Attemp
         status,
         rss_bytes=sum(p.rss_bytes for p in members),
         cpu_percent=round(100 * spent / elapsed, 1) if elapsed > 0 else None,
+        cpu_seconds=round(spent, 2),
         gpu_percent=gpu_percent if gpu_percent is not None else _gpu_percent(),
     )
 

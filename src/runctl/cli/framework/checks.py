@@ -138,11 +138,14 @@ def _docker(which: Which, run: Run) -> Check:
 
 
 def _sandbox() -> Check:
-    from runctl.cli.sandbox import install_hint, missing_part, running
+    from runctl.cli.framework.extras import install_command
+    from runctl.cli.sandbox import missing_part, running
 
     missing = missing_part()
     if missing is not None:
-        return Check("sandbox", DoctorStatus.SKIPPED, f"{missing} is not installed", install_hint())
+        return Check(
+            "sandbox", DoctorStatus.SKIPPED, f"{missing} is not installed", install_command("sandbox")
+        )
     info = running()
     if info is None:
         return Check("sandbox", DoctorStatus.OK, "can be started: runctl sandbox start")

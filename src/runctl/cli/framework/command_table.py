@@ -203,6 +203,10 @@ _LAST: dict[str, Leaf | Branch] = {
         "Show what runs now, where, since when and at what price, and what was spent today and this month.",
         "runctl.cli.costs.status:status_command",
     ),
+    "top": Leaf(
+        "Watch machines, runs and costs, live.",
+        "runctl.cli.top.command:top_command",
+    ),
     "docker": DOCKER,
     "cp": Leaf("Copy files to or from an instance, or out of a run's folders.", "runctl.cli.machines.cp:cp"),
     "checkpoint": Branch(

@@ -1,0 +1,1 @@
+"""``top``: a dashboard in the terminal."""
