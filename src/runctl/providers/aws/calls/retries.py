@@ -33,6 +33,7 @@ REPEATABLE = frozenset(
         ("ec2", "DeleteFleets"),
         ("ec2", "DeleteKeyPair"),
         ("ec2", "DeleteTags"),
+        ("ec2", "ModifyInstanceAttribute"),
         ("ec2", "StartInstances"),
         ("ec2", "StopInstances"),
         ("ec2", "TerminateInstances"),
@@ -56,6 +57,10 @@ REPEATABLE = frozenset(
         ("s3", "CreateMultipartUpload"),
         ("sts", "AssumeRole"),
         # The second answer says that it is there or gone already, and the callers take that for success.
+        ("ec2", "AuthorizeSecurityGroupIngress"),
+        ("ec2", "CreatePlacementGroup"),
+        ("ec2", "CreateSecurityGroup"),
+        ("ec2", "DeletePlacementGroup"),
         ("ec2", "DeleteSecurityGroup"),
         ("ecr", "CreateRepository"),
         ("ecr", "DeleteRepository"),
