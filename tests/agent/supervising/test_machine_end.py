@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from runctl.agent.spec import EndReason
+from runctl.agent.after_run import MachineEnd
+from runctl.agent.records import AttemptFolder
+from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.supervising.machine_end import FETCHED, stay_of
 from tests.agent.driver import SLEEPER, Agent, until
 from tests.agent.metadata_service import metadata_service
 from tests.agent.s3_bucket import Bucket
@@ -177,3 +181,17 @@ def test_a_machine_that_is_taken_back_is_left_to_its_provider_however_the_run_en
     assert seen.end.ended_at < seen.end.hand_off.machine_ends_at
     assert agent.call("fetched", {"run_id": "r"}).ok["stay"]["why"] == "its provider takes it back"
     assert not shut_down.exists()
+
+
+@pytest.mark.parametrize(("caused_by", "why"), [(None, "its provider takes it back"), (1, None)])
+def test_a_machine_does_not_wait_for_the_provider_where_another_of_its_run_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caused_by: int | None, why: str | None
+) -> None:
+    monkeypatch.setenv("RUNCTL_AGENT_STATE", str(tmp_path))
+    folder = AttemptFolder(tmp_path / "runs" / "r" / "1")
+    folder.path.mkdir(parents=True)
+    end = EndRecord(EndReason.INTERRUPTED, time.time(), caused_by=caused_by)
+
+    stay = stay_of(folder, MachineEnd(), end, FETCHED)
+
+    assert (stay.why if stay is not None else None) == why

@@ -272,7 +272,9 @@ def _was_moved(end: EndRecord | None) -> bool:
 def _is_taken_back(folder: AttemptFolder, end: EndRecord) -> bool:
     if end.hand_off is not None and (end.hand_off.is_rehearsal or end.hand_off.moves):
         return False
-    return end.reason is EndReason.INTERRUPTED or folder.live().machine_ends_at is not None
+    # Where another machine of the run is taken back, this one stays until somebody ends it.
+    own = end.reason is EndReason.INTERRUPTED and end.caused_by is None
+    return own or folder.live().machine_ends_at is not None
 
 
 def fetched(request: Mapping[str, Any]) -> dict[str, Any]:
