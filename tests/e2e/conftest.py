@@ -69,7 +69,7 @@ def ec2(docker_sandbox: SandboxInfo) -> Any:
 
 @pytest.fixture
 def clean_account(ec2: Any) -> Iterator[None]:
-    """No instance and no volume of this test is there afterwards.
+    """No instance and no volume of this test is there afterwards, and no network that was made for machines of a run.
 
     By AWS's own calls: a command takes a second to start, and what it does is not what is tested here.
     """
@@ -90,6 +90,11 @@ def clean_account(ec2: Any) -> Iterator[None]:
     until(lambda: all(volume["State"] == "available" for volume in volumes()), what="the volumes to be free")
     for volume in volumes():
         ec2.delete_volume(VolumeId=volume["VolumeId"])
+    for placement in ec2.describe_placement_groups()["PlacementGroups"]:
+        ec2.delete_placement_group(GroupName=placement["GroupName"])
+    for group in ec2.describe_security_groups()["SecurityGroups"]:
+        if group["GroupName"].startswith("runctl-nodes-"):
+            ec2.delete_security_group(GroupId=group["GroupId"])
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from runctl.core.models import GitState, Market, Mount, MovedVolume, RunPhase, S
 from runctl.machines.pool_record import PoolEventKind, PoolRecord
 from runctl.machines.renting import RentalEvent, rental_of
 from runctl.render.run_table import run_details
+from runctl.runs.node_records import KnownNode, KnownNodes
 from runctl.runs.records import as_known, fell_back, from_status, with_end, with_its_machine
 from runctl.runs.store import RunStore
 from tests.cli.fake_provider import FakeProvider, Script, an_instance
@@ -327,3 +328,27 @@ def test_an_interruption_that_is_found_out_by_asking_is_remembered_of_the_machin
     kinds = [event.kind for event in pools.events(T0)]
     database.close()
     assert kinds == [PoolEventKind.RENTED, PoolEventKind.INTERRUPTED]
+
+
+def test_of_several_machines_those_are_remembered_that_were_taken_back(
+    store: RunStore, tmp_path: Path
+) -> None:
+    database = Database(tmp_path / "state.db")
+    pools = PoolRecord(database, FakeProvider(Script()))
+    for name in ("i-0abc", "i-0def"):
+        pools.heard(rental_of(RentalEvent.RENTED, an_instance(name), T0))
+    ends = (
+        EndRecord(EndReason.INTERRUPTED, T0.timestamp() + 60, caused_by=1),
+        EndRecord(EndReason.INTERRUPTED, T0.timestamp() + 60),
+    )
+    nodes = tuple(
+        KnownNode(rank, InstanceId(name), f"10.0.0.{rank}", RunPhase.ENDED, end=end)
+        for rank, (name, end) in enumerate(zip(("i-0abc", "i-0def"), ends, strict=True))
+    )
+    run = replace(a_run(), nodes=KnownNodes("none", "t", 2, nodes))
+
+    store.put(with_end(run, ends[1]))
+
+    taken = [event.instance_id for event in pools.events(T0) if event.kind is PoolEventKind.INTERRUPTED]
+    database.close()
+    assert taken == ["i-0def"]

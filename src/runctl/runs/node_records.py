@@ -67,6 +67,17 @@ class KnownNodes:
         return len(self.ends) == len(self.nodes)
 
     @property
+    def taken_back(self) -> tuple[InstanceId, ...]:
+        """The machines that the provider has taken back: not those that ended because of one."""
+        return tuple(
+            node.instance_id
+            for node in self.nodes
+            if node.end is not None
+            and node.end.reason is EndReason.INTERRUPTED
+            and node.end.caused_by is None
+        )
+
+    @property
     def end(self) -> EndRecord:
         """How the run ended; all of them have."""
         return decide_end(self.ends, self.least)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _COLUMNS = tuple(field.name for field in fields(RunRecord))
 
 
-_AGENTS_WORDS: Mapping[str, type[CheckpointStatus | ProgressStatus | DeadlineSpec]] = {
+_AGENT_DOCUMENTS: Mapping[str, type[CheckpointStatus | ProgressStatus | DeadlineSpec]] = {
     "checkpoint": CheckpointStatus,
     "resumed": CheckpointStatus,
     "progress": ProgressStatus,
@@ -72,7 +72,9 @@ class RunStore:
 
     def _note_end(self, record: RunRecord) -> None:
         if record.end_reason is EndReason.INTERRUPTED and record.ended_at is not None:
-            note_interrupted(self._database, record.instance_id, record.ended_at)
+            alone = (record.instance_id,)
+            for instance_id in alone if record.nodes is None else record.nodes.taken_back:
+                note_interrupted(self._database, instance_id, record.ended_at)
 
     def _write(self, connection: sqlite3.Connection, record: RunRecord) -> None:
         names = ", ".join(_COLUMNS)
@@ -207,7 +209,7 @@ def _to_row(record: RunRecord) -> tuple[object, ...]:
         "hand_off": dumps(record.hand_off) if record.hand_off is not None else None,
         "machine_end": dumps(record.machine_end) if record.machine_end is not None else None,
     }
-    for column in _AGENTS_WORDS:
+    for column in _AGENT_DOCUMENTS:
         values[column] = dumps(values[column]) if values[column] is not None else None
     for column in ("past", "moved_volumes"):
         values[column] = msgspec.json.encode(values[column]).decode()
@@ -246,7 +248,7 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
     values["hand_off"] = from_json(HandOff, loads(row["hand_off"])) if row["hand_off"] else None
     ends = row["machine_end"]
     values["machine_end"] = from_json(MachineEnd, loads(ends)) if ends else None
-    for column, kind in _AGENTS_WORDS.items():
+    for column, kind in _AGENT_DOCUMENTS.items():
         values[column] = from_json(kind, loads(row[column])) if row[column] else None
     values["past"] = msgspec.json.decode(row["past"], type=tuple[KnownAttempt, ...])
     values["moved_volumes"] = msgspec.json.decode(row["moved_volumes"], type=tuple[MovedVolume, ...])
