@@ -98,6 +98,8 @@ def test_a_script_that_fails_on_one_machine_ends_all_with_its_exit_code(
     assert ends[0][:2] == ("STOPPED", 1)
 
 
+# What the agents do, tests/agent/supervising/test_several_machines.py asks.
+@pytest.mark.slow
 def test_stopping_a_run_and_its_time_limit_reach_all_machines(script: CommandLine, ec2: Any) -> None:
     argv = ("aws", "launch", "nodes.py", *ON_TWO, "--no-checkpoint", "--no-results")
     script(*argv, "--", "9999").ok()
@@ -114,7 +116,8 @@ def test_stopping_a_run_and_its_time_limit_reach_all_machines(script: CommandLin
     assert left(ec2)["instances"] == []
 
 
-@pytest.mark.parametrize("fault", ["killed", "taken back"])
+# Of a machine that is killed the agents tell each other in tests/agent/supervising/test_several_machines.py.
+@pytest.mark.parametrize("fault", [pytest.param("killed", marks=pytest.mark.slow), "taken back"])
 def test_where_one_machine_is_gone_all_start_over_from_the_newest_checkpoint(
     script: CommandLine, ec2: Any, faults: Faults, fault: str
 ) -> None:

@@ -76,6 +76,8 @@ def named(ec2: Any, name: str) -> Any:
     return reservation["Instances"][0]
 
 
+# docs/aws-cli.md runs one script in every run, tests/providers/aws/preview asks how each line is made.
+@pytest.mark.slow
 def test_the_printed_commands_do_what_the_command_does(runctl: CommandLine, shown: Any, ec2: Any) -> None:
     setup = ("setup", "--alarm", "100usd", "--email", "somebody@example.com")
     shown(*setup)

@@ -21,7 +21,9 @@ from tests.e2e.account import create, volume
 from tests.e2e.command_line import CommandLine, write_project
 from tests.e2e.test_launch import client
 
+# docs/terraform.md imports an instance and a volume in every run; here is the rest.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.namespaces,
     pytest.mark.docker,
     pytest.mark.terraform,

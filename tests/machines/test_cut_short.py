@@ -97,7 +97,14 @@ def intents() -> IntentStore:
     return IntentStore(Database(state_file()), intents_folder())
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+ALWAYS = {"create", "terminate", "ebs attach", "ebs resize", "ebs clone"}
+"""What a whole run asks; the rest goes through the same journal, and `scripts/test slow` asks it."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in SCENARIOS],
+)
 def test_ctrl_c_says_what_exists_and_the_same_command_finishes_the_job(world: World, name: str) -> None:
     scenario, account = SCENARIOS[name], world.account
     if scenario.on_a_machine:
