@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Optional
 
@@ -19,7 +20,8 @@ class NodeSpec:
     engine: str
     """One of `runctl.agent.engines.ENGINES`."""
     secret: str
-    """Known to the machines of this attempt only: who does not know it is not listened to."""
+    """Known to the machines of this attempt only: who does not know it is not listened to. Never in a command line,
+    which every user of a machine can read; see `group_id`."""
     group_port: int
     """At which rank 0's agent hears the others."""
     engine_port: int
@@ -49,6 +51,11 @@ class NodeSpec:
     def address(self) -> str:
         """This machine's own."""
         return self.addresses[self.rank]
+
+    @property
+    def group_id(self) -> str:
+        """The same on all machines of this attempt, and on no others. The secret cannot be found from it."""
+        return hashlib.sha256(b"group id of " + self.secret.encode()).hexdigest()[:16]
 
     @property
     def head(self) -> str:

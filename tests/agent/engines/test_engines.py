@@ -12,11 +12,12 @@ from runctl.agent.errors import AgentError
 from runctl.agent.node_spec import NodeSpec
 
 ADDRESSES = ("10.0.0.4", "10.0.0.5", "10.0.0.6")
+SECRET = "5fd924625f6ab16a19cc9807c7c506ae"
 
 
 def node(rank: int = 1, engine: str = "torchrun", least: int = 0, options: tuple[str, ...] = ()) -> NodeSpec:
     return NodeSpec(
-        rank, ADDRESSES, engine, "f" * 32, group_port=29390, engine_port=29400, least=least, options=options
+        rank, ADDRESSES, engine, SECRET, group_port=29390, engine_port=29400, least=least, options=options
     )
 
 
@@ -114,6 +115,22 @@ def test_every_engine_says_what_to_do_where_its_package_is_missing() -> None:
         assert bool(engine.module) == bool(engine.missing)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("least", [0, 2])
+def test_no_part_of_the_machines_secret_is_where_other_users_of_a_machine_see_it(
+    engine: str, least: int
+) -> None:
+    start = ScriptStart(node(0, engine, least=least), Host(), SCRIPT, SCRIPT[0])
+    shown = " ".join([*ENGINES[engine].command(start), *ENGINES[engine].variables(start).values()])
+    assert not [at for at in range(len(SECRET) - 5) if SECRET[at : at + 6] in shown]
+
+
+def test_the_machines_of_one_attempt_have_an_id_in_common_and_those_of_another_have_not() -> None:
+    ids = {node(rank, least=2).group_id for rank in (0, 1, 2)}
+    assert len(ids) == 1
+    assert NodeSpec(0, ADDRESSES, "torchrun", "another", 1, 2).group_id not in ids
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_ray_runs_the_script_as_it_is_by_the_scripts_own_python(rank: int) -> None:
     start = ScriptStart(
@@ -133,6 +150,5 @@ def test_ray_runs_the_script_as_it_is_by_the_scripts_own_python(rank: int) -> No
         "folder": json.loads(told)["folder"],
         "options": ["--num-cpus", "1"],
     }
-    assert "f" * 12 not in told, "the machines' secret"
     assert ENGINES["ray"].variables(start)["RAY_ADDRESS"] == "10.0.0.4:29400"
     assert ENGINES["ray"].command(ScriptStart(node(0, "ray"), Host(), ("./t.sh",)))[0] == "python3"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pkgutil
 from collections.abc import Mapping
@@ -34,7 +33,7 @@ class Ray:
             "head": node.head,
             "port": node.engine_port,
             # Ray has the head's folder on every machine.
-            "folder": "/tmp/ray-" + hashlib.sha256(node.secret.encode()).hexdigest()[:12],  # noqa: S108
+            "folder": f"/tmp/ray-{node.group_id}",  # noqa: S108
             "options": list(node.options),
         }
         python = start.python if start.python is not None else "python3"

@@ -38,7 +38,7 @@ def _elastic(node: NodeSpec) -> list[str]:
         f"--nnodes={node.enough}:{node.count}",
         "--rdzv-backend=c10d",
         f"--rdzv-endpoint={node.head}:{node.engine_port}",
-        f"--rdzv-id={node.secret[:16]}",
+        f"--rdzv-id={node.group_id}",
         "--rdzv-conf={}".format(",".join(f"{key}={value}" for key, value in conf.items())),
         "--max-restarts=100",
     ]
