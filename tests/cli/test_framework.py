@@ -299,6 +299,8 @@ def test_the_promised_commands_and_aliases_are_there() -> None:
         ("aws ebs prewarm v --no-helper --spot", ("--no-helper", "--spot")),
         ("docker build --build-on local --instance i-1", ("--build-on local", "--instance")),
         ("aws launch x.py --no-results --fetch-within 2h", ("--no-results", "--fetch-within")),
+        ("aws create --dry-run --show-aws", ("--show-aws", "--dry-run")),
+        ("aws setup --show-aws --dry-run", ("--show-aws", "--dry-run")),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(

@@ -61,6 +61,13 @@ class _WithGlobals(click.Command):
         self.exclusive = tuple(exclusive)
         self.needs = tuple(needs)
 
+    def add_option(self, option: click.Option, section: str, *, excludes: str) -> None:
+        """The command takes one more, which is listed in that section where it has sections."""
+        self.params.append(option)
+        if self.sections:
+            self.sections[section] = (*self.sections.get(section, ()), *option.opts)
+        self.exclusive = (*self.exclusive, *((flag, excludes) for flag in option.opts))
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does; an error always knows which command it is about, and nothing is decided by which of two
         options that exclude each other came last."""
@@ -377,6 +384,6 @@ def resolve(name: str, entry: Leaf | Branch) -> click.Command:
     if not isinstance(command, click.Command):
         raise TypeError(f"{entry.target} is not a command")
     command.name = name
-    if entry.shows_calls and entry.argument is not None:
+    if entry.shows_calls and entry.argument is not None and isinstance(command, Command):
         offer_preview(command, entry.argument)
     return command

@@ -7,18 +7,23 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runctl.cli.context import Cli
 from runctl.providers.registry import plugin
 
+if TYPE_CHECKING:
+    from runctl.cli.framework.commands import Command
+
 SECTION = "This command"
 """Where help has the option, where it has sections."""
+PLAN_ONLY = "--dry-run"
+"""Shows what would be done in another way: a command shows one of the two."""
 
 
-def offer_preview(command: click.Command, provider: str) -> None:
+def offer_preview(command: Command, provider: str) -> None:
     """The command takes the provider's option, if it has one."""
     offered = plugin(provider).preview_option
     if offered is None or command.callback is None:
@@ -37,10 +42,8 @@ def offer_preview(command: click.Command, provider: str) -> None:
         return None
 
     command.callback = callback
-    command.params.append(click.Option([flag, "show_calls"], is_flag=True, help=help_text))
-    sections = getattr(command, "sections", None)
-    if sections:
-        command.sections = {**sections, SECTION: (*sections.get(SECTION, ()), flag)}  # type: ignore[attr-defined]
+    option = click.Option([flag, "show_calls"], is_flag=True, help=help_text)
+    command.add_option(option, SECTION, excludes=PLAN_ONLY)
 
 
 def _preview(cli: Cli, provider: str, run: Callable[[], Any]) -> None:
