@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from runctl.agent.spec import ContainerSpec
 from runctl.agent.starter import starter
 from runctl.containers.image_plan import AS_CONFIGURED, BuildOptions
 from runctl.containers.mounts import CONFIG, VOLUME_FLAG, MountRequest, check_targets
@@ -76,15 +77,20 @@ class KubernetesExport:
 
     @cached_property
     def project(self) -> ProjectPlan:
-        """What this disk says. Raises what `plan_project` raises, and `UsageError` for a run on the host."""
-        project = plan_project(self.train)
-        if project.container is None:
+        """What this disk says. Raises what `plan_project` raises."""
+        return plan_project(self.train)
+
+    @cached_property
+    def container(self) -> ContainerSpec:
+        """What the project's container is to be like. Raises `UsageError` for a run on the host."""
+        container = self.project.container
+        if container is None:
             raise UsageError(
-                f"a cluster runs images, and this run has none ({project.container_reason})",
+                f"a cluster runs images, and this run has none ({self.project.container_reason})",
                 hint="add a Dockerfile, or name an image that has the project: --image NAME@sha256:…",
                 code="no-container",
             )
-        return project
+        return container
 
     @cached_property
     def cluster(self) -> Kubernetes:
@@ -94,8 +100,8 @@ class KubernetesExport:
     @cached_property
     def image(self) -> ProjectImage | None:
         """The image to be built; ``None``: one is named."""
-        container = self.project.container
-        if container is None or container.dockerfile is None:
+        container = self.container
+        if container.dockerfile is None:
             return None
         types = self.job.instance_types
         return ProjectImage(
@@ -134,10 +140,8 @@ class KubernetesExport:
         volumes = require(self.session.provider(self.provider).volumes)
         found = [(request, volumes.find(request.source)) for request in asked]
         placed = [(_placed(request, volume), volume) for request, volume in found]
-        container = self.project.container
-        assert container is not None  # noqa: S101 - `project` has seen to it
         script = None if self.project.is_command else self.project.script
-        check_targets([request for request, _ in placed], container.workdir, script)
+        check_targets([request for request, _ in placed], self.container.workdir, script)
         for _, volume in placed:
             self._check_volume(volume, placed[0][1])
         return tuple(
@@ -198,8 +202,7 @@ class KubernetesExport:
         )
 
     def _gpus(self, types: NodeTypes) -> int:
-        container, needs = self.project.container, self.job.needs
-        asked = container.gpus if container is not None else "auto"
+        asked, needs = self.container.gpus, self.job.needs
         if asked.isdigit():
             return int(asked)
         if asked == "none":
@@ -219,15 +222,11 @@ class KubernetesExport:
 
     def named_image(self) -> ImageReference:
         """The image that the user names; only without `image`."""
-        container = self.project.container
-        assert container is not None  # noqa: S101 - `project` has seen to it
-        return named_image(str(container.image))
+        return named_image(str(self.container.image))
 
     def plan(self, image: ImageReference) -> JobPlan:
         """The finished plan, with its name. Raises what the parts raise."""
-        train, job, project = self.train, self.job, self.project
-        container = project.container
-        assert container is not None  # noqa: S101 - `project` has seen to it
+        train, job, project, container = self.train, self.job, self.project, self.container
         _check_arguments(project.args)
         label = self.session.config.project.name or project.root.path.name
         command, torchrun = self._command()
@@ -269,8 +268,7 @@ class KubernetesExport:
         return plan if job.name else named(plan)
 
     def _command(self) -> tuple[tuple[str, ...], bool]:
-        project, container = self.project, self.project.container
-        assert container is not None  # noqa: S101 - `project` has seen to it
+        project, container = self.project, self.container
         entrypoint, engine = container.entrypoint or (), self.job.engine
         several = self.job.nodes > 1
         if engine is Engine.RAY:
@@ -303,8 +301,8 @@ class KubernetesExport:
         return command, several and engine is Engine.TORCHRUN
 
     def _workdir(self) -> str | None:
-        container, project = self.project.container, self.project
-        if self.train.workdir is not None or container is None:
+        container, project = self.container, self.project
+        if self.train.workdir is not None:
             return self.train.workdir
         if container.dockerfile is None:
             return None
