@@ -44,9 +44,11 @@ def moto_endpoint() -> Generator[str]:
     from moto.kms.utils import generate_private_key
     from moto.server import ThreadedMotoServer
 
+    from runctl.sandbox.api import answer_fields
     from runctl.sandbox.ec2 import filter_patterns, placement_groups
     from runctl.sandbox.server import name_services_quickly
 
+    answer_fields.install()
     filter_patterns.install()
     placement_groups.install()
     name_services_quickly()

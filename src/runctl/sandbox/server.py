@@ -133,6 +133,7 @@ def name_services_quickly() -> None:
 def _install(world: World) -> None:
     """Put our back-ends in moto's place, then fill in what an account finds there."""
     from runctl.sandbox import bill, budgets, ec2, spot_prices
+    from runctl.sandbox.api import answer_fields
     from runctl.sandbox.autoscaling import api as autoscaling
     from runctl.sandbox.ebs import ebs_direct
     from runctl.sandbox.ec2 import instance_connect
@@ -141,7 +142,7 @@ def _install(world: World) -> None:
     from runctl.sandbox.ssm import api as ssm
     from runctl.sandbox.ssm.backend import set_public_parameter
 
-    for module in (ec2, autoscaling, ebs_direct, ssm, instance_connect, spot_prices, budgets):
+    for module in (answer_fields, ec2, autoscaling, ebs_direct, ssm, instance_connect, spot_prices, budgets):
         module.install()
     bill.install(world.meter)
     ecr.install(world)
