@@ -109,12 +109,19 @@ def test_a_supervisor_that_was_killed_is_not_an_end(bare: SsmTransport, tmp_path
 
 def test_the_same_start_twice_runs_the_command_once(ssm: FakeSsm, tmp_path: Path) -> None:
     """As when boto3 repeats a SendCommand whose answer was lost."""
-    mark = tmp_path / "mark"
+    mark, go = tmp_path / "mark", tmp_path / "go"
     commands = RunCommand(ssm, ssm.instance_id, clock=HURRY)
     empty = {"size": 0, "sha256": __import__("hashlib").sha256().hexdigest(), "data": "eJwDAAAAAAE="}
     request = {
         "id": os.urandom(16).hex(),
-        "argv": ["sh", "-c", 'echo x >>"$1"; sleep 1', "sh", str(mark)],
+        "argv": [
+            "sh",
+            "-c",
+            'echo x >>"$1"; until [ -e "$2" ]; do sleep 0.05; done',
+            "sh",
+            str(mark),
+            str(go),
+        ],
         "user": "root",
         "root": False,
         "timeout": None,
@@ -126,7 +133,8 @@ def test_the_same_start_twice_runs_the_command_once(ssm: FakeSsm, tmp_path: Path
     second = commands.ask("start", {**request, "wait": 5}, wait=5)
     assert not first["done"]
     assert not second["done"]
-    done = commands.ask("poll", {**request, "wait": 5}, wait=5)
+    go.touch()
+    done = commands.ask("poll", {**request, "wait": 60}, wait=60)
     assert done["done"]
     assert mark.read_text() == "x\n"
 
