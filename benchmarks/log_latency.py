@@ -15,7 +15,7 @@ from benchmarks.machine import agent_over_ssh, missing, start_script
 from benchmarks.measure import Result, Skipped, command
 from benchmarks.sshd import sshd
 from runctl.core.config import Config
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.core.progress import SILENT
 from runctl.providers.aws.settings import AwsConfig
 from runctl.providers.interface import Provider

@@ -38,23 +38,22 @@ if TYPE_CHECKING:
         UsageError,
         ZoneMismatch,
     )
-    from runctl.core.models import (
+    from runctl.core.machine_models import (
         AttachedVolume,
         Instance,
         InstanceState,
         Market,
         Mount,
-        Run,
-        RunPhase,
         Snapshot,
         Volume,
         VolumeState,
     )
+    from runctl.core.run_models import Run, RunPhase
     from runctl.machines.instances import create, terminate
     from runctl.machines.renting import Rental
     from runctl.machines.session import Session
-    from runctl.runs.from_python import StartedRun, train
-    from runctl.runs.launch_from_python import LaunchedRun, launch, launch_unattended
+    from runctl.runs.launch.from_python import LaunchedRun, launch, launch_unattended
+    from runctl.runs.train.from_python import StartedRun, train
 
 _ORIGINS = {
     "runctl.connection": ("connect",),
@@ -62,8 +61,8 @@ _ORIGINS = {
     "runctl.machines.instances": ("create", "terminate"),
     "runctl.machines.renting": ("Rental",),
     "runctl.machines.session": ("Session",),
-    "runctl.runs.from_python": ("StartedRun", "train"),
-    "runctl.runs.launch_from_python": ("LaunchedRun", "launch", "launch_unattended"),
+    "runctl.runs.train.from_python": ("StartedRun", "train"),
+    "runctl.runs.launch.from_python": ("LaunchedRun", "launch", "launch_unattended"),
     "runctl.core.errors": (
         "BudgetExceeded",
         "CapacityError",
@@ -87,18 +86,17 @@ _ORIGINS = {
         "UsageError",
         "ZoneMismatch",
     ),
-    "runctl.core.models": (
+    "runctl.core.machine_models": (
         "AttachedVolume",
         "Instance",
         "InstanceState",
         "Market",
         "Mount",
-        "Run",
-        "RunPhase",
         "Snapshot",
         "Volume",
         "VolumeState",
     ),
+    "runctl.core.run_models": ("Run", "RunPhase"),
 }
 _MODULES = {name: module for module, names in _ORIGINS.items() for name in names}
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runctl.core.models import Instance, Snapshot, Volume
+from runctl.core.machine_models import Instance, Snapshot, Volume
 from runctl.machines import moving as _moving
 from runctl.machines import volumes as _use_cases
 from runctl.machines.finding import running_instance as _running_instance
 from runctl.machines.session import Session
 from runctl.machines.volumes import VolumeDetails
-from runctl.providers.interface import require as _require
-from runctl.providers.registry import DEFAULT as _DEFAULT
-from runctl.providers.volume_plans import (
+from runctl.providers.abilities.volume_plans import (
     ClonePlan,
     CloneRequest,
     ResizePlan,
@@ -28,6 +26,8 @@ from runctl.providers.volume_plans import (
     VolumePlan,
     VolumeRequest,
 )
+from runctl.providers.interface import require as _require
+from runctl.providers.registry import DEFAULT as _DEFAULT
 from runctl.storage.attaching import MountOptions as _MountOptions
 from runctl.storage.moving import MovePlan
 

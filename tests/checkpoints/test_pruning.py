@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runctl.agent.checkpoints.layout import Manifest, StoredFile, to_prune
 from runctl.checkpoints.interface import identity
 from runctl.checkpoints.pruning import decide, may_be_other, went_on_from
-from runctl.core.models import Checkpoint, CheckpointFile, CheckpointState
+from runctl.core.run_models import Checkpoint, CheckpointFile, CheckpointState
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 BROKEN, COMPLETE = CheckpointState.BROKEN, CheckpointState.COMPLETE

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from runctl.core.errors import OutcomeUnknown, RunctlError
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.inventory import Inventory, Listing, Resource, ResourceKind, Unread
+from runctl.providers.abilities.inventory import Inventory, Listing, Resource, ResourceKind, Unread
 from tests.cleanup.resources import ME
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runctl.core.tags import OWNED, OWNED_VALUE
-from runctl.providers.inventory import Resource, ResourceKind
+from runctl.providers.abilities.inventory import Resource, ResourceKind
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ME = "ada"

@@ -25,7 +25,7 @@ from runctl.core.tags import (
     RUN,
     UNUSED,
 )
-from runctl.providers.inventory import Resource, ResourceKind
+from runctl.providers.abilities.inventory import Resource, ResourceKind
 from tests.cleanup.resources import ME, NOW, a_resource
 
 K, B = ResourceKind, KeptBecause

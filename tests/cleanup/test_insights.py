@@ -10,7 +10,7 @@ import pytest
 from runctl.cleanup.facts import Facts, RunFact
 from runctl.cleanup.insights import Insight, InsightKind, Measured, Usage, insights
 from runctl.core.tags import PERSISTENT
-from runctl.providers.inventory import Alternative, Resource, ResourceKind
+from runctl.providers.abilities.inventory import Alternative, Resource, ResourceKind
 from tests.cleanup.resources import ME, NOW, a_resource
 
 K, I = ResourceKind, InsightKind  # noqa: E741

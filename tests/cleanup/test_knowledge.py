@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from runctl.cleanup.knowledge import run_facts
 from runctl.core.ids import InstanceId
-from runctl.runs.node_records import KnownNode, KnownNodes
-from tests.runs.run_records import a_record
+from runctl.runs.records.node_records import KnownNode, KnownNodes
+from tests.runs.sample_runs import a_record
 
 
 def test_every_machine_of_a_run_is_known_to_be_the_runs() -> None:

@@ -18,7 +18,7 @@ from runctl.cleanup.listing import (
     select,
 )
 from runctl.core.errors import NotFound, UsageError
-from runctl.providers.inventory import ResourceKind
+from runctl.providers.abilities.inventory import ResourceKind
 from tests.cleanup.resources import ME, NOW, a_resource
 
 MACHINE = a_resource(ResourceKind.INSTANCE, "i-1", name="digits", state="running", project="digits")

@@ -13,13 +13,13 @@ from runctl.cleanup.machines_only import MachineInventory
 from runctl.core.config import Config
 from runctl.core.errors import CredentialsError, NotFound, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import SILENT, Progress
 from runctl.machines.session import Session
 from runctl.providers import registry
+from runctl.providers.abilities.inventory import ResourceKind
 from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
-from runctl.providers.inventory import ResourceKind
 from tests.cleanup.account import Account
 from tests.cleanup.resources import a_resource
 from tests.cli.fake_provider import FakeProvider, Script, an_instance

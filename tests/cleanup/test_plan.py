@@ -8,7 +8,7 @@ from runctl.cleanup.eligibility import KeptBecause
 from runctl.cleanup.facts import Facts, Include
 from runctl.cleanup.plan import plan_cleanup, plan_stop, wave_of
 from runctl.core.tags import MOVE, PERSISTENT, RUN
-from runctl.providers.inventory import Resource, ResourceKind
+from runctl.providers.abilities.inventory import Resource, ResourceKind
 from tests.cleanup.resources import ME, NOW, a_resource
 
 K = ResourceKind

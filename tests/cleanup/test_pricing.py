@@ -8,10 +8,10 @@ import pytest
 
 from runctl.cleanup.pricing import MonthlyPrices
 from runctl.core.errors import Unreachable, Unsupported
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.costs.rates import Per, Rate, Tier, TieredRate
-from runctl.providers.inventory import Resource, ResourceKind
-from runctl.providers.prices import FreePrices, StoragePrices
+from runctl.providers.abilities.inventory import Resource, ResourceKind
+from runctl.providers.abilities.prices import FreePrices, StoragePrices
 from tests.cleanup.resources import a_resource
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

@@ -6,7 +6,7 @@ import pytest
 
 from runctl.cleanup.removing import FREE_TIMEOUT, carry_out
 from runctl.core.errors import Conflict, OutcomeUnknown, PermissionDenied
-from runctl.providers.inventory import Inventory, Resource, ResourceKind
+from runctl.providers.abilities.inventory import Inventory, Resource, ResourceKind
 from runctl.testing.clock import ManualClock
 from tests.cleanup.account import Account
 from tests.cleanup.resources import a_resource

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, ClassVar
 from runctl.agent.spec import AttemptStatus, MachineMount
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
 from runctl.core.journal import Journal
-from runctl.core.models import (
+from runctl.core.machine_models import (
     AttachedVolume,
     Instance,
     InstanceState,
@@ -25,19 +25,7 @@ from runctl.core.models import (
 )
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import OWNED, OWNED_VALUE, SHAPE
-from runctl.providers.aws.ebs.purposes import suggest
-from runctl.providers.aws.ebs.types import shape_from_text
-from runctl.providers.aws.prices.shipped import shipped_rates
-from runctl.providers.capacity import RefusalListener, no_listener
-from runctl.providers.interface import (
-    Check,
-    CreatePlan,
-    InstanceRequest,
-    Provider,
-    Renting,
-    StopAndStart,
-)
-from runctl.providers.volume_plans import (
+from runctl.providers.abilities.volume_plans import (
     ClonePlan,
     CloneRequest,
     DiskShape,
@@ -51,7 +39,19 @@ from runctl.providers.volume_plans import (
     VolumePlan,
     VolumeRequest,
 )
-from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
+from runctl.providers.abilities.volumes import Clones, Resizing, Snapshots, Volumes
+from runctl.providers.aws.ebs.purposes import suggest
+from runctl.providers.aws.ebs.types import shape_from_text
+from runctl.providers.aws.prices.shipped import shipped_rates
+from runctl.providers.capacity import RefusalListener, no_listener
+from runctl.providers.interface import (
+    Check,
+    CreatePlan,
+    InstanceRequest,
+    Provider,
+    Renting,
+    StopAndStart,
+)
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Completed, PortForward, Transport
 from tests.rates import hourly, monthly

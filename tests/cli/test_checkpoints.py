@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runctl.core.models import Checkpoint
 from runctl.core.progress import Progress
+from runctl.core.run_models import Checkpoint
 from runctl.runs.checkpoints.machine_folder import MachineFolder
 from runctl.transport.agent import AgentClient
 from tests.cli.conftest import Invoke, error_of

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from runctl.core.errors import Conflict, MachineError, NotFound, PermissionDenied, Unreachable
-from runctl.core.models import InstanceState
+from runctl.core.machine_models import InstanceState
 from tests.cli.conftest import Invoke, data_of, error_of
 from tests.cli.fake_provider import (
     INSTANCE_ID,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from tests.cli.conftest import Invoke, data_of, error_of
 from tests.cli.fake_provider import Script, a_plan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runctl.core.errors import Unreachable
-from runctl.core.models import InstanceState
+from runctl.core.machine_models import InstanceState
 from runctl.transport.interface import PortForward
 from tests.cli.conftest import Invoke
 from tests.cli.fake_provider import INSTANCE_ID, Script, an_instance

@@ -8,7 +8,7 @@ import pytest
 
 from runctl.cli.context import Cli
 from runctl.cli.machines.renting import Answer, decide, highest_price
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.providers.capacity import FallbackMode, SpotFallback
 from runctl.providers.interface import InstanceRequest
 from tests.cli.conftest import Invoke

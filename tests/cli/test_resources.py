@@ -15,8 +15,8 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import PermissionDenied, Unsupported
 from runctl.core.tags import EXPIRES_AT
 from runctl.providers import registry
-from runctl.providers.inventory import Resource, ResourceKind, Unread
-from runctl.providers.prices import FreePrices
+from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread
+from runctl.providers.abilities.prices import FreePrices
 from tests.cleanup.account import Account
 from tests.cleanup.resources import a_resource
 from tests.cli.conftest import Invoke, data_of, error_of

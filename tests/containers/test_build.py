@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from runctl.core.files import cache_folder
-from runctl.project.build_context import read_context
+from runctl.project.docker.build_context import read_context
 from runctl.sandbox.ecr.registry import Registry
 from tests.agent import engine as engines
 from tests.agent.driver import until

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.containers.copied import copied_paths, copies
-from runctl.containers.dockerfile_text import Instruction
+from runctl.containers.dockerfile_text import Instruction, copied_paths, copies
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from runctl.core import tags as tag
 from runctl.core.config import Config
 from runctl.core.errors import CapacityError, Unreachable
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.providers import registry
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.settings import AwsConfig
 from runctl.providers.interface import InstanceRequest, Provider, VolumeMount
-from runctl.providers.volume_plans import VolumeRequest
 from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
 from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract

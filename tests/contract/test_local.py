@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.providers.interface import Provider
 from runctl.providers.local.computer import LOCAL, LocalProvider
 from runctl.testing.contract import READY_TIMEOUT, MachineContract, ProviderContract

@@ -13,7 +13,7 @@ from runctl.cleanup.machines_only import MachineInventory
 from runctl.core.config import Config
 from runctl.core.errors import CapacityError, Conflict, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.providers import registry
 from runctl.providers.interface import InstanceRequest, Provider, VolumeMount
 from runctl.providers.lyceum.lyceum_provider import LyceumProvider

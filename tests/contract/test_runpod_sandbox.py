@@ -23,12 +23,12 @@ from runctl.core.errors import (
     ZoneMismatch,
 )
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, InstanceState, Market, VolumeState
+from runctl.core.machine_models import Instance, InstanceState, Market, VolumeState
 from runctl.providers import registry
+from runctl.providers.abilities.volume_plans import ResizeRequest, VolumeRequest
 from runctl.providers.interface import DoctorStatus, InstanceRequest, Provider, VolumeMount
 from runctl.providers.runpod.runpod_provider import RunPodProvider
 from runctl.providers.runpod.settings import RunPodConfig
-from runctl.providers.volume_plans import ResizeRequest, VolumeRequest
 from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
 from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract

@@ -16,10 +16,10 @@ from runctl.costs.billing import Interval
 from runctl.costs.ledger import By, Entry, EntryKind, EntryState, Ledger
 from runctl.costs.rates import Per
 from runctl.costs.report import CostReport, RunTime, report
-from runctl.runs.store import RunStore
+from runctl.runs.records.store import RunStore
 from tests.costs.entries import an_entry, at, interval
 from tests.costs.test_billing import lives, moments
-from tests.runs.run_records import a_record
+from tests.runs.sample_runs import a_record
 
 JUNE, JULY = at("2026-06-01"), at("2026-07-01")
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from runctl.core.models import Instance, InstanceState, Market, SnapshotState, VolumeState
+from runctl.core.machine_models import Instance, InstanceState, Market, SnapshotState, VolumeState
 from runctl.core.tags import ATTEMPT
 from runctl.costs.billing import BillingRules, PriceStep
 from runctl.costs.ledger import Entry, EntryKind, EntryState

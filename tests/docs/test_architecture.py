@@ -97,14 +97,20 @@ def test_what_is_drawn_passes_from_room_to_room_downwards_by_imports(
 @pytest.mark.parametrize(
     ("stops", "mistake"),
     [
-        (("runs/launch.py", "runs/gone.py"), "there is no runs/gone.py"),
-        (("runs/plan.py", "cli/train/command.py"), "nothing before it imports cli/train/command.py"),
-        (("runs/training.py", "agent/spec.py", "runs/launch.py"), "runs is left and entered again"),
+        (("runs/train/start.py", "runs/gone.py"), "there is no runs/gone.py"),
+        (("runs/train/plan.py", "cli/train/command.py"), "nothing before it imports cli/train/command.py"),
         (
-            ("runs/training.py", "agent/spec.py", "runs/launch.py"),
-            "runs/launch.py stands above agent/spec.py",
+            ("runs/train/training.py", "agent/spec.py", "runs/train/start.py"),
+            "runs is left and entered again",
         ),
-        (("runs/training.py", "runs/launch.py", "runs/launch.py"), "runs/launch.py is entered 2 times"),
+        (
+            ("runs/train/training.py", "agent/spec.py", "runs/train/start.py"),
+            "runs/train/start.py stands above agent/spec.py",
+        ),
+        (
+            ("runs/train/training.py", "runs/train/start.py", "runs/train/start.py"),
+            "runs/train/start.py is entered 2 times",
+        ),
     ],
 )
 def test_a_drawing_that_is_not_true_is_noticed(stops: tuple[str, ...], mistake: str) -> None:

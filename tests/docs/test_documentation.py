@@ -24,24 +24,24 @@ import pytest
 
 from runctl.agent.spec import EndReason, EndRecord
 from runctl.cli.framework.commands import RootGroup
-from runctl.core import errors, extensions, models
+from runctl.core import errors, extensions, machine_models, run_models
 from runctl.core.config import rules
 from runctl.costs.budget import BudgetUse, Limit
 from runctl.costs.reconciliation import Difference, Reconciliation
 from runctl.costs.report import CostLine, CostReport
 from runctl.machines.pool_record import PoolSummary
 from runctl.machines.spot_market import PoolAdvice, PoolPrices
+from runctl.providers.abilities.catalogue import Offers, UnreadRegion
+from runctl.providers.abilities.inventory import Resource, Unread
+from runctl.providers.abilities.prices import FreePrices, PricePoint
 from runctl.providers.capacity import LeftOut, Offer, Pool
-from runctl.providers.catalogue import Offers, UnreadRegion
 from runctl.providers.interface import InstanceRequest
-from runctl.providers.inventory import Resource, Unread
-from runctl.providers.prices import FreePrices, PricePoint
 from runctl.render.json import to_builtins
 from runctl.render.offers import offers_document
-from runctl.render.plans import plan_document
+from runctl.render.plans.machine_plans import plan_document
 from runctl.runs.costs import AttemptCost, RunCost
 from runctl.runs.end_reason import exit_code
-from runctl.runs.launch_plan import ResultsPlan, Storing
+from runctl.runs.launch.launch_plan import ResultsPlan, Storing
 from runctl.runs.results import LaunchEnd, Results
 from runctl.runs.status import KeptThing, RunningMachine, Status
 from tests.availability import terraform_environment
@@ -295,7 +295,7 @@ def test_every_end_reason_is_explained() -> None:
 def test_a_json_shape_is_the_models(shape: str) -> None:
     text = (REPOSITORY / "docs" / "json.md").read_text()
     (example,) = [json.loads(block.body) for block in blocks(text) if block.options.get("shape") == shape]
-    model = getattr(models, shape)
+    model = getattr(run_models if shape in {"Run", "Checkpoint"} else machine_models, shape)
     assert list(example) == [field.name for field in dataclasses.fields(model)]
 
 
@@ -329,7 +329,9 @@ def test_a_launchs_documents_are_as_documented() -> None:
     assert list(plan["results"]) == names(ResultsPlan)
     stored = FreePrices("a test").storage(None)
     assert shape_of(plan["storing"]) == shape_of(to_builtins(Storing(("s3://bucket/runs",), stored)))
-    assert list(plan["machine_end"]) == names(models.MachineAfterRun) == list(shapes["Run"]["machine_end"])
+    assert (
+        list(plan["machine_end"]) == names(run_models.MachineAfterRun) == list(shapes["Run"]["machine_end"])
+    )
 
 
 def test_what_was_spent_is_told_as_documented() -> None:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from runctl.core.models import Instance, Volume
+from runctl.core.machine_models import Instance, Volume
 from runctl.sandbox.fault_client import Faults
 from tests.e2e.account import create, terminate, volume, volume_named
 from tests.e2e.command_line import CommandLine, kill, until

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.core.models import Run
+from runctl.core.run_models import Run
 from tests.e2e.command_line import CommandLine, kill, until, write_project
 
 TRAIN = """\

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.tags import RANK
 from runctl.costs.ledger import Ledger
 from runctl.machines.nodes import Engine, NodesWanted, new_nodes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runctl.export.hcl import block, comment, header, quoted
-from runctl.providers.terraform import Block, Json, Reference
+from runctl.providers.abilities.terraform import Block, Json, Reference
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runctl.export.terraform import configuration
-from runctl.providers.inventory import Unread
-from runctl.providers.terraform import LeftOut, TerraformModule, TerraformResource
+from runctl.providers.abilities.inventory import Unread
+from runctl.providers.abilities.terraform import LeftOut, TerraformModule, TerraformResource
 
 HERE = TerraformResource("cloud_disk", "a", "disk-1", {"size": 1}, "north", comment="It is an old one.")
 THERE = TerraformResource("cloud_disk", "b", "disk-2", {"size": 2}, "far-south")

@@ -13,10 +13,10 @@ from botocore.config import Config
 
 from runctl.connection import connect
 from runctl.core.ids import InstanceId
+from runctl.providers.abilities.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
 from runctl.providers.interface import InstanceRequest
-from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.storage.attaching import MountOptions, attach_and_mount
 from tests.machines.conftest import Runctl
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.machines.expected_costs import Expected, expected_costs, expected_nodes_costs
 from runctl.machines.node_volumes import NodeVolume, Sharing
 from runctl.machines.nodes import NodeGroupPlan
+from runctl.providers.abilities.nodes import NodesPlan
 from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
-from runctl.providers.nodes import NodesPlan
 from tests.cli.fake_provider import a_plan, a_volume
 from tests.rates import hourly, monthly
 

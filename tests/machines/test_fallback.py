@@ -11,7 +11,7 @@ import pytest
 
 from runctl.core.database import Database
 from runctl.core.errors import CapacityError, QuotaExceeded, Unsupported, UsageError
-from runctl.core.models import Instance, Market
+from runctl.core.machine_models import Instance, Market
 from runctl.core.tags import INTENT
 from runctl.machines.fallback import NextStep, check_fallback, next_step, pause, price_difference
 from runctl.machines.intents import IntentState, IntentStore

@@ -16,7 +16,7 @@ from runctl.core.config import BudgetConfig
 from runctl.core.database import Database, StateError
 from runctl.core.errors import BudgetExceeded, CapacityError, Unreachable
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Instance, InstanceState, Market, Volume
+from runctl.core.machine_models import Instance, InstanceState, Market, Volume
 from runctl.core.progress import Silent
 from runctl.core.tags import INTENT, RANK
 from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
@@ -25,8 +25,8 @@ from runctl.machines.intents import IntentStore, Kind
 from runctl.machines.ledger_record import LedgerRecord
 from runctl.machines.renting import Rentals
 from runctl.machines.settling import settle_at
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.interface import CreatePlan, InstanceRequest
-from runctl.providers.volume_plans import VolumeRequest
 from runctl.testing.clock import ManualClock
 from tests.cli.fake_provider import FakeProvider, Script, a_plan, a_snapshot, a_volume, an_instance
 

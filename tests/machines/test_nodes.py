@@ -6,7 +6,7 @@ import pytest
 
 from runctl.core.errors import UsageError, ZoneMismatch
 from runctl.core.ids import VolumeId
-from runctl.core.models import Volume, VolumeState
+from runctl.core.machine_models import Volume, VolumeState
 from runctl.machines.node_volumes import NodeVolume, Sharing, decide_sharing, without_shared
 from runctl.machines.nodes import Engine, NodesWanted, parse_nodes
 from runctl.providers.interface import InstanceRequest, VolumeMount

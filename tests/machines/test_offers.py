@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 
 from runctl.core.errors import CredentialsError, RunctlError, Unsupported
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT
 from runctl.machines.offers import SortKey, find_offers, sort_offers
 from runctl.machines.session import Session
-from runctl.providers.catalogue import Catalogue, MachineOffer, OfferQuery, Offers, UnreadRegion
+from runctl.providers.abilities.catalogue import Catalogue, MachineOffer, OfferQuery, Offers, UnreadRegion
 from tests.rates import hourly
 
 

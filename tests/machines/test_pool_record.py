@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runctl.core.database import Database
-from runctl.core.models import InstanceState, Market
+from runctl.core.machine_models import InstanceState, Market
 from runctl.core.tags import INTENT
 from runctl.machines.pool_record import (
     USUAL_LIFE,
@@ -25,8 +25,8 @@ from runctl.machines.pool_record import (
 )
 from runctl.machines.renting import RefusedPool, RentalEvent, rental_of
 from runctl.machines.spot_market import pool_prices
+from runctl.providers.abilities.prices import PricePoint
 from runctl.providers.capacity import Offer, Pool, Refusal, RefusalReason
-from runctl.providers.prices import PricePoint
 from tests.cli.fake_provider import FakeProvider, Script, an_instance
 from tests.rates import hourly
 

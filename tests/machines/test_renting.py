@@ -13,7 +13,7 @@ import runctl
 from runctl.core.database import Database
 from runctl.core.errors import Unreachable
 from runctl.core.ids import InstanceId
-from runctl.core.models import InstanceState, Market
+from runctl.core.machine_models import InstanceState, Market
 from runctl.core.tags import HELPER_FOR, INTENT
 from runctl.machines.intents import IntentState, IntentStore
 from runctl.machines.renting import Rental, RentalEvent, RentalKind, Rentals, rental_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.project.git_state import MOST_NAMED, git_state
+from runctl.project.git import MOST_NAMED, git_state
 
 
 def git(folder: Path, *argv: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from runctl.core.errors import UsageError
 from runctl.project.left_out import described
 from runctl.project.sent import choose_sent
-from runctl.runs.project_plan import TrainRequest, plan_project
+from runctl.runs.train.project_plan import TrainRequest, plan_project
 from tests.project.files import repository, write
 
 IGNORED = {

@@ -10,7 +10,7 @@ import pytest
 
 from runctl.core.errors import NotFound, RunctlError, Unreachable
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.providers.aws.calls.parse import instance_of
 from runctl.providers.ended import ended, what_became_of
 from runctl.providers.interface import Provider

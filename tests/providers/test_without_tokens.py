@@ -20,7 +20,7 @@ from runctl.core.errors import (
     UsageError,
 )
 from runctl.core.journal import Change, Journal, Standing
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT
 from runctl.providers.capacity import Offer, Pool, Refusal
 from runctl.providers.interface import CreatePlan

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core.ids import InstanceId, RunId, VolumeId
-from runctl.core.models import GitState, Mount, Run, RunPhase
+from runctl.core.machine_models import Mount
+from runctl.core.run_models import GitState, Run, RunPhase
 from runctl.render.json import document, line, to_builtins
 
 

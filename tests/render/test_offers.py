@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from runctl.core.models import Market
-from runctl.providers.catalogue import Offers, UnreadRegion
+from runctl.core.machine_models import Market
+from runctl.providers.abilities.catalogue import Offers, UnreadRegion
 from runctl.render.offers import offers_document, offers_table, together, unread_text
 from tests.machines.test_offers import FOUR, NONE, ONE
 from tests.rates import DAY

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from runctl.cleanup.eligibility import removable
 from runctl.cleanup.listing import Group, Priced
 from runctl.cleanup.overview import Detail
-from runctl.providers.inventory import ResourceKind, Unread
+from runctl.providers.abilities.inventory import ResourceKind, Unread
 from runctl.render.resources import as_csv, as_page, resource_details, resources_table, summary_table
 from tests.cleanup.resources import NOW, a_resource
 

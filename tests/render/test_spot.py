@@ -11,8 +11,8 @@ import pytest
 from runctl.core.errors import UsageError
 from runctl.machines.pool_record import PoolSummary
 from runctl.machines.spot_market import PoolAdvice, PoolPrices
+from runctl.providers.abilities.prices import PricePoint
 from runctl.providers.capacity import Pool
-from runctl.providers.prices import PricePoint
 from runctl.render.spot import advice_table, draw_prices, prices_table
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from runctl.core.clock import rfc3339
-from runctl.core.models import InstanceState, Market
+from runctl.core.machine_models import InstanceState, Market
 from runctl.core.tags import BUDGET, EXPIRES_AT, IDLE_TIMEOUT
 from runctl.machines.node_volumes import NodeVolume, Sharing
 from runctl.machines.nodes import Engine, NodeGroupPlan
+from runctl.providers.abilities.nodes import NodesPlan
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.capacity import FallbackMode, LeftOut, Offer, Pool, SpotFallback
 from runctl.providers.interface import InstanceRequest, VolumeMount
-from runctl.providers.nodes import NodesPlan
-from runctl.providers.volume_plans import VolumeRequest
-from runctl.render.plans import create_plan_text, nodes_plan_text, plan_document
+from runctl.render.plans.machine_plans import create_plan_text, nodes_plan_text, plan_document
+from runctl.render.plans.volume_plans import snapshots_table, volume_plan_text
 from runctl.render.tables import WIDE, Column, Screen, details, fit, wants_style
 from runctl.render.things import duration, instance_details, instances_table, volume_details, volumes_table
-from runctl.render.volume_plans import snapshots_table, volume_plan_text
 from tests.cli.fake_provider import INSTANCE_ID, a_plan, a_snapshot, a_volume, a_volume_plan, an_instance
 from tests.rates import hourly, monthly
 

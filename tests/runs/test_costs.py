@@ -18,10 +18,10 @@ from runctl.costs.ledger import Entry, EntryKind, Ledger
 from runctl.costs.rates import Per
 from runctl.machines.session import Session
 from runctl.runs.costs import run_cost, with_ledger_costs
-from runctl.runs.records import as_known
-from runctl.runs.store import RunStore
+from runctl.runs.records.run_record import as_known
+from runctl.runs.records.store import RunStore
 from tests.costs.entries import an_entry, at, interval
-from tests.runs.run_records import a_record
+from tests.runs.sample_runs import a_record
 
 NOW = at("2026-06-02")
 

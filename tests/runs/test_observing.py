@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runctl.core.models import Run
+from runctl.core.run_models import Run
 from runctl.runs.observing import WatchedRun, watched
 from tests.cli.top.observations import NOW, interrupted_before, told
-from tests.runs.run_records import a_record
+from tests.runs.sample_runs import a_record
 
 
 def a_run() -> Run:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 from runctl.agent.spec import EndReason
 from runctl.core.ids import InstanceId
-from runctl.core.models import RunPhase
+from runctl.core.run_models import RunPhase
 from runctl.runs.pruning import HERE, Kept, MachineRun, prunable
-from runctl.runs.records import RunRecord
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.run_logs.archive import KeptRun
-from tests.runs.records import a_run
+from tests.runs.sample_runs import a_run
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 BEFORE = NOW - timedelta(days=30)

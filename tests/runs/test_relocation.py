@@ -10,7 +10,6 @@ import pytest
 from runctl.agent.spec import MountSpec, RunSpec
 from runctl.core.ids import VolumeId
 from runctl.core.tags import FILLED_FROM, OWNED, OWNED_VALUE
-from runctl.runs.recipe import KeptVolume, Recipe
 from runctl.runs.recovering.relocating import with_volume
 from runctl.runs.relocation import (
     USUAL_OUTAGE,
@@ -22,6 +21,7 @@ from runctl.runs.relocation import (
     refill_of,
     relocation_text,
 )
+from runctl.runs.stored.recipe import KeptVolume, Recipe
 from tests.cli.fake_provider import a_volume
 
 OURS = {OWNED: OWNED_VALUE}

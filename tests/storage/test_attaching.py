@@ -11,7 +11,7 @@ from runctl.agent.spec import AttemptStatus, MachineMount, MountSpec, RunState
 from runctl.core import tags as tag
 from runctl.core.blank_volumes import FormatRule
 from runctl.core.errors import Conflict, MachineError, ProviderError, Unreachable
-from runctl.core.models import Instance, InstanceState, VolumeState
+from runctl.core.machine_models import Instance, InstanceState, VolumeState
 from runctl.core.mount_points import usual_mount_points
 from runctl.storage.attaching import (
     MountOptions,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.providers.filling import MachineSpeed, VolumeOrigin
+from runctl.providers.abilities.filling import MachineSpeed, VolumeOrigin
 from runctl.runs.filling.plan import LONGEST_TTL, SHORTEST_TTL, default_ttl
 from runctl.storage.initialising import Way, decide
 from runctl.storage.machines import BOOT_SECONDS, MIB, PATIENCE, Estimate, choose, estimate

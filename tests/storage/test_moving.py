@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from runctl.core import tags as tag
 from runctl.core.database import Database
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError
-from runctl.core.models import Volume, VolumeState
+from runctl.core.machine_models import Volume, VolumeState
 from runctl.machines.intents import IntentState, IntentStore, Kind
 from runctl.machines.moving import MoveRequest, moving
 from runctl.machines.moving import abandon as abandon_begun
+from runctl.providers.abilities.volume_plans import InitializationStatus, VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.volumes import EbsVolumes
 from runctl.providers.interface import InstanceRequest, VolumeMount
-from runctl.providers.volume_plans import InitializationStatus, VolumeRequest
 from runctl.storage.moving import Moved, abandon, carry_out, check_moved, plan_abandon, plan_move
 from tests.cli.fake_provider import INSTANCE_ID, a_volume
 

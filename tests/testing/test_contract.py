@@ -8,7 +8,7 @@ import pytest
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.providers.interface import Check, DoctorStatus
 from runctl.providers.local.computer import LOCAL, LocalProvider
 from runctl.testing.contract import ProviderContract

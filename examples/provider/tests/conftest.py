@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.testing.sshd import Sshd, free_port, running
 from runctl_hosts.facts import FactsMemory
 from runctl_hosts.provider import HostsProvider

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.providers.interface import Provider
 from runctl.testing.contract import MachineContract, ProviderContract
 from runctl_hosts.provider import HostsProvider

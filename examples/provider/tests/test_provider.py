@@ -11,7 +11,7 @@ import pytest
 
 from runctl.core.errors import HostKeyChanged, HostKeyUnknown, NotFound, Unreachable
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.providers.interface import DoctorStatus
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress

@@ -36,3 +36,8 @@ def unexpected(verb: str, error: Exception) -> dict[str, str]:
         verb, type(error).__name__, error, where.filename.rpartition("/")[2], where.lineno
     )
     return {"code": "agent-failed", "message": message, "hint": "please report this"}
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 file``, ``1,200 files``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

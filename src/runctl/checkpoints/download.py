@@ -16,7 +16,7 @@ from runctl.agent.checkpoints.layout import StoredFile, data_key
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import Conflict, Unreachable
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.object_storage import ObjectStorage
+from runctl.providers.abilities.object_storage import ObjectStorage
 
 RANGE_BYTES = 16 << 20
 """What is asked for at once, and again when a connection breaks."""

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runctl.core.models import Checkpoint
 from runctl.core.progress import SILENT, Progress
+from runctl.core.run_models import Checkpoint
 
 Identity = tuple[int | None, int | None, str]
 """Attempt, number and name: which checkpoint of its place one is."""

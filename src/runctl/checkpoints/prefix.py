@@ -15,9 +15,9 @@ from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.checkpoints.download import THREADS, Counter, Prefix, compare, download, in_parallel
 from runctl.checkpoints.interface import CheckpointLocation, Identity, Transferred, identity
 from runctl.core.errors import Conflict
-from runctl.core.models import Checkpoint, CheckpointFile, CheckpointState
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.object_storage import ObjectStorage, StoredObject
+from runctl.core.run_models import Checkpoint, CheckpointFile, CheckpointState
+from runctl.providers.abilities.object_storage import ObjectStorage, StoredObject
 
 _MOST_NUMBERS = 100
 

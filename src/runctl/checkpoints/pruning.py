@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from runctl.agent.checkpoints.folders import CHECKPOINT_FILES, MANIFESTS, WEIGHTS
 from runctl.agent.checkpoints.layout import matches
 from runctl.checkpoints.interface import Identity, identity
-from runctl.core.models import Checkpoint, CheckpointState
+from runctl.core.run_models import Checkpoint, CheckpointState
 
 
 @dataclass(frozen=True)

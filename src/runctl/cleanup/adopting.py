@@ -14,9 +14,9 @@ from runctl.core.clock import Clock
 from runctl.core.errors import RunctlError
 from runctl.core.ids import InstanceId
 from runctl.machines.machine import reach
-from runctl.providers.inventory import Resource, ResourceKind, Unread
-from runctl.runs.records import adopted
-from runctl.runs.store import run_store
+from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread
+from runctl.runs.records.run_record import adopted
+from runctl.runs.records.store import run_store
 
 if TYPE_CHECKING:
     from runctl.machines.session import Session

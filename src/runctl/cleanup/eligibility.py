@@ -15,7 +15,7 @@ from runctl.cleanup.facts import Facts, Include, RunFact
 from runctl.core import tags as tag
 from runctl.core.clock import parse_rfc3339
 from runctl.core.text import time_span
-from runctl.providers.inventory import Resource, ResourceKind
+from runctl.providers.abilities.inventory import Resource, ResourceKind
 
 K = ResourceKind
 

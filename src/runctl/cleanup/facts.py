@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from runctl.providers.inventory import Resource
+from runctl.providers.abilities.inventory import Resource
 
 OLDER_THAN = timedelta(hours=1)
 """What is younger may still be made by a command, here or on another computer."""

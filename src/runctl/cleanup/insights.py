@@ -11,9 +11,9 @@ from enum import StrEnum
 from runctl.cleanup.eligibility import not_ours
 from runctl.cleanup.facts import Facts, RunFact
 from runctl.cleanup.plan import Monthly
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.text import counted, time_span
-from runctl.providers.inventory import Alternative, Resource, ResourceKind
+from runctl.providers.abilities.inventory import Alternative, Resource, ResourceKind
 from runctl.providers.registry import command, volume_command
 
 K = ResourceKind

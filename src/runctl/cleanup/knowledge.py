@@ -12,10 +12,10 @@ from runctl.cleanup.facts import Facts, IntentFact, RunFact
 from runctl.core import tags as tag
 from runctl.core.database import StateError
 from runctl.machines.intents import Intent
-from runctl.providers.inventory import EVERYTHING, Listing, Resource, ResourceKind
-from runctl.runs.records import RunRecord
+from runctl.providers.abilities.inventory import EVERYTHING, Listing, Resource, ResourceKind
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.store import run_store
 from runctl.runs.recovery import RETRIED
-from runctl.runs.store import run_store
 
 if TYPE_CHECKING:
     from runctl.machines.session import Session

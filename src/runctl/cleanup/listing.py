@@ -13,7 +13,14 @@ from runctl.cleanup.machines_only import MachineInventory
 from runctl.core.database import StateError
 from runctl.core.errors import CredentialsError, NotFound, RunctlError, Unsupported, UsageError
 from runctl.core.names import did_you_mean
-from runctl.providers.inventory import EVERYTHING, Inventory, Listing, Resource, ResourceKind, Unread
+from runctl.providers.abilities.inventory import (
+    EVERYTHING,
+    Inventory,
+    Listing,
+    Resource,
+    ResourceKind,
+    Unread,
+)
 from runctl.providers.registry import names
 
 if TYPE_CHECKING:
@@ -107,7 +114,7 @@ def inventories(session: Session, provider: str | None = None) -> Mapping[str, I
 
 def is_known(session: Session, provider: str) -> bool:
     """Whether this computer has ever used the provider, as far as its state file tells."""
-    from runctl.runs.store import run_store
+    from runctl.runs.records.store import run_store
 
     try:
         return any(each.provider == provider for each in run_store(session).list()) or any(

@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from runctl.core import tags as tag
 from runctl.core.errors import NotFound, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, Volume, VolumeState
+from runctl.core.machine_models import Instance, Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.abilities.inventory import Inventory, Listing, Resource, ResourceKind
 from runctl.providers.interface import Provider, require
-from runctl.providers.inventory import Inventory, Listing, Resource, ResourceKind
 
 
 class MachineInventory(Inventory):

@@ -17,9 +17,16 @@ from runctl.cleanup.plan import Monthly
 from runctl.cleanup.pricing import monthly_of
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import RunctlError, UsageError
-from runctl.providers.inventory import EVERYTHING, Inventory, Listing, Resource, ResourceKind, Unread
+from runctl.providers.abilities.inventory import (
+    EVERYTHING,
+    Inventory,
+    Listing,
+    Resource,
+    ResourceKind,
+    Unread,
+)
 from runctl.runs.control import machine_of
-from runctl.runs.store import run_store
+from runctl.runs.records.store import run_store
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from runctl.cleanup.eligibility import KeptBecause, Verdict, eligibility, kept, not_ours
 from runctl.cleanup.facts import Facts
-from runctl.providers.inventory import Resource, ResourceKind, Unread
+from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread
 
 K = ResourceKind
 

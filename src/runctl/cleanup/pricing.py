@@ -8,11 +8,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from runctl.core.errors import RunctlError, Unsupported
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.money import HOURS_PER_MONTH
 from runctl.costs.rates import Rate
-from runctl.providers.inventory import Resource, ResourceKind
-from runctl.providers.prices import Prices
+from runctl.providers.abilities.inventory import Resource, ResourceKind
+from runctl.providers.abilities.prices import Prices
 
 if TYPE_CHECKING:
     from runctl.machines.session import Session

@@ -14,7 +14,7 @@ from runctl.core.errors import Conflict, OutcomeUnknown, RunctlError, Unreachabl
 from runctl.core.progress import SILENT, Progress
 from runctl.core.text import counted
 from runctl.core.waiting import attempts
-from runctl.providers.inventory import Inventory, Resource, ResourceKind
+from runctl.providers.abilities.inventory import Inventory, Resource, ResourceKind
 
 ENDED_TIMEOUT = timedelta(minutes=15)
 """A machine with much memory or a GPU may take as long to shut down."""

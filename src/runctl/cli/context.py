@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from runctl.machines.session import Session
     from runctl.providers.interface import Provider
     from runctl.providers.plugin import Defaults
+    from runctl.runs.records.store import RunStore
     from runctl.runs.run_logs.archive import LogArchive
-    from runctl.runs.store import RunStore
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Cli:
     @property
     def store(self) -> RunStore:
         """The runs that this computer remembers."""
-        from runctl.runs.store import run_store
+        from runctl.runs.records.store import run_store
 
         return run_store(self.session)
 

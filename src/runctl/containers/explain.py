@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runctl.containers.build_log import Step
-from runctl.containers.copied import copies
-from runctl.containers.dockerfile_text import DockerfileText, Instruction, Stage
+from runctl.containers.dockerfile_text import DockerfileText, Instruction, Stage, copies
 from runctl.containers.image_inputs import ImageInputs
 
 _LAYERS = frozenset({"FROM", "RUN", "COPY", "ADD", "WORKDIR"})

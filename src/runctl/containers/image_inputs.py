@@ -30,7 +30,7 @@ class ImageInputs:
     """From the root, with forward slashes."""
     dockerfile_text: str
     context: Mapping[str, str]
-    """See `runctl.project.build_context.BuildContext.entries`."""
+    """See `runctl.project.docker.build_context.BuildContext.entries`."""
     args: Mapping[str, str] = field(default_factory=dict)
     target: str | None = None
     platform: str | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from runctl.core import tags as tag
 from runctl.core.ids import InstanceId
-from runctl.core.models import Volume
+from runctl.core.machine_models import Volume
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from runctl.core import tags as tag
-from runctl.core.models import Instance, Volume
+from runctl.core.machine_models import Instance, Volume
 
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_@:+-][A-Za-z0-9._@:+-]*)+")
 _FOLDER = re.compile(r"\w[\w.-]*", re.ASCII)

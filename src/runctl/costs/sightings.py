@@ -11,7 +11,15 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
-from runctl.core.models import Instance, InstanceState, Market, Snapshot, SnapshotState, Volume, VolumeState
+from runctl.core.machine_models import (
+    Instance,
+    InstanceState,
+    Market,
+    Snapshot,
+    SnapshotState,
+    Volume,
+    VolumeState,
+)
 from runctl.core.tags import ATTEMPT, NAME, RUN
 from runctl.costs.billing import BillingRules, Interval, PriceStep, settled, stepped, whole_seconds
 from runctl.costs.ledger import Entry, EntryKind, EntryState

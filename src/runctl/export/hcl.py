@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from runctl.providers.terraform import Block, Body, Json, Reference
+from runctl.providers.abilities.terraform import Block, Body, Json, Reference
 
 INDENT = "  "
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")

@@ -10,9 +10,9 @@ from runctl.cleanup.listing import Selection, select
 from runctl.cleanup.overview import Account
 from runctl.core.errors import Unsupported
 from runctl.export.hcl import block, comment, header
+from runctl.providers.abilities.inventory import Unread
+from runctl.providers.abilities.terraform import Block, LeftOut, Reference, TerraformModule, TerraformResource
 from runctl.providers.interface import require
-from runctl.providers.inventory import Unread
-from runctl.providers.terraform import Block, LeftOut, Reference, TerraformModule, TerraformResource
 
 if TYPE_CHECKING:
     from runctl.core.clock import Clock

@@ -12,7 +12,7 @@ from runctl.core.database import StateError
 from runctl.core.errors import Conflict, NotFound
 from runctl.core.ids import InstanceId, new_client_token
 from runctl.core.journal import Change, Effect, Standing
-from runctl.core.models import Instance, Snapshot, SnapshotState, Volume, VolumeState
+from runctl.core.machine_models import Instance, Snapshot, SnapshotState, Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import INTENT
 from runctl.machines.intents import (
@@ -25,9 +25,9 @@ from runctl.machines.intents import (
     digest_of,
     taken_up,
 )
-from runctl.providers.groups import MachineGroup
+from runctl.providers.abilities.groups import MachineGroup
+from runctl.providers.abilities.volumes import Snapshots, Volumes
 from runctl.providers.interface import Provider, require
-from runctl.providers.volumes import Snapshots, Volumes
 
 Thing = Instance | Volume | Snapshot | MachineGroup
 Created = TypeVar("Created", Instance, Volume, Snapshot)

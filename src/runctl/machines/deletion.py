@@ -13,7 +13,7 @@ from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import StateError
 from runctl.core.errors import Conflict, NotFound, RunctlError, Unreachable
 from runctl.core.ids import new_client_token
-from runctl.core.models import Instance, Snapshot, Volume
+from runctl.core.machine_models import Instance, Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import INTENT, NAME
 from runctl.machines.creation import is_over

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.money import HOURS_PER_MONTH
 from runctl.costs.rates import hours
 from runctl.machines.node_volumes import Sharing

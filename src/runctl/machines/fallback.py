@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import Enum
 
 from runctl.core.errors import CapacityError, QuotaExceeded, UsageError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.money import usd
 from runctl.providers.capacity import FallbackMode, SpotFallback
 from runctl.providers.interface import CreatePlan

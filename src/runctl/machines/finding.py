@@ -8,7 +8,7 @@ from functools import cache
 
 from runctl.core.errors import Conflict, NotFound, UsageError
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.names import did_you_mean
 from runctl.core.tags import NAME
 from runctl.core.text import with_article

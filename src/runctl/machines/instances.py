@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from runctl.core.errors import UsageError
-from runctl.core.models import Instance, Market
+from runctl.core.machine_models import Instance, Market
 from runctl.core.tags import NAME
 from runctl.machines.deletion import Deleting, deleting
 from runctl.machines.finding import instance_finder

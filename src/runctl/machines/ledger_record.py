@@ -20,7 +20,7 @@ from runctl.core.config import BudgetConfig
 from runctl.core.database import Database, StateError
 from runctl.core.errors import BudgetExceeded, RunctlError, Unsupported
 from runctl.core.journal import Change, Effect, Standing
-from runctl.core.models import Instance, Market, Snapshot, Volume
+from runctl.core.machine_models import Instance, Market, Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import ATTEMPT, INTENT, RANK
 from runctl.costs.billing import Interval, PriceStep, whole_seconds

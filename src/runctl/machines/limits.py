@@ -9,12 +9,12 @@ from typing import Any
 
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import Conflict, MachineError, UsageError
-from runctl.core.models import Instance, InstanceState
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.money import usd
 from runctl.machines.machine import reach
 from runctl.machines.session import Session
+from runctl.providers.abilities.limits import LONGEST_TTL, OFF, paid_time
 from runctl.providers.interface import require
-from runctl.providers.limits import LONGEST_TTL, OFF, paid_time
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import Provider
 from runctl.transport.agent import AgentClient

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from runctl.core.clock import Clock
 from runctl.core.database import StateError
 from runctl.core.errors import NotFound
-from runctl.core.models import Volume
+from runctl.core.machine_models import Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.machines.creation import Creation, creating
 from runctl.machines.intents import IntentState, IntentStore, Kind

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from runctl.core import tags as tag
 from runctl.core.errors import Unreachable, Unsupported, ZoneMismatch
 from runctl.core.ids import VolumeId
-from runctl.core.models import Instance, Volume
+from runctl.core.machine_models import Instance, Volume
 from runctl.core.money import HOURS_PER_MONTH
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.waiting import attempts
 from runctl.machines.volumes import agents, new_clone, new_volume
+from runctl.providers.abilities.volume_plans import CloneRequest, VolumeRequest
 from runctl.providers.interface import InstanceRequest, Provider, Rate, require
-from runctl.providers.volume_plans import CloneRequest, VolumeRequest
 from runctl.storage.attaching import MountOptions, attach_and_mount
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from runctl.core.errors import (
     add_fact,
 )
 from runctl.core.ids import VolumeId
-from runctl.core.models import Instance, Market
+from runctl.core.machine_models import Instance, Market
 from runctl.core.text import counted
 from runctl.machines.creation import TOKEN_SPENT
 from runctl.machines.fallback import AskFallback, NextStep, check_fallback, next_step, nobody_to_ask, pause
@@ -42,9 +42,9 @@ from runctl.machines.node_volumes import (
     without_shared,
 )
 from runctl.machines.renting import READY_TIMEOUT
+from runctl.providers.abilities.nodes import NodesPlan, NodesRequest
 from runctl.providers.capacity import SpotFallback
 from runctl.providers.interface import InstanceRequest, Provider, VolumeMount, require
-from runctl.providers.nodes import NodesPlan, NodesRequest
 
 if TYPE_CHECKING:
     from runctl.machines.creation import Creation

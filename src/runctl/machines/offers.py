@@ -11,7 +11,7 @@ from enum import StrEnum
 from runctl.core.errors import RunctlError, Unsupported
 from runctl.machines.session import Session
 from runctl.providers import registry
-from runctl.providers.catalogue import MachineOffer, OfferQuery, Offers, UnreadRegion
+from runctl.providers.abilities.catalogue import MachineOffer, OfferQuery, Offers, UnreadRegion
 from runctl.providers.interface import require
 
 SIDE_BY_SIDE = 8

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database, StateError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.providers.capacity import Offer, Pool, RefusalReason
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import CapacityError, Conflict, RunctlError
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import HELPER_FOR, INTENT
 from runctl.machines.creation import TOKEN_SPENT, Creation, creating
 from runctl.machines.fallback import AskFallback, NextStep, check_fallback, next_step, nobody_to_ask, pause
 from runctl.machines.intents import IntentState, IntentStore, Kind
+from runctl.providers.abilities.nodes import NodesPlan
 from runctl.providers.capacity import Refusal, SpotFallback
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
-from runctl.providers.nodes import NodesPlan
 from runctl.providers.registry import command
 
 READY_TIMEOUT = timedelta(minutes=15)

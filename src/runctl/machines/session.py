@@ -142,8 +142,8 @@ class Session:
         return store
 
     def begin_preview(self, folder: Path) -> None:
-        """From now on no provider changes anything (`runctl.providers.preview`), and nothing is remembered but in
-        ``folder``, which is empty. To be called before anything else."""
+        """From now on no provider changes anything (`runctl.providers.abilities.preview`), and nothing is remembered
+        but in ``folder``, which is empty. To be called before anything else."""
         self._preview_folder = folder
 
     def provider(self, name: str) -> Provider:

@@ -9,14 +9,14 @@ from decimal import Decimal
 
 from runctl.core.clock import SystemClock
 from runctl.core.errors import NotFound, Unsupported
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.names import did_you_mean
 from runctl.costs.rates import Per, Rate
 from runctl.machines.pool_record import PoolSummary, ranked, summaries
 from runctl.machines.session import Session
+from runctl.providers.abilities.prices import PricePoint
 from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import require
-from runctl.providers.prices import PricePoint
 from runctl.providers.registry import plugin
 
 NOW = timedelta(hours=1)

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, Unsupported, UsageError
-from runctl.core.models import Instance, Snapshot, SnapshotState, Volume, VolumeState
+from runctl.core.machine_models import Instance, Snapshot, SnapshotState, Volume, VolumeState
 from runctl.machines.creation import Creation
 from runctl.machines.deletion import Deleting, deleting
 from runctl.machines.intents import Kind
 from runctl.machines.machine import transport_choice
 from runctl.machines.session import Session
 from runctl.project.label import project_label
-from runctl.providers.interface import Provider, require
-from runctl.providers.names import check_resource_name
-from runctl.providers.volume_plans import (
+from runctl.providers.abilities.volume_plans import (
     ClonePlan,
     CloneRequest,
     InitializationStatus,
@@ -35,6 +33,8 @@ from runctl.providers.volume_plans import (
     VolumePlan,
     VolumeRequest,
 )
+from runctl.providers.interface import Provider, require
+from runctl.providers.names import check_resource_name
 from runctl.storage.agents import AgentOn
 from runctl.storage.attaching import (
     Detached,

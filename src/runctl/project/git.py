@@ -13,6 +13,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from runctl.core.run_models import GitState
+
 GIT_SECONDS = 120
 _NOTHING_RUNS = (
     *("-c", "core.fsmonitor=false"),
@@ -106,3 +108,24 @@ def _environment(own: Mapping[str, str]) -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_PAGER": "cat",
     }
+
+
+MOST_NAMED = 200
+"""Changed files that are named; more are counted only."""
+_STATUS = (
+    *("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all"),
+    *("--ignore-submodules=dirty", "--", "."),
+)
+
+
+def git_state(root: Path) -> GitState | None:
+    """The state of the files below ``root``; ``None`` where git is missing, refuses, or knows no such project."""
+    try:
+        prefix = os.fsdecode(run_git(root, "rev-parse", "--show-prefix")).rstrip("\n")
+        commit = run_git(root, "rev-parse", "--verify", "--quiet", "HEAD", accepted=(0, 1)).decode().strip()
+        listed = run_git(root, *no_filters(root), *_STATUS)
+    except GitFailed:
+        return None
+    # "XY path": two letters of status and a space. Paths are from the repository's root.
+    changed = [os.fsdecode(entry[3:]).removeprefix(prefix) for entry in listed.split(b"\0") if entry]
+    return GitState(commit or None, tuple(sorted(changed)[:MOST_NAMED]), len(changed))

@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from runctl.core.errors import Unsupported
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.costs.rates import Rate
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runctl.core.errors import InstanceEnded, NotFound, RunctlError
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.providers.interface import Provider
 
 STILL_SPEAKS_SECONDS = 12.0

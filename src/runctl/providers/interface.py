@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.journal import Journal
-from runctl.core.models import Instance, Market
+from runctl.core.machine_models import Instance, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.billing import BillingRules
 from runctl.costs.rates import Rate as Rate  # noqa: PLC0414 (re-exported: a part of this interface)
@@ -36,21 +36,21 @@ from runctl.providers.capacity import (
 )
 
 if TYPE_CHECKING:
-    from runctl.providers.account import AccountSetup
-    from runctl.providers.bill import Bill
-    from runctl.providers.catalogue import Catalogue
-    from runctl.providers.filling import Filling
-    from runctl.providers.groups import Groups
-    from runctl.providers.image_registry import ImageRegistry
-    from runctl.providers.inventory import Inventory
-    from runctl.providers.kubernetes import Kubernetes
-    from runctl.providers.limits import Limiting
-    from runctl.providers.nodes import Nodes
-    from runctl.providers.object_storage import ObjectStorage
-    from runctl.providers.preview import CallPreview
-    from runctl.providers.prices import Prices
-    from runctl.providers.terraform import TerraformExport
-    from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
+    from runctl.providers.abilities.account import AccountSetup
+    from runctl.providers.abilities.bill import Bill
+    from runctl.providers.abilities.catalogue import Catalogue
+    from runctl.providers.abilities.filling import Filling
+    from runctl.providers.abilities.groups import Groups
+    from runctl.providers.abilities.image_registry import ImageRegistry
+    from runctl.providers.abilities.inventory import Inventory
+    from runctl.providers.abilities.kubernetes import Kubernetes
+    from runctl.providers.abilities.limits import Limiting
+    from runctl.providers.abilities.nodes import Nodes
+    from runctl.providers.abilities.object_storage import ObjectStorage
+    from runctl.providers.abilities.preview import CallPreview
+    from runctl.providers.abilities.prices import Prices
+    from runctl.providers.abilities.terraform import TerraformExport
+    from runctl.providers.abilities.volumes import Clones, Resizing, Snapshots, Volumes
     from runctl.transport.agent import AgentClient
     from runctl.transport.interface import Transport
 
@@ -103,11 +103,12 @@ class InstanceRequest:
     budget: Decimal | None = None
     """USD: the machine ends itself before it has cost more than this, with the disks that are rented with it."""
     idle_timeout: timedelta | None = None
-    """The machine ends itself when nothing has used it for so long; zero: never; see `runctl.providers.limits`."""
+    """The machine ends itself when nothing has used it for so long; zero: never.
+    See `runctl.providers.abilities.limits`."""
     unused_for: timedelta | None = None
     """The machine ends itself when no run was started on it within so long, and nothing is being sent to it."""
     helper_for: VolumeId | None = None
-    """It is rented for this volume's sake only; see `runctl.providers.filling`."""
+    """It is rented for this volume's sake only; see `runctl.providers.abilities.filling`."""
     attempt: str | None = None
     """It is rented for this attempt of a run, ``RUN/N``: the tag `runctl.core.tags.ATTEMPT`."""
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.core.tags import (
     ATTEMPT,
     BUDGET,

@@ -97,7 +97,7 @@ class VolumeGroup:
     shareable: tuple[str, ...] = ()
     """Those that several instances can have at once."""
     chosen_at_creation: bool = False
-    """As `runctl.providers.volumes.Volumes.chosen_at_creation`: nothing of them can be set but size, type and zone."""
+    """As `runctl.providers.abilities.volumes.Volumes.chosen_at_creation`: only size, type and zone can be set."""
     verbs: tuple[str, ...] | None = None
     """Which commands there are; ``None``: all. Who uses another one is told the reason that the provider states."""
 

@@ -22,7 +22,7 @@ from runctl.core.errors import (
 from runctl.core.files import expand_user, runtime_folder
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
-from runctl.core.models import Instance, InstanceState
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import Progress
 from runctl.core.waiting import attempts
 from runctl.providers.ended import ended

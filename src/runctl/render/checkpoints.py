@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from runctl.core.models import Checkpoint, CheckpointState
+from runctl.core.run_models import Checkpoint, CheckpointState
 from runctl.core.text import counted, size
 from runctl.render.tables import PLAIN, Column, Screen, details, fit, table
 from runctl.render.things import duration

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from runctl.agent.deadline import Policy
-from runctl.core.models import Market, Run, RunDeadline, RunProgress
+from runctl.core.machine_models import Market
 from runctl.core.money import usd
+from runctl.core.run_models import Run, RunDeadline, RunProgress
 from runctl.core.text import time_span
 from runctl.render.tables import Column
 from runctl.runs.deadlines.plan import DeadlinePlan

@@ -11,14 +11,14 @@ from runctl.containers.dockerfile_text import DockerfileText
 from runctl.containers.image_plan import ImagePlan
 from runctl.containers.stored_images import StoredImage
 from runctl.core.text import counted, size
-from runctl.project.build_context import BuildContext
-from runctl.project.dockerfile import DockerfileChoice
+from runctl.project.docker.build_context import BuildContext
+from runctl.project.docker.dockerfile import DockerfileChoice
 from runctl.render.json import to_builtins
 from runctl.render.tables import PLAIN, Column, Screen, details, fit
 
 if TYPE_CHECKING:
     # With a provider's interface it takes a tenth of the time that a command with nothing to do takes.
-    from runctl.providers.image_registry import RepositoryPlan
+    from runctl.providers.abilities.image_registry import RepositoryPlan
 
 
 def detected_document(

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from runctl.core.money import usd
-from runctl.providers.catalogue import MachineOffer, Offers, UnreadRegion
+from runctl.providers.abilities.catalogue import MachineOffer, Offers, UnreadRegion
 from runctl.render.json import to_builtins
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, fit
 from runctl.render.things import duration

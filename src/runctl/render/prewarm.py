@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.money import usd
 from runctl.core.text import counted, size
 from runctl.render.json import to_builtins
-from runctl.render.plans import create_plan_document
+from runctl.render.plans.machine_plans import create_plan_document
 from runctl.runs.filling.fill import PrewarmResult
 from runctl.runs.filling.plan import IDLE_MINUTES, ON_DEMAND_REASON, PrewarmPlan
 from runctl.storage.pace import Pace

@@ -14,7 +14,7 @@ from runctl.cleanup.listing import Group, Priced
 from runctl.core.clock import rfc3339
 from runctl.core.money import plain, usd
 from runctl.core.text import printable, size, time_span
-from runctl.providers.inventory import Resource, Unread
+from runctl.providers.abilities.inventory import Resource, Unread
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit
 
 if TYPE_CHECKING:

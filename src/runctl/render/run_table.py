@@ -10,9 +10,10 @@ from typing import Any
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import AttemptStatus
-from runctl.core.models import GitState, GroupPhase, MachineAfterRun, Market, Run, RunAttempt, RunNode
+from runctl.core.machine_models import Market
 from runctl.core.money import usd
 from runctl.core.names import project_of
+from runctl.core.run_models import GitState, GroupPhase, MachineAfterRun, Run, RunAttempt, RunNode
 from runctl.core.text import counted, size
 from runctl.render.deadlines import deadline_fields, progress_columns, progress_text
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table

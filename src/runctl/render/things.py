@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runctl.core.clock import parse_rfc3339
-from runctl.core.models import Instance, InstanceState, Volume
+from runctl.core.machine_models import Instance, InstanceState, Volume
 from runctl.core.money import usd
 from runctl.core.tags import BUDGET, EXPIRES_AT, IDLE_TIMEOUT, LOGIN_USER, NAME
 from runctl.core.text import time_span

@@ -19,18 +19,17 @@ from runctl.core.errors import (
     Unreachable,
     UsageError,
 )
-from runctl.core.models import InstanceState, Run, RunPhase
+from runctl.core.machine_models import InstanceState
 from runctl.core.names import LATEST
+from runctl.core.run_models import Run, RunPhase
 from runctl.core.text import counted
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import is_this_computer
 from runctl.runs.costs import note_end, note_past_ends, with_ledger_costs
-from runctl.runs.elsewhere import end_elsewhere, seen_elsewhere
 from runctl.runs.nodes.asking import ask_nodes, stop_nodes
-from runctl.runs.recipe import Recipes
-from runctl.runs.records import (
+from runctl.runs.records.run_record import (
     RunRecord,
     adopted,
     from_status,
@@ -38,9 +37,11 @@ from runctl.runs.records import (
     with_end,
     with_its_machine,
 )
+from runctl.runs.records.store import run_store
 from runctl.runs.run_logs.follow import Followed, follow
-from runctl.runs.store import run_store
-from runctl.runs.stored_results import end_in_store
+from runctl.runs.stored.elsewhere import end_elsewhere, seen_elsewhere
+from runctl.runs.stored.recipe import Recipes
+from runctl.runs.stored.stored_results import end_in_store
 from runctl.runs.unattended.state import as_it_is, needs_refresh
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import Database, StateError
 from runctl.core.errors import RunctlError, UsageError
 from runctl.core.ids import InstanceId
-from runctl.core.models import Run
+from runctl.core.run_models import Run
 from runctl.costs.billing import NOTHING, day_start, month_start
 from runctl.costs.ledger import By, Entry, EntryKind, Ledger
 from runctl.costs.reconciliation import Reconciliation, reconcile
@@ -20,8 +20,8 @@ from runctl.costs.report import CostReport, RunTime, by_run, report
 from runctl.machines.session import Session
 from runctl.machines.settling import settle
 from runctl.providers.interface import require
-from runctl.runs.records import RunRecord
-from runctl.runs.run_times import run_times
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.run_times import run_times
 
 
 def cost_report(
@@ -112,7 +112,7 @@ def cost_of_run(
 ) -> RunCost:
     """What the run cost so far. Raises what `RunStore.get` raises."""
     session, clock = session or Session(), clock or SystemClock()
-    from runctl.runs.store import run_store
+    from runctl.runs.records.store import run_store
 
     run_id = run_store(session).get(reference).id
     if not cached:

@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 from runctl.agent.spec import AttemptStatus, EndReason
 from runctl.core.clock import Clock, SystemClock
-from runctl.core.models import Run
 from runctl.core.progress import Silent
+from runctl.core.run_models import Run
 from runctl.machines.session import Session
 from runctl.runs.control import refresh
 from runctl.runs.costs import with_ledger_costs
-from runctl.runs.records import RunRecord
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.store import run_store
 from runctl.runs.status import Status, status
-from runctl.runs.store import run_store
 
 CLOUD_EVERY = timedelta(minutes=1)
 """How often providers are asked what exists; machines are asked about their runs each time."""

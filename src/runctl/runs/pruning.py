@@ -10,12 +10,12 @@ from enum import StrEnum
 
 from runctl.core.errors import RunctlError
 from runctl.core.ids import InstanceId, RunId
-from runctl.core.models import InstanceState
+from runctl.core.machine_models import InstanceState
 from runctl.machines.machine import reach
 from runctl.machines.session import Session
-from runctl.runs.records import RunRecord
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.store import run_store
 from runctl.runs.run_logs.archive import KeptRun, log_archive
-from runctl.runs.store import run_store
 from runctl.transport.agent import AgentClient
 
 

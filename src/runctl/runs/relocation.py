@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from runctl.core.ids import VolumeId
-from runctl.core.models import Volume
+from runctl.core.machine_models import Volume
 from runctl.core.tags import FILLED_FROM, is_ours
 from runctl.storage.machines import BOOT_SECONDS
 

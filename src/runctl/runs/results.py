@@ -17,7 +17,8 @@ from runctl.agent.spec import EndRecord
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, NotFound, RunctlError
 from runctl.core.files import check_is_here
-from runctl.core.models import Instance, Run
+from runctl.core.machine_models import Instance
+from runctl.core.run_models import Run
 from runctl.machines.finding import find_instance
 from runctl.machines.instances import ENDED_TIMEOUT
 from runctl.machines.machine import Machine
@@ -26,9 +27,9 @@ from runctl.providers.ended import what_became_of
 from runctl.providers.interface import require
 from runctl.providers.registry import this_computer
 from runctl.runs.control import follow_run
-from runctl.runs.launch_plan import ResultsPlan, Safety, is_address
-from runctl.runs.records import RunRecord
-from runctl.runs.stored_results import fetch_from_store
+from runctl.runs.launch.launch_plan import ResultsPlan, Safety, is_address
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.stored.stored_results import fetch_from_store
 from runctl.storage.copying import copy
 from runctl.transport.files import MachineFiles
 

@@ -15,7 +15,7 @@ from runctl.costs.ledger import By, Entry, EntryKind, EntryState, Ledger
 from runctl.costs.rates import Per
 from runctl.costs.report import CostReport, report
 from runctl.machines.session import Session
-from runctl.runs.run_times import working
+from runctl.runs.records.run_times import working
 
 
 @dataclass(frozen=True)

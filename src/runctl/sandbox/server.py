@@ -101,7 +101,7 @@ def _moto(world: World) -> Wsgi:
     from moto import backends
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-    from runctl.sandbox.price_list import PriceListService
+    from runctl.sandbox.prices.price_list import PriceListService
     from runctl.sandbox.quotas import QuotaService
     from runctl.sandbox.s3.bodies import ChunkedBodies
     from runctl.sandbox.s3.objects import ObjectReads
@@ -132,17 +132,18 @@ def name_services_quickly() -> None:
 
 def _install(world: World) -> None:
     """Put our back-ends in moto's place, then fill in what an account finds there."""
-    from runctl.sandbox import bill, budgets, ec2, spot_prices
+    from runctl.sandbox import ec2
     from runctl.sandbox.api import answer_fields
     from runctl.sandbox.autoscaling import api as autoscaling
     from runctl.sandbox.ebs import ebs_direct
     from runctl.sandbox.ec2 import instance_connect
     from runctl.sandbox.ecr import api as ecr
     from runctl.sandbox.metadata import service as metadata
+    from runctl.sandbox.prices import bill, spot_prices
     from runctl.sandbox.ssm import api as ssm
     from runctl.sandbox.ssm.backend import set_public_parameter
 
-    for module in (answer_fields, ec2, autoscaling, ebs_direct, ssm, instance_connect, spot_prices, budgets):
+    for module in (answer_fields, ec2, autoscaling, ebs_direct, ssm, instance_connect, spot_prices):
         module.install()
     bill.install(world.meter)
     ecr.install(world)

@@ -16,7 +16,7 @@ from runctl.sandbox.layout import Layout
 from runctl.sandbox.lyceum.account import Account as LyceumAccount
 from runctl.sandbox.machines.machine import Hardware, Machine
 from runctl.sandbox.machines.network import Network
-from runctl.sandbox.meter import Meter
+from runctl.sandbox.prices.meter import Meter
 from runctl.sandbox.record import Keys
 from runctl.sandbox.runpod.account import Account as RunPodAccount
 

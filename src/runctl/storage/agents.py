@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.transport.agent import AgentClient
 
 AgentOn = Callable[[Instance], AgentClient]

@@ -15,7 +15,7 @@ from runctl.core.blank_volumes import format_rule
 from runctl.core.errors import Conflict, MachineError, RunctlError, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Instance, InstanceState, Volume
+from runctl.core.machine_models import Instance, InstanceState, Volume
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import Provider, require

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from runctl.core.errors import RunctlError, Unreachable
-from runctl.core.models import Instance, InstanceState, Volume
+from runctl.core.machine_models import Instance, InstanceState, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import Provider
 from runctl.storage.agents import AgentOn

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from runctl.core.errors import RunctlError
 from runctl.core.journal import Change, Effect
-from runctl.core.models import InstanceState, Volume
+from runctl.core.machine_models import InstanceState, Volume
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.abilities.volume_plans import ResizePlan
 from runctl.providers.interface import Provider, require
-from runctl.providers.volume_plans import ResizePlan
 from runctl.storage.agents import AgentOn
 from runctl.transport.answers import count
 

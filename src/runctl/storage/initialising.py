@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from runctl.core.money import usd
-from runctl.providers.filling import VolumeOrigin
+from runctl.providers.abilities.filling import VolumeOrigin
 from runctl.storage.machines import Estimate
 
 

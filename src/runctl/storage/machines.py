@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from runctl.providers.filling import MachineSpeed
+from runctl.providers.abilities.filling import MachineSpeed
 
 MIB = 1 << 20
 BOOT_SECONDS = 90

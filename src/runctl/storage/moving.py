@@ -21,13 +21,13 @@ from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError, Unreachable
 from runctl.core.ids import new_client_token
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Snapshot, Volume, VolumeState
+from runctl.core.machine_models import Snapshot, Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
+from runctl.providers.abilities.volume_plans import Initialization, SnapshotRequest, VolumePlan, VolumeRequest
+from runctl.providers.abilities.volumes import Volumes
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import volume_command
-from runctl.providers.volume_plans import Initialization, SnapshotRequest, VolumePlan, VolumeRequest
-from runctl.providers.volumes import Volumes
 
 INITIALIZATION_TIMEOUT = timedelta(hours=24)
 POLL_SECONDS = 10.0

@@ -7,7 +7,7 @@ while another writes sees halves of files; so with ``multi-attach`` everybody re
 from __future__ import annotations
 
 from runctl.core.errors import Conflict, MachineError, Unreachable
-from runctl.core.models import Instance, InstanceState, Volume
+from runctl.core.machine_models import Instance, InstanceState, Volume
 from runctl.providers.interface import Provider
 from runctl.providers.registry import volume_command
 from runctl.storage.agents import AgentOn

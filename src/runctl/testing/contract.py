@@ -29,7 +29,7 @@ import pytest
 
 from runctl.core.errors import NotFound, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.tags import is_ours
 from runctl.costs.rates import Per
 from runctl.providers import interface

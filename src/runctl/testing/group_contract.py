@@ -10,7 +10,7 @@ import pytest
 
 from runctl.core.ids import InstanceId, RunId, new_run_id
 from runctl.core.tags import RUN
-from runctl.providers.groups import GroupPlan, GroupRequest, MachineGroup, TakeUp
+from runctl.providers.abilities.groups import GroupPlan, GroupRequest, MachineGroup, TakeUp
 from runctl.providers.interface import InstanceRequest, Provider, require
 
 SECONDS = 90.0

@@ -9,10 +9,15 @@ import pytest
 
 from runctl.core.errors import Conflict, NotFound, UsageError
 from runctl.core.ids import VolumeId
-from runctl.core.models import Instance, Snapshot, SnapshotState, Volume, VolumeState
+from runctl.core.machine_models import Instance, Snapshot, SnapshotState, Volume, VolumeState
 from runctl.core.tags import is_ours
+from runctl.providers.abilities.volume_plans import (
+    CloneRequest,
+    ResizeRequest,
+    SnapshotRequest,
+    VolumeRequest,
+)
 from runctl.providers.interface import InstanceRequest, Provider, VolumeMount, require
-from runctl.providers.volume_plans import CloneRequest, ResizeRequest, SnapshotRequest, VolumeRequest
 
 
 class VolumeContract:

@@ -9,14 +9,14 @@ from typing import Any
 from runctl.agent.deadline_spec import ProgressStatus
 from runctl.agent.spec import AttemptStatus, EndReason, RunState
 from runctl.core.ids import InstanceId
-from runctl.core.models import RunPhase
+from runctl.core.run_models import RunPhase
 from runctl.costs.budget import BudgetUse, Limit, Period
 from runctl.costs.ledger import EntryState
 from runctl.runs.observing import Observation, watched
-from runctl.runs.records import RunRecord, as_known, from_status
+from runctl.runs.records.run_record import RunRecord, as_known, from_status
 from runctl.runs.status import status_of
 from tests.costs.entries import an_entry, at, interval
-from tests.runs.run_records import a_record
+from tests.runs.sample_runs import a_record
 
 NOW = at("2026-06-11 12:00")
 

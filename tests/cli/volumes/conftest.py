@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.core.models import VolumeState
-from runctl.providers.volume_plans import ClonePlan, CloneRequest, SnapshotPlan, SnapshotRequest
+from runctl.core.machine_models import VolumeState
+from runctl.providers.abilities.volume_plans import ClonePlan, CloneRequest, SnapshotPlan, SnapshotRequest
 from tests.cli.fake_provider import INSTANCE_ID, Script, a_snapshot, a_volume, an_instance
 from tests.rates import monthly
 

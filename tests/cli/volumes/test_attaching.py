@@ -9,7 +9,7 @@ import pytest
 
 from runctl.core.errors import MachineError, PermissionDenied, Unreachable, ZoneMismatch
 from runctl.core.ids import InstanceId
-from runctl.core.models import InstanceState, VolumeState
+from runctl.core.machine_models import InstanceState, VolumeState
 from runctl.core.tags import MOUNT_POINT, OWNED, OWNED_VALUE
 from tests.cli.conftest import Invoke, data_of, error_of, last_error
 from tests.cli.fake_provider import INSTANCE_ID, OTHER_ID, VOLUME_ID, Script, a_volume, an_instance

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from runctl.core.errors import Unreachable
-from runctl.core.models import InstanceState
-from runctl.providers.volume_plans import ResizePlan, ResizeRequest
+from runctl.core.machine_models import InstanceState
+from runctl.providers.abilities.volume_plans import ResizePlan, ResizeRequest
 from tests.cli.conftest import Invoke, data_of, last_error
 from tests.cli.fake_provider import VOLUME_ID, Script, an_instance
 from tests.cli.volumes.conftest import ON_IT, PRICE

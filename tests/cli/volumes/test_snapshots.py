@@ -9,7 +9,7 @@ import pytest
 
 from runctl.core.errors import Conflict, ProviderError, Unreachable
 from runctl.core.tags import SHAPE
-from runctl.providers.volume_plans import VolumeRequest
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from tests.cli.conftest import Invoke, data_of, last_error
 from tests.cli.fake_provider import VOLUME_ID, Script, a_snapshot, a_volume, a_volume_plan
 

@@ -9,7 +9,7 @@ import pytest
 
 from runctl.core.errors import Conflict, NotFound
 from runctl.core.tags import PURPOSE
-from runctl.providers.volume_plans import InitializationStatus, Modification, VolumeRequest
+from runctl.providers.abilities.volume_plans import InitializationStatus, Modification, VolumeRequest
 from tests.cli.conftest import Invoke, data_of
 from tests.cli.fake_provider import VOLUME_ID, Script, a_snapshot, a_volume, a_volume_plan
 from tests.cli.volumes.conftest import ON_IT

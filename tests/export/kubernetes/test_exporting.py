@@ -16,16 +16,16 @@ from runctl.containers.mounts import CONFIG, VOLUME_FLAG, MountRequest, parse_mo
 from runctl.core.config import Config
 from runctl.core.errors import RunctlError
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Market, VolumeState
+from runctl.core.machine_models import Market, VolumeState
 from runctl.export.kubernetes.exporting import JobRequest, KubernetesExport
 from runctl.export.kubernetes.image import ImageReference, check_code
 from runctl.export.kubernetes.plan import JobPlan
 from runctl.machines.nodes import Engine
 from runctl.machines.session import Session
+from runctl.providers.abilities.kubernetes import CheckpointCarrier, Kubernetes, NodeTypes
 from runctl.providers.capacity import Needs
-from runctl.providers.kubernetes import CheckpointCarrier, Kubernetes, NodeTypes
-from runctl.runs.project_plan import TrainRequest
 from runctl.runs.recovery import Recovery, RecoveryRules
+from runctl.runs.train.project_plan import TrainRequest
 from tests.cli.fake_provider import FakeProvider, Script, a_volume
 
 DATASETS = MountRequest("datasets", "", False, VOLUME_FLAG)

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
+from runctl.providers.abilities.catalogue import OfferQuery, Offers
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.prices.book import PriceBook
 from runctl.providers.aws.prices.catalogue import FACTS_KEPT, OFFERS_KEPT, AwsCatalogue
 from runctl.providers.capacity import Needs
-from runctl.providers.catalogue import OfferQuery, Offers
-from runctl.sandbox.price_list import get_products
-from runctl.sandbox.spot_prices import SpotQuery, spot_history
+from runctl.sandbox.prices.price_list import get_products
+from runctl.sandbox.prices.spot_prices import SpotQuery, spot_history
 from runctl.testing.clock import ManualClock
 from tests.aws_fixtures import Refuse
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runctl.core.errors import PermissionDenied, Unreachable, Unsupported
-from runctl.core.models import Instance, InstanceState
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2 import connect

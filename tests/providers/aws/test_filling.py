@@ -13,14 +13,14 @@ from runctl.agent.object_store import Source, policy
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, RunctlError, UsageError
 from runctl.core.ids import VolumeId
-from runctl.core.models import Market, Volume
+from runctl.core.machine_models import Market, Volume
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.filling import EbsFilling, baselines
 from runctl.providers.aws.iam.helper_role import POLICY, role_name
 from runctl.providers.aws.iam.roles import REACH_POLICY
 from runctl.providers.interface import InstanceRequest
-from runctl.providers.volume_plans import VolumeRequest
 from runctl.runs.filling.plan import PrewarmRequest, plan_prewarm
 from tests.aws_fixtures import Refuse
 

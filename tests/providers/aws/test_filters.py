@@ -11,12 +11,12 @@ import pytest
 import runctl.providers.aws
 from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import VolumeId
-from runctl.core.models import Volume
+from runctl.core.machine_models import Volume
+from runctl.providers.abilities.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.filters import has_tags, literal
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.interface import InstanceRequest
-from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.sandbox.ec2.filter_patterns import matches
 
 ODD = ["z*", "z?bra", "*", "[z]ebra", "back\\slash", "tail\\", "\\*"]

@@ -17,7 +17,7 @@ from runctl.core.errors import (
     Unsupported,
 )
 from runctl.core.journal import Standing
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2.fleets import (

@@ -21,7 +21,9 @@ from runctl.agent.after_run import GroupEnd
 from runctl.core import tags as tag
 from runctl.core.errors import PermissionDenied
 from runctl.core.ids import RunId
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
+from runctl.providers.abilities.groups import GroupPlan, GroupRequest, TakeUp
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.autoscaling import first_boot
 from runctl.providers.aws.autoscaling.groups import activity_of
 from runctl.providers.aws.autoscaling.planning import group_arguments
@@ -29,9 +31,7 @@ from runctl.providers.aws.autoscaling.rights import POLICY, run_policy
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.first_boot import LIMIT_BYTES, compressed
-from runctl.providers.groups import GroupPlan, GroupRequest, TakeUp
 from runctl.providers.interface import InstanceRequest, VolumeMount
-from runctl.providers.volume_plans import VolumeRequest
 from runctl.testing.clock import ManualClock
 from tests.aws_fixtures import Refuse
 

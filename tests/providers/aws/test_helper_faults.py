@@ -10,16 +10,16 @@ import pytest
 from runctl.agent.object_store import Source
 from runctl.core.database import Database
 from runctl.core.errors import CapacityError, Interrupted, ProviderError, RunctlError, Unreachable
-from runctl.core.models import Volume
+from runctl.core.machine_models import Volume
 from runctl.machines.intents import IntentStore
 from runctl.machines.renting import Rental, RentalEvent, RentalKind
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2.renting import Ec2Renting
-from runctl.providers.volume_plans import VolumeRequest
 from runctl.runs.filling.fill import Prewarm
 from runctl.runs.filling.plan import PrewarmPlan, PrewarmRequest
-from runctl.runs.store import RunStore
+from runctl.runs.records.store import RunStore
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 

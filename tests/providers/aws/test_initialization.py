@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core.errors import UsageError
+from runctl.providers.abilities.volume_plans import PURPOSES, DiskShape
 from runctl.providers.aws.ebs.initialization import initialization
 from runctl.providers.aws.ebs.purposes import suggest
 from runctl.providers.aws.ebs.types import checked_multi_attach, checked_shape, shape_from_text, shape_text
 from runctl.providers.aws.prices.shipped import shipped_rates
-from runctl.providers.volume_plans import PURPOSES, DiskShape
 
 RATES = shipped_rates("us-east-1")
 

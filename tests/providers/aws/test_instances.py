@@ -8,7 +8,7 @@ import pytest
 
 from runctl.core.errors import Conflict, NotFound, PermissionDenied
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.interface import InstanceRequest

@@ -11,12 +11,12 @@ import pytest
 
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, CredentialsError, PermissionDenied
+from runctl.providers.abilities.inventory import Listing, Resource, ResourceKind
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE, reach_policy, trust_policy
 from runctl.providers.aws.inventory.account import folder_of
 from runctl.providers.aws.inventory.inventory import AwsInventory
-from runctl.providers.inventory import Listing, Resource, ResourceKind
 from tests.aws_fixtures import REGION, Refuse
 
 OTHER = "eu-west-1"

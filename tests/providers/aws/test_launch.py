@@ -18,13 +18,13 @@ from runctl.core.errors import (
     QuotaExceeded,
 )
 from runctl.core.journal import Standing
-from runctl.core.models import InstanceState, Market
+from runctl.core.machine_models import InstanceState, Market
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2.launch import ended, run_instances_arguments
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
 from runctl.providers.interface import InstanceRequest, VolumeMount
-from runctl.providers.volume_plans import VolumeRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from tests.aws_fixtures import Refuse, context_of

@@ -15,12 +15,12 @@ from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, PermissionDenied, UsageError
 from runctl.core.ids import VolumeId
-from runctl.core.models import Volume
+from runctl.core.machine_models import Volume
+from runctl.providers.abilities.volume_plans import Modification, ResizePlan, ResizeRequest, VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.modifications import MOST_PER_DAY, decide_resize
 from runctl.providers.aws.prices.shipped import shipped_rates
-from runctl.providers.volume_plans import Modification, ResizePlan, ResizeRequest, VolumeRequest
 from tests.aws_fixtures import Refuse
 from tests.cli.fake_provider import a_volume
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runctl.core import tags as tag
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.ec2.fleets import Batch, fleet_arguments, nothing_available, template_arguments
 from runctl.providers.aws.ec2.images import InstanceType

@@ -11,7 +11,7 @@ from botocore.session import Session
 from runctl.agent.cloud.s3 import Location
 from runctl.agent.object_store import PARTITIONS, Source, domain_of, partition_of, statements
 from runctl.providers.aws.calls.errors import zones_named
-from runctl.providers.aws.calls.partitions import RegistryHosts
+from runctl.providers.aws.ecr import registry_hosts
 
 SESSION = Session()
 REGIONS = [
@@ -38,8 +38,8 @@ def test_every_region_is_in_its_partition(region: str) -> None:
     assert (partition_of(region), domain_of(region)) == (partition, suffix)
     assert Location(region).host_and_base("data")[1] == f"data.s3.{region}.{suffix}"
     assert Location(region).host_and_base("my.data")[1] == f"s3.{region}.{suffix}"
-    assert RegistryHosts().fullmatch(f"123456789012.dkr.ecr.{region}.{suffix}")
-    assert RegistryHosts().fullmatch(f"123456789012.dkr.ecr-fips.{region}.{suffix}")
+    assert registry_hosts().fullmatch(f"123456789012.dkr.ecr.{region}.{suffix}")
+    assert registry_hosts().fullmatch(f"123456789012.dkr.ecr-fips.{region}.{suffix}")
     assert zones_named(f"no capacity in {region}a.") == (f"{region}a",)
     rights = json.dumps(statements(Source("data", "x"), partition))
     assert f"arn:{partition}:s3:::data" in rights
@@ -50,4 +50,4 @@ def test_every_region_is_in_its_partition(region: str) -> None:
     "domain", ["evil.example", "amazonaws.com.evil.example", "amazonaws.co", "xamazonaws.com"]
 )
 def test_other_hosts_are_no_registries_of_ecr(domain: str) -> None:
-    assert not RegistryHosts().fullmatch(f"123456789012.dkr.ecr.us-east-1.{domain}")
+    assert not registry_hosts().fullmatch(f"123456789012.dkr.ecr.us-east-1.{domain}")

@@ -11,7 +11,8 @@ import pytest
 
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unsupported, UsageError, ZoneMismatch
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.errors import NotOffered
 from runctl.providers.aws.calls.session import AwsSession
@@ -19,7 +20,6 @@ from runctl.providers.aws.context import DEFAULT_INSTANCE_TYPE
 from runctl.providers.aws.ec2.images import InstanceType, login_user_for, parameter_for
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
 from runctl.providers.interface import InstanceRequest, VolumeMount
-from runctl.providers.volume_plans import VolumeRequest
 from runctl.testing.clock import ManualClock
 from tests.aws_fixtures import Refuse, context_of
 

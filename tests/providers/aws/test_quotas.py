@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runctl.core.errors import QuotaExceeded
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2.images import InstanceType

@@ -16,12 +16,12 @@ from runctl.core.errors import (
     PermissionDenied,
     Unreachable,
 )
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.interface import InstanceRequest, VolumeMount
-from runctl.providers.volume_plans import VolumeRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from runctl.testing.transport import FakeTransport

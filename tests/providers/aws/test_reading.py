@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runctl.core import tags as tag
 from runctl.core.errors import UsageError
-from runctl.core.models import InstanceState, Market
+from runctl.core.machine_models import InstanceState, Market
 from runctl.providers.aws.calls.parse import (
     checked_mount_point,
     device_path,

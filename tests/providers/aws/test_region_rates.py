@@ -7,9 +7,9 @@ from decimal import Decimal
 import pytest
 
 from runctl.costs.rates import Per
+from runctl.providers.abilities.volume_plans import DiskShape
 from runctl.providers.aws.prices.region_rates import Item, RegionRates
 from runctl.providers.aws.prices.shipped import shipped_rates
-from runctl.providers.volume_plans import DiskShape
 
 RATES = shipped_rates("us-east-1")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runctl.core.errors import Unreachable
-from runctl.core.models import Volume, VolumeState
+from runctl.core.machine_models import Volume, VolumeState
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2 import releasing
 from runctl.testing.progress import RecordedProgress

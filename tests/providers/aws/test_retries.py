@@ -13,6 +13,7 @@ from botocore.model import ServiceModel
 import runctl
 from runctl.core.errors import OutcomeUnknown
 from runctl.core.ids import VolumeId
+from runctl.providers.abilities.volume_plans import SnapshotRequest
 from runctl.providers.aws.calls.retries import (
     LOOKED_UP,
     REPEATABLE,
@@ -25,7 +26,6 @@ from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.snapshots import EbsSnapshots, describe_snapshots
 from runctl.providers.aws.ebs.volumes import EbsVolumes
-from runctl.providers.volume_plans import SnapshotRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from tests.faults.proxy import FaultProxy

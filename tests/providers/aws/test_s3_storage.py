@@ -18,7 +18,7 @@ from runctl.checkpoints import download
 from runctl.checkpoints.interface import identity
 from runctl.checkpoints.prefix import StoredCheckpoints
 from runctl.core.errors import Conflict, NotFound, Unreachable
-from runctl.core.models import Checkpoint, CheckpointFile, CheckpointState
+from runctl.core.run_models import Checkpoint, CheckpointFile, CheckpointState
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.s3_storage import S3Storage

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core.errors import UsageError
+from runctl.providers.abilities.volume_plans import DiskShape
 from runctl.providers.aws.ebs.types import TYPES, USUAL_TYPE, baseline_mibps, checked_shape
 from runctl.providers.aws.plugin import plugin
 from runctl.providers.aws.prices.region_rates import Item
 from runctl.providers.aws.prices.shipped import shipped_rates
-from runctl.providers.volume_plans import DiskShape
 
 
 def test_gp3_comes_with_its_included_performance() -> None:

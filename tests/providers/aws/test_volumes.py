@@ -9,13 +9,13 @@ import pytest
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unreachable, UsageError, ZoneMismatch
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, Volume, VolumeState
+from runctl.core.machine_models import Instance, Volume, VolumeState
+from runctl.providers.abilities.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.parse import mounts_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.volume_lookup import is_replayed, wait_created
 from runctl.providers.interface import InstanceRequest, VolumeMount
-from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.testing.progress import RecordedProgress
 from tests.aws_fixtures import Refuse
 

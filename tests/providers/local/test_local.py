@@ -11,7 +11,7 @@ import pytest
 from runctl.core.config import Config
 from runctl.core.errors import NotFound, Unsupported
 from runctl.core.ids import InstanceId
-from runctl.core.models import InstanceState, Market
+from runctl.core.machine_models import InstanceState, Market
 from runctl.providers.interface import DoctorStatus, require
 from runctl.providers.local.computer import LOCAL, LocalProvider
 from runctl.providers.local.plugin import make as factory

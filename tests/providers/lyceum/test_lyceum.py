@@ -22,7 +22,7 @@ from runctl.core.errors import (
     Unsupported,
     UsageError,
 )
-from runctl.core.models import InstanceState, Market
+from runctl.core.machine_models import InstanceState, Market
 from runctl.providers.capacity import Needs, Pool
 from runctl.providers.interface import InstanceRequest
 from runctl.providers.lyceum.api import Specs, Variant, Vm, refused

@@ -11,9 +11,9 @@ from typing import cast
 
 import pytest
 
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
+from runctl.providers.abilities.catalogue import OfferQuery
 from runctl.providers.capacity import Needs
-from runctl.providers.catalogue import OfferQuery
 from runctl.providers.lyceum.api import Variant
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.offers import STOCK_KEPT, LyceumOffers

@@ -23,10 +23,10 @@ from runctl.core.errors import (
     UsageError,
 )
 from runctl.core.journal import Journal
-from runctl.core.models import InstanceState, Market
+from runctl.core.machine_models import InstanceState, Market
 from runctl.core.tags import INTENT, NAME
+from runctl.providers.abilities.catalogue import OfferQuery
 from runctl.providers.capacity import Needs, Pool
-from runctl.providers.catalogue import OfferQuery
 from runctl.providers.interface import DoctorStatus, InstanceRequest
 from runctl.providers.labels import label_of
 from runctl.providers.rest import Answer

@@ -11,7 +11,7 @@ import pytest
 from runctl.agent.deadline import Policy
 from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.core.errors import UsageError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.providers.capacity import FallbackMode, SpotFallback
 from runctl.providers.interface import CreatePlan, InstanceRequest
 from runctl.runs.deadlines.plan import (
@@ -27,7 +27,7 @@ from runctl.runs.deadlines.plan import (
 )
 from tests.cli.fake_provider import a_plan
 from tests.rates import hourly
-from tests.runs.records import T0
+from tests.runs.sample_runs import T0
 
 REQUEST = DeadlineRequest(T0 + timedelta(hours=52), T0, estimate=timedelta(hours=48))
 SPEC = first_spec(REQUEST, ())

@@ -12,10 +12,10 @@ from runctl.agent.deadline import BOOT_SECONDS, RESTORE_SECONDS, WATCHER_SECONDS
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.spec import EndReason
 from runctl.core.ids import VolumeId
-from runctl.core.models import RunPhase
+from runctl.core.run_models import RunPhase
 from runctl.runs.deadlines.standing import learned_from, paid_seconds, restarts, worked
-from runctl.runs.records import KnownAttempt, RunRecord, as_known
-from tests.runs.records import T0, a_run
+from runctl.runs.records.run_record import KnownAttempt, RunRecord, as_known
+from tests.runs.sample_runs import T0, a_run
 
 HOUR = 3600.0
 START = T0.timestamp()

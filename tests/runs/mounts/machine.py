@@ -9,7 +9,7 @@ from runctl.agent.spec import MachineMount
 from runctl.containers.mounts import VOLUME_FLAG, MountRequest, parse_mount
 from runctl.core import tags as tag
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, InstanceState, Market, Volume, VolumeState
+from runctl.core.machine_models import Instance, InstanceState, Market, Volume, VolumeState
 from runctl.runs.mounts.plan import MountFacts, MountPlan, plan_mounts
 
 DATASETS, CACHE, FREE = "vol-0123456789abcdef0", "vol-0fedcba9876543210", "vol-0aaaaaaaaaaaaaaaa"

@@ -10,7 +10,7 @@ import pytest
 
 from runctl.containers.mounts import VOLUME_FLAG, MountRequest
 from runctl.core.errors import Conflict, MachineError, RunctlError, Unreachable
-from runctl.core.models import Volume, VolumeState
+from runctl.core.machine_models import Volume, VolumeState
 from runctl.runs.mounts.attachments import volumes_attached
 from runctl.runs.mounts.plan import MountFacts, plan_mounts
 from runctl.runs.mounts.volume_conflicts import Holder, Sharer

@@ -15,13 +15,14 @@ from runctl.containers.mounts import parse_mount
 from runctl.core.database import Database
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unreachable
 from runctl.core.ids import RunId, VolumeId
-from runctl.core.models import AttachedVolume, Instance, InstanceState, Mount, RunPhase, VolumeState
+from runctl.core.machine_models import AttachedVolume, Instance, InstanceState, Mount, VolumeState
+from runctl.core.run_models import RunPhase
+from runctl.providers.abilities.volume_plans import Modification
 from runctl.providers.interface import require
-from runctl.providers.volume_plans import Modification
 from runctl.runs.mounts.facts import gather_mount_facts, provided_volumes, sharer
 from runctl.runs.mounts.plan import MountFacts
-from runctl.runs.records import RunRecord
-from runctl.runs.store import RunStore
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.store import RunStore
 from runctl.testing.progress import RecordedProgress
 from tests.cli.fake_provider import (
     INSTANCE_ID,

@@ -12,7 +12,7 @@ from runctl.containers.mounts import AUTOMATIC, CONFIG, FLAG, VOLUME_FLAG, Mount
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, RunctlError, UsageError, ZoneMismatch
 from runctl.core.ids import VolumeId
-from runctl.core.models import AttachedVolume, InstanceState, VolumeState
+from runctl.core.machine_models import AttachedVolume, InstanceState, VolumeState
 from runctl.runs.mounts.plan import little_room, plan_mounts
 from runctl.runs.mounts.volume_conflicts import Holder, Sharer
 from tests.runs.mounts.machine import (

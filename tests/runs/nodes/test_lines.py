@@ -10,14 +10,14 @@ import pytest
 from runctl.agent.spec import EndReason, EndRecord
 from runctl.core.errors import NotFound
 from runctl.core.ids import InstanceId
-from runctl.core.models import RunPhase
+from runctl.core.run_models import RunPhase
 from runctl.machines.session import Session
-from runctl.runs.node_records import KnownNode, KnownNodes
 from runctl.runs.nodes import following
 from runctl.runs.nodes.following import FollowedNodes, lines_of
-from runctl.runs.records import RunRecord
+from runctl.runs.records.node_records import KnownNode, KnownNodes
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.run_logs.archive import log_archive
-from tests.runs.run_records import a_record
+from tests.runs.sample_runs import a_record
 
 LOGS = (b"first\n", b"second\n")
 

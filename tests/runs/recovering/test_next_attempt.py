@@ -9,15 +9,16 @@ import pytest
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointSchedule
 from runctl.agent.spec import ContainerSpec, EndReason, MountSpec, RunSpec
-from runctl.core.models import Market, RunPhase
+from runctl.core.machine_models import Market
+from runctl.core.run_models import RunPhase
 from runctl.machines.pool_record import Lifetime
 from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
 from runctl.providers.interface import InstanceRequest, VolumeMount
-from runctl.runs.launch_plan import UNUSED_FOR
-from runctl.runs.recipe import Recipe
-from runctl.runs.records import RunRecord, as_known
+from runctl.runs.launch.launch_plan import UNUSED_FOR
+from runctl.runs.records.run_record import RunRecord, as_known
 from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of, spent
-from tests.runs.records import T0, a_run
+from runctl.runs.stored.recipe import Recipe
+from tests.runs.sample_runs import T0, a_run
 
 SPOT = InstanceRequest("g5.xlarge", market=Market.SPOT)
 SAVES = MountSpec("/mnt/data", "/data", False, "vol-1", "--ebs-mount")

@@ -39,24 +39,25 @@ from runctl.core.errors import (
     Unsupported,
 )
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import ATTEMPT, INTENT
 from runctl.machines.intents import IntentStore
 from runctl.machines.session import Session
+from runctl.providers.abilities.object_storage import ObjectStorage, ObjectVersion
 from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import Check, CreatePlan, InstanceRequest, Provider, Renting
-from runctl.providers.object_storage import ObjectStorage, ObjectVersion
-from runctl.runs import control, leases
-from runctl.runs.recipe import Recipe, Recipes
-from runctl.runs.records import from_status, planned, with_its_machine
+from runctl.runs import control
+from runctl.runs.records.run_record import from_status, planned, with_its_machine
+from runctl.runs.records.store import run_store
 from runctl.runs.recovering import moving, recover, volumes
 from runctl.runs.recovering.recover import Outcome, Recovered, recover_run
 from runctl.runs.recovering.watching import watch_runs
 from runctl.runs.recovery import RETRIED, RecoveryRules
 from runctl.runs.run_logs import sources
 from runctl.runs.run_logs.sources import KeptLog
-from runctl.runs.store import run_store
+from runctl.runs.stored import leases
+from runctl.runs.stored.recipe import Recipe, Recipes
 from runctl.testing.clock import ManualClock
 from tests.cli.fake_provider import a_plan, an_instance
 

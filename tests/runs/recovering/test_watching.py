@@ -10,13 +10,13 @@ import pytest
 
 from runctl.agent.spec import EndReason
 from runctl.core.errors import Interrupted
-from runctl.core.models import RunPhase
 from runctl.core.progress import SILENT
-from runctl.runs.records import RunRecord
+from runctl.core.run_models import RunPhase
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.recovering import watching
 from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered
 from runctl.runs.recovering.watching import goes_on
-from tests.runs.records import a_run
+from tests.runs.sample_runs import a_run
 
 
 def test_whoever_stops_watching_is_told_how_to_watch_the_same_runs(monkeypatch: pytest.MonkeyPatch) -> None:

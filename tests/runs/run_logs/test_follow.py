@@ -20,13 +20,13 @@ from runctl.core.errors import (
     RunctlError,
     Unreachable,
 )
-from runctl.core.models import InstanceState
+from runctl.core.machine_models import InstanceState
 from runctl.machines.machine import Machine
+from runctl.runs.records.store import RunStore
 from runctl.runs.run_logs.follow import follow
-from runctl.runs.store import RunStore
 from runctl.testing.clock import ManualClock
 from runctl.transport.agent import AgentClient
-from tests.runs.records import a_run
+from tests.runs.sample_runs import a_run
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from runctl.agent.spec import BuildSpec, ContainerSpec, RunSpec
 from runctl.checkpoints.keeping import Keeping
 from runctl.core.errors import RunctlError, Unsupported, UsageError
 from runctl.core.ids import new_client_token
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.providers.capacity import FallbackMode, SpotFallback
 from runctl.providers.interface import InstanceRequest
-from runctl.runs.launch_plan import AfterRun
-from runctl.runs.project_plan import TrainRequest
+from runctl.runs.launch.launch_plan import AfterRun
+from runctl.runs.train.project_plan import TrainRequest
 from runctl.runs.unattended.request import (
     check_request,
     check_settled,

@@ -11,10 +11,10 @@ from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunState
 from runctl.agent.stored_run import StoredMachine
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId, RunId
-from runctl.core.models import GroupPhase, RunPhase, UnattendedRun
-from runctl.providers.groups import GroupActivity, MachineGroup
-from runctl.runs.elsewhere import StoredAttempt, told_by_store
-from runctl.runs.records import RunRecord
+from runctl.core.run_models import GroupPhase, RunPhase, UnattendedRun
+from runctl.providers.abilities.groups import GroupActivity, MachineGroup
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.stored.elsewhere import StoredAttempt, told_by_store
 from runctl.runs.unattended.state import GroupView, goes_on, is_over, lives, needs_refresh, phase_of, seen
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)

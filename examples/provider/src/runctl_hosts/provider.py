@@ -24,12 +24,12 @@ from runctl.core.errors import (
 )
 from runctl.core.files import cache_folder, data_folder, runtime_folder
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.names import did_you_mean
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import LOGIN_USER
+from runctl.providers.abilities.prices import FreePrices
 from runctl.providers.interface import Check, DoctorStatus, Provider
-from runctl.providers.prices import FreePrices
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
 from runctl.transport.ssh import SshTransport

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 from collections.abc import Sequence
 
 from runctl.agent.engines import Host, ScriptStart, engine_of
 from runctl.agent.engines.interface import shared_variables
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.gpus import gpus
-from runctl.agent.machine.network import interface_of
 from runctl.agent.node_spec import NodeSpec
 
 HAS_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
@@ -57,3 +58,24 @@ def module_is_missing(node: NodeSpec, where: str) -> AgentError:
         f"{node.engine} needs the package {needed_module(node)}, which {where} does not have",
         engine_of(node).missing,
     )
+
+
+SIOCGIFADDR = 0x8915
+"""Linux: the IPv4 address of an interface."""
+
+
+def interface_of(address: str) -> str | None:
+    """The name of the interface that has this IPv4 address; ``None`` where it is not known."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            try:
+                found = fcntl.ioctl(asking.fileno(), SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:
+                continue
+            if socket.inet_ntoa(found[20:24]) == address:
+                return name
+    return None

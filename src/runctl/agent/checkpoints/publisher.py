@@ -19,8 +19,7 @@ from runctl.agent.checkpoints.formats import QUIET_SECONDS
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.agent.checkpoints.schedule import fits, sent_before_the_newest
 from runctl.agent.checkpoints.stores import LARGE, THREADS, Store
-from runctl.agent.errors import AgentError
-from runctl.agent.text import counted
+from runctl.agent.errors import AgentError, counted
 
 SIBLING_SECONDS = 60.0
 """For how long a file that belongs to a checkpoint may be incomplete before the checkpoint goes without it."""

@@ -17,8 +17,7 @@ from runctl.agent.checkpoints.folders import incomplete
 from runctl.agent.checkpoints.formats import QUIET_SECONDS
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.agent.checkpoints.stores import LARGE, THREADS, Store
-from runctl.agent.errors import AgentError
-from runctl.agent.text import counted
+from runctl.agent.errors import AgentError, counted
 
 PARTIAL = ".runctl-restore-"
 """Begins the name of the folder that is filled first; never a checkpoint's."""

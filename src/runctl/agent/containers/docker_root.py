@@ -20,10 +20,9 @@ from typing import Any, Callable
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.disks import mount_table, probe
 from runctl.agent.disks.decision import INSTANCE_STORE, Facts, Refuse, decide_format
-from runctl.agent.errors import AgentError
+from runctl.agent.errors import AgentError, counted
 from runctl.agent.machine import docker, durable
 from runctl.agent.machine.root import call_as_root, folder_root, root_available
-from runctl.agent.text import counted
 
 LABEL = "runctl-docker"
 DEFAULT_ROOT = "/var/lib/docker"

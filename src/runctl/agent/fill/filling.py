@@ -12,7 +12,7 @@ from typing import Any
 
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.s3 import S3, Location, Refusal
-from runctl.agent.errors import AgentError
+from runctl.agent.errors import AgentError, counted
 from runctl.agent.fill.inside import Looker, in_the_way, make_folder, opener, remove_file
 from runctl.agent.fill.objects import Wanted, wanted
 from runctl.agent.fill.planning import Differences, Local, check_room, differences, room_needed
@@ -21,7 +21,6 @@ from runctl.agent.fill.report import Report
 from runctl.agent.fill.transfer import Outcome, Transfer
 from runctl.agent.fill.worker import Done, Setting, partial_name
 from runctl.agent.object_store import Source, partition_of, to_add
-from runctl.agent.text import counted
 
 PASSES = 3
 """How often S3 is listed anew because objects changed while they were read."""

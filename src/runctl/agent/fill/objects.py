@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runctl.agent.cloud.s3 import Object
-from runctl.agent.errors import AgentError
+from runctl.agent.errors import AgentError, counted
 from runctl.agent.object_store import Source
-from runctl.agent.text import counted
 
 LONGEST_NAME = 255
 """Bytes in one part of a path: ext4's and XFS's limit."""

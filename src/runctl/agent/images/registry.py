@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 from runctl.agent.attempt.attempt import Attempt
-from runctl.agent.errors import AgentError
+from runctl.agent.errors import AgentError, counted
 from runctl.agent.images import credentials
 from runctl.agent.images.pull_progress import PullProgress
 from runctl.agent.images.terminal import run_in_terminal
 from runctl.agent.machine import docker
 from runctl.agent.spec import BuildSpec, ContainerSpec
-from runctl.agent.text import counted
 
 FIRST_REPORT_SECONDS = 3.0
 REPORT_SECONDS = 10.0

@@ -25,14 +25,13 @@ from runctl.agent.checkpoints.restoring import restore
 from runctl.agent.checkpoints.stores import Store, is_prefix, open_prefix, open_store
 from runctl.agent.disks.run_folders import run_folders
 from runctl.agent.encoding import dumps, from_json
-from runctl.agent.errors import AgentError
+from runctl.agent.errors import AgentError, counted
 from runctl.agent.machine import durable
 from runctl.agent.records import AttemptFolder, attempt_folder, without_values
 from runctl.agent.spec import RETRIED, EndRecord, RunSpec
 from runctl.agent.stored_run import SPEC, status_key
 from runctl.agent.supervising.log_copy import StoredLog, copy
 from runctl.agent.supervising.status import observe
-from runctl.agent.text import counted
 
 POLL_SECONDS = 1.0
 BUSY_SHARE = 100

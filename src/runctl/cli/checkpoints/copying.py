@@ -11,7 +11,7 @@ from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.machines.resolve import transport_option
 from runctl.core.errors import Interrupted, UsageError
-from runctl.core.models import Checkpoint
+from runctl.core.run_models import Checkpoint
 from runctl.core.text import counted, size
 from runctl.runs.checkpoints.control import Located, Moved, check_pull, choose, pull, push
 

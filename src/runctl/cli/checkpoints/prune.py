@@ -14,7 +14,7 @@ from runctl.cli.framework.values import WholeNumber
 from runctl.cli.machines.resolve import transport_option
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted
-from runctl.core.models import Checkpoint
+from runctl.core.run_models import Checkpoint
 from runctl.core.text import counted, size
 from runctl.runs.checkpoints.control import PrunePlan, plan_prune, prune
 

@@ -12,7 +12,7 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.machines.resolve import transport_option
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError
-from runctl.core.models import CheckpointState
+from runctl.core.run_models import CheckpointState
 from runctl.core.text import counted, size
 from runctl.runs.checkpoints.control import choose, list_checkpoints, verify
 

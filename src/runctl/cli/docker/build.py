@@ -21,7 +21,7 @@ from runctl.containers.client import find_client
 from runctl.containers.image_plan import BuildOptions
 from runctl.containers.where import INSTANCE, LOCAL
 from runctl.core.errors import MachineError, NotFound, Unsupported, UsageError
-from runctl.project.dockerfile import DockerfileRequest
+from runctl.project.docker.dockerfile import DockerfileRequest
 from runctl.providers.registry import usual_registry
 from runctl.render.images import build_document, build_text, image_plan_document, image_plan_lines, push_text
 from runctl.runs.images.build import ImageBuild, image_project
@@ -126,9 +126,9 @@ def _build_on_instance(
     from runctl.cli.machines.resolve import find_instance, provider_of
     from runctl.cli.train.carry_out import carry_out, show_plan
     from runctl.runs.images.run_image import ImageOptions
-    from runctl.runs.project_plan import plan_project
-    from runctl.runs.request import build_request
-    from runctl.runs.training import Training
+    from runctl.runs.train.project_plan import plan_project
+    from runctl.runs.train.request import build_request
+    from runctl.runs.train.training import Training
 
     if reference is None:
         raise UsageError(
@@ -267,7 +267,7 @@ def detect_command(cli: Cli, dockerfile: Path | None, dockerfile_search: bool) -
     """
     from runctl.containers.dockerfile_text import parse_dockerfile
     from runctl.containers.image_inputs import unpinned_bases
-    from runctl.project.dockerignore import ignore_file
+    from runctl.project.docker.dockerignore import ignore_file
     from runctl.render.images import detected_document, detected_text
 
     project = image_project(cli.session, Path.cwd(), _request(cli, dockerfile, search=dockerfile_search))

@@ -17,7 +17,7 @@ from runctl.cli.machines.capacity_options import GpuNeed, capacity_options
 from runctl.cli.train.help import SECTIONS as TRAIN_SECTIONS
 from runctl.cli.train.run_options import RunOptions, run_options
 from runctl.core.errors import UsageError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.machines.nodes import Engine
 from runctl.providers.capacity import Needs
 from runctl.providers.registry import DEFAULT

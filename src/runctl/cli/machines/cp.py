@@ -13,11 +13,11 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.machines.resolve import find_instance, provider_of, transport_option, wanted_transport
 from runctl.core.errors import Interrupted, NotFound, UsageError
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.core.names import LATEST
 from runctl.core.text import counted, size
 from runctl.providers.registry import this_computer
-from runctl.runs.records import RunRecord
+from runctl.runs.records.run_record import RunRecord
 from runctl.transport.files import MachineFiles
 
 _REMOTE = re.compile(r"(?P<name>[^/:]+):(?P<path>.*)", re.DOTALL)

@@ -22,7 +22,7 @@ from runctl.cli.machines.volume_options import FLAGS as VOLUME_FLAGS
 from runctl.cli.machines.volume_options import volume_flags, volumes_of
 from runctl.machines.instances import new_machine
 from runctl.providers.registry import plugin
-from runctl.render.plans import create_plan_document, create_plan_text, types_text
+from runctl.render.plans.machine_plans import create_plan_document, create_plan_text, types_text
 
 SECTIONS = {
     "Machine": ("--instance-type", "--spot", "--root-volume-size", "--zone"),

@@ -19,8 +19,9 @@ from runctl.cli.framework.values import DURATION, wide_option
 from runctl.cli.machines.resolve import find_instance, instance_argument
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError, Unsupported
-from runctl.core.models import Instance, InstanceState, Market, RunPhase, Volume
+from runctl.core.machine_models import Instance, InstanceState, Market, Volume
 from runctl.core.money import usd
+from runctl.core.run_models import RunPhase
 from runctl.core.tags import NAME
 from runctl.machines.finding import instance_ids
 from runctl.providers.interface import require
@@ -29,7 +30,7 @@ from runctl.render.tables import screen_of
 from runctl.render.things import instance_details, instances_table
 
 if TYPE_CHECKING:
-    from runctl.runs.records import RunRecord
+    from runctl.runs.records.run_record import RunRecord
 
 READY_TIMEOUT = "15m"
 """A GPU machine with a large image takes some minutes to boot."""

@@ -13,9 +13,9 @@ from runctl.cli.framework.values import COUNT, GIB
 from runctl.cli.machines.capacity_options import GB, Gpu, GpuNeed
 from runctl.core.clock import SystemClock
 from runctl.core.errors import CapacityError, CredentialsError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
+from runctl.providers.abilities.catalogue import OfferQuery
 from runctl.providers.capacity import Needs
-from runctl.providers.catalogue import OfferQuery
 
 EVERYWHERE = "all"
 SHOWN = 30

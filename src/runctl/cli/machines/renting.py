@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runctl.cli.context import Cli
 from runctl.core.errors import CapacityError, RunctlError, UsageError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.money import usd
 from runctl.providers.capacity import FallbackMode
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import click
 
 from runctl.cli.context import Cli
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.providers.registry import plugin, plugins
 
 if TYPE_CHECKING:

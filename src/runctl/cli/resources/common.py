@@ -12,7 +12,7 @@ from runctl.cli.context import Cli
 from runctl.cli.framework.options import Decorator, with_options
 from runctl.cli.framework.values import DURATION, parse_tags
 from runctl.core.text import counted
-from runctl.providers.inventory import ResourceKind, Unread
+from runctl.providers.abilities.inventory import ResourceKind, Unread
 from runctl.providers.registry import names
 
 INCOMPLETE = 1

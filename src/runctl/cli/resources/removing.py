@@ -18,7 +18,7 @@ from runctl.cli.resources.common import PROVIDER, check_provider, warn_of_unread
 from runctl.core.money import usd
 from runctl.core.tags import is_ours
 from runctl.core.text import counted
-from runctl.providers.inventory import Resource, ResourceKind
+from runctl.providers.abilities.inventory import Resource, ResourceKind
 
 if TYPE_CHECKING:
     from runctl.cleanup.plan import CleanupPlan

@@ -7,7 +7,7 @@ from runctl.cli.runs.show_log import show_log
 from runctl.core.clock import SystemClock
 from runctl.machines.machine import Machine
 from runctl.runs.control import machine_of
-from runctl.runs.records import RunRecord
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.recovering.watching import DeadlineWatch
 from runctl.runs.recovery import RETRIED
 
@@ -39,8 +39,8 @@ def follow_attempts(
 
 def recovered(cli: Cli, record: RunRecord) -> RunRecord | None:
     """The next attempt, which has started; ``None`` where there is none."""
-    from runctl.runs.recipe import Recipes
     from runctl.runs.recovering.recover import BeingRecovered, Outcome, recover_run
+    from runctl.runs.stored.recipe import Recipes
 
     recipe = Recipes(cli.session.database).find(record.id)
     if recipe is None or not recipe.auto_resume:

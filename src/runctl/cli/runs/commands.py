@@ -14,7 +14,7 @@ from runctl.cli.framework.completion import complete_instances, complete_runs
 from runctl.cli.framework.values import COUNT, DURATION, LINES, RUN, node_option, wide_option
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable, UsageError
-from runctl.core.models import RunPhase
+from runctl.core.run_models import RunPhase
 from runctl.providers.registry import command, names
 
 PHASES = tuple(phase.value for phase in RunPhase)
@@ -136,7 +136,7 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
         return code if wait else 0
     if needs_refresh(record):
         if follow or wait:
-            from runctl.cli.runs.unattended import follow_to_the_end
+            from runctl.cli.runs.show_log import follow_to_the_end
 
             code = follow_to_the_end(cli, record, tail=tail)
             return code if wait else 0

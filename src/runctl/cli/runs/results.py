@@ -34,7 +34,7 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
     from runctl.cli.train.launched import bring_home, end_rental
     from runctl.core.errors import NotFound
     from runctl.runs.control import machine_of, refresh
-    from runctl.runs.launch_plan import DEFAULT_RESULTS, is_address
+    from runctl.runs.launch.launch_plan import DEFAULT_RESULTS, is_address
     from runctl.runs.results import stored_results
     from runctl.runs.unattended.state import goes_on
 

@@ -1,4 +1,4 @@
-"""Showing a run's log: from its machine, or what is kept of it when that is gone."""
+"""A run's log, shown: from its machine, from one machine after the other, or what is kept when they are gone."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import sys
 
 from runctl.cli.context import Cli
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Interrupted, NotFound, RunctlError
+from runctl.core.errors import Conflict, Interrupted, MachineError, NotFound, RunctlError, Unreachable
 from runctl.core.money import usd
 from runctl.machines.machine import Machine
 from runctl.render.json import line
 from runctl.render.progress import LogOutput, finish
-from runctl.runs.control import find_kept, follow_run
+from runctl.runs.control import find_kept, follow_run, machine_of, refresh_group
 from runctl.runs.end_reason import exit_code, sentence
-from runctl.runs.recipe import Recipes
-from runctl.runs.records import RunRecord
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.run_logs.follow import Followed, tail_offset
 from runctl.runs.run_logs.sources import KeptLog
+from runctl.runs.stored.recipe import Recipes
+from runctl.runs.unattended.state import goes_on, group_text, needs_refresh
 
 
 def show_log(
@@ -199,3 +200,45 @@ class LogSink:
         shown = line({"offset": self._offset, "line": row.decode("utf-8", "replace")})
         self._output.write(f"{shown}\n".encode())
         self._offset += len(row) + len(newline)
+
+
+ASK_EVERY = 3.0
+"""Seconds between two questions for the next machine."""
+
+
+def follow_to_the_end(cli: Cli, record: RunRecord, *, tail: int | None) -> int:
+    """Every attempt's log is shown as it is written, until the run has ended for good; the exit code of its end."""
+    shown, code, told = 0, 0, ""
+    try:
+        while True:
+            record = refresh_group(cli.session, record) if needs_refresh(record) else record
+            if record.attempt > shown and record.instance_id:
+                try:
+                    code = show_log(cli, machine_of(cli.session, record), record, follow=True, tail=tail)
+                except RunctlError as error:
+                    if record.end_reason is not None and not goes_on(record):
+                        return show_kept_log(cli, record, error, tail=tail)
+                    if not _is_under_way(error):
+                        raise
+                else:
+                    shown, tail, record = record.attempt, None, cli.store.get(record.id)
+                    continue
+            if record.end_reason is not None and not goes_on(record):
+                return code
+            if needs_refresh(record) and told != group_text(record):
+                told = group_text(record)
+                cli.progress.note(f"{record.id} {told}")
+            cli.progress.step(f"waiting for the next machine of {record.id}")
+            SystemClock().sleep(ASK_EVERY)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped watching; {record.id} goes on without",
+            hint=f"runctl runs logs {record.id} --follow takes it up again, runctl runs stop {record.id} ends it",
+        ) from None
+
+
+def _is_under_way(error: RunctlError) -> bool:
+    """The machine is going, or another one is coming and has nothing of the attempt yet."""
+    return isinstance(error, NotFound | Conflict | Unreachable) or (
+        isinstance(error, MachineError) and error.code == "no-such-run"
+    )

@@ -9,7 +9,7 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import BUDGET
-from runctl.providers.account import AccountSetup, SetupPlan, SetupRequest, SetupState
+from runctl.providers.abilities.account import AccountSetup, SetupPlan, SetupRequest, SetupState
 from runctl.providers.interface import require
 
 

@@ -12,7 +12,7 @@ from runctl.cli.framework.commands import Command
 from runctl.core.config.files import FILE_NAME, find_project_file
 from runctl.core.errors import Conflict
 from runctl.core.files import write_atomically
-from runctl.project.dockerfile import find_dockerfile
+from runctl.project.docker.dockerfile import find_dockerfile
 from runctl.project.files import ProjectFiles
 from runctl.project.label import fit_for_a_tag, project_folder
 from runctl.providers.registry import plugins

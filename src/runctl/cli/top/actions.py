@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runctl.cli.context import Settings
-from runctl.core.models import Run
+from runctl.core.run_models import Run
 from runctl.providers.registry import plugin
 from runctl.runs.status import RunningMachine
 

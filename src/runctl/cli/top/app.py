@@ -24,7 +24,7 @@ from runctl.cli.top import actions
 from runctl.cli.top.actions import Action
 from runctl.core.errors import RunctlError
 from runctl.core.ids import RunId
-from runctl.core.models import Run
+from runctl.core.run_models import Run
 from runctl.core.text import printable
 from runctl.render.dashboard import Table, machine_table, run_table, summary
 from runctl.runs.observing import Observation

@@ -15,16 +15,16 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError, UsageError
 from runctl.core.text import counted, size
 from runctl.providers.registry import is_this_computer
+from runctl.render.plans.run_plan import run_plan_document, run_plan_lines
 from runctl.render.progress import finish
-from runctl.render.run_plan import run_plan_document, run_plan_lines
-from runctl.runs.plan import RunPlan
-from runctl.runs.project_plan import ProjectPlan
-from runctl.runs.saves import Watcher
-from runctl.runs.training import Training
+from runctl.runs.train.plan import RunPlan
+from runctl.runs.train.project_plan import ProjectPlan
+from runctl.runs.train.saves import Watcher
+from runctl.runs.train.training import Training
 
 if TYPE_CHECKING:
     from runctl.project.sync import SyncResult
-    from runctl.runs.records import RunRecord
+    from runctl.runs.records.run_record import RunRecord
 
 
 class OnSave(enum.Enum):

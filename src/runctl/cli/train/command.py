@@ -67,8 +67,8 @@ def train_command(provider: str) -> click.Command:
         on when this computer sleeps or the connection breaks; monitor finds it again.
         """
         from runctl.cli.train.carry_out import carry_out, check_watch, show_plan
-        from runctl.runs.project_plan import plan_project
-        from runctl.runs.training import Training, find_checkpoint
+        from runctl.runs.train.project_plan import plan_project
+        from runctl.runs.train.training import Training, find_checkpoint
 
         request = run.request(cli, provider, script, rest)
         project = plan_project(request)

@@ -24,7 +24,7 @@ from runctl.cli.train.deadline_options import FLAGS, deadline_options, deadline_
 from runctl.cli.train.help import SECTIONS as TRAIN_SECTIONS
 from runctl.cli.train.run_options import RunOptions, run_options
 from runctl.core.errors import UsageError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.machines.nodes import Engine, parse_nodes
 from runctl.providers.registry import plugin
 
@@ -158,9 +158,9 @@ def _renting(provider: str) -> click.Command:
         and its machine ends itself when the run has ended and its results are safe, whether or not anyone watches.
         """
         from runctl.cli.train.launched import carry_out_launch, show_launch_plan
-        from runctl.render.plans import types_text
-        from runctl.runs.launch_plan import AfterRun
-        from runctl.runs.launching import LaunchRequest, launching
+        from runctl.render.plans.machine_plans import types_text
+        from runctl.runs.launch.launch_plan import AfterRun
+        from runctl.runs.launch.launching import LaunchRequest, launching
 
         after = AfterRun(
             results=results,
@@ -245,8 +245,8 @@ def _on_own_machine(provider: str) -> click.Command:
         The machine is there already: nothing is rented, and nothing given back.
         """
         from runctl.cli.train.launched import carry_out_launch, show_launch_plan
-        from runctl.runs.launch_plan import AfterRun
-        from runctl.runs.launching import LaunchRequest, launch_on
+        from runctl.runs.launch.launch_plan import AfterRun
+        from runctl.runs.launch.launching import LaunchRequest, launch_on
 
         train = run.request(cli, provider, script, rest)
         after = AfterRun(results=results, follows=wait)

@@ -19,12 +19,12 @@ from runctl.machines.machine import Machine
 from runctl.machines.renting import READY_TIMEOUT
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import command, is_this_computer
-from runctl.render.launch_plan import launch_plan_document, launch_plan_text
+from runctl.render.plans.launch_plan import launch_plan_document, launch_plan_text
 from runctl.render.run_table import machine_end_text
 from runctl.runs.costs import with_ledger_costs
-from runctl.runs.launch_plan import LaunchPlan, is_address
-from runctl.runs.launching import Launch
-from runctl.runs.records import RunRecord
+from runctl.runs.launch.launch_plan import LaunchPlan, is_address
+from runctl.runs.launch.launching import Launch
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.results import GivenBack, Results, fetch_results, give_back, launch_end
 
 

@@ -10,10 +10,10 @@ from runctl.core.errors import Interrupted
 from runctl.core.money import usd
 from runctl.core.text import counted
 from runctl.providers.registry import command
-from runctl.runs.launch_plan import is_address
+from runctl.runs.launch.launch_plan import is_address
 from runctl.runs.nodes.asking import node_machine, nodes_of, on_node
 from runctl.runs.nodes.giving_back import GivenBackNodes, give_back_nodes
-from runctl.runs.records import RunRecord
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.recovery import RETRIED
 from runctl.runs.results import GivenBack, launch_end
 

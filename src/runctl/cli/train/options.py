@@ -18,7 +18,7 @@ from runctl.containers.mounts import VOLUME_FLAG, MountRequest, parse_mount
 from runctl.core.errors import UsageError
 from runctl.providers.interface import VolumeMount
 from runctl.providers.registry import plugin
-from runctl.runs.request import split_command
+from runctl.runs.train.request import split_command
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -37,8 +37,8 @@ from runctl.providers.registry import plugin
 
 if TYPE_CHECKING:
     from runctl.runs.images.run_image import ImageOptions
-    from runctl.runs.project_plan import TrainRequest
     from runctl.runs.recovery import Recovery
+    from runctl.runs.train.project_plan import TrainRequest
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ class RunOptions:
     def request(self, cli: Cli, provider: str, script: Path | None, args: tuple[str, ...]) -> TrainRequest:
         """The request, with what the configuration says where the options say nothing. Raises `UsageError`."""
         from runctl.checkpoints.resume import parse_arguments
-        from runctl.project.dockerfile import DockerfileRequest
-        from runctl.runs.environment import gather
-        from runctl.runs.project_plan import TrainRequest
-        from runctl.runs.request import with_configuration
+        from runctl.project.docker.dockerfile import DockerfileRequest
+        from runctl.runs.train.environment import gather
+        from runctl.runs.train.project_plan import TrainRequest
+        from runctl.runs.train.request import with_configuration
 
         if self.run_name is not None:
             check_run_name(self.run_name)

@@ -10,9 +10,9 @@ from runctl.cli.train.launched import show_launch_plan
 from runctl.core.clock import SystemClock
 from runctl.providers.capacity import FallbackMode, SpotFallback
 from runctl.providers.interface import InstanceRequest
-from runctl.render.launch_plan import launch_plan_text
-from runctl.render.plans import types_text
-from runctl.runs.launching import LaunchRequest
+from runctl.render.plans.launch_plan import launch_plan_text
+from runctl.render.plans.machine_plans import types_text
+from runctl.runs.launch.launching import LaunchRequest
 from runctl.runs.unattended.launching import launching_unattended
 
 

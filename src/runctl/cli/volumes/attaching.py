@@ -14,7 +14,7 @@ from runctl.cli.framework.values import MOUNT_POINT, VOLUME
 from runctl.cli.machines.resolve import find_instance, running_instance, transport_option
 from runctl.cli.volumes.ebs import emit_volume
 from runctl.core.errors import Conflict, UsageError
-from runctl.core.models import Volume
+from runctl.core.machine_models import Volume
 from runctl.machines.volumes import agents, attach, detach
 from runctl.providers.interface import require
 from runctl.providers.registry import volume_command

@@ -23,10 +23,10 @@ from runctl.cli.volumes.ebs import (
 from runctl.core.errors import RunctlError, UsageError
 from runctl.machines.moving import MoveRequest, abandon, moving
 from runctl.machines.volumes import new_clone
+from runctl.providers.abilities.volume_plans import CloneRequest
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import volume_command
-from runctl.providers.volume_plans import CloneRequest
-from runctl.render.volume_plans import abandon_text, clone_plan_text, move_plan_text
+from runctl.render.plans.volume_plans import abandon_text, clone_plan_text, move_plan_text
 from runctl.storage.moving import plan_abandon
 
 

@@ -12,16 +12,16 @@ from runctl.cli.context import Cli
 from runctl.cli.framework.completion_memory import VOLUMES, Seen, remember
 from runctl.cli.framework.each import for_each
 from runctl.cli.framework.values import COUNT, MIB_PER_SECOND
-from runctl.core.models import Instance, Snapshot, Volume, VolumeState
+from runctl.core.machine_models import Instance, Snapshot, Volume, VolumeState
 from runctl.core.tags import GROW
 from runctl.machines.deletion import Deleting, Resource
 from runctl.machines.volumes import new_volume
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.registry import volume_group
-from runctl.providers.volume_plans import VolumeRequest
-from runctl.render.plans import plan_document
+from runctl.render.plans.machine_plans import plan_document
+from runctl.render.plans.volume_plans import volume_plan_text
 from runctl.render.tables import screen_of
 from runctl.render.things import volume_details, volumes_table
-from runctl.render.volume_plans import volume_plan_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 

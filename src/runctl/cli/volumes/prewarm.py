@@ -89,7 +89,7 @@ def prewarm_command(provider: str) -> click.Command:
         On the machine that has it, or on a small one that is rented for it and given back. Every file is proven by
         its checksum. The same command goes on where an earlier one stopped, and fetches what has changed since.
         """
-        from runctl.core.models import Market
+        from runctl.core.machine_models import Market
         from runctl.providers.interface import require
         from runctl.runs.filling.plan import PrewarmRequest
 

@@ -14,9 +14,9 @@ from runctl.cli.framework.values import GIB, VOLUME
 from runctl.cli.machines.resolve import transport_option
 from runctl.cli.volumes.ebs import dry_run_option, emit_volume, shown, type_options
 from runctl.machines.volumes import larger_volume
+from runctl.providers.abilities.volume_plans import ResizeRequest
 from runctl.providers.registry import volume_group
-from runctl.providers.volume_plans import ResizeRequest
-from runctl.render.volume_plans import resize_plan_text
+from runctl.render.plans.volume_plans import resize_plan_text
 from runctl.storage.growing import Growth
 
 F = TypeVar("F", bound=Callable[..., Any])

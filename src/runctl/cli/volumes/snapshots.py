@@ -27,18 +27,18 @@ from runctl.cli.volumes.ebs import (
     zone_option,
 )
 from runctl.core.clock import SystemClock
-from runctl.core.models import Snapshot, SnapshotState
+from runctl.core.machine_models import Snapshot, SnapshotState
 from runctl.machines.volumes import like_original, new_snapshot, snapshot_deletion
+from runctl.providers.abilities.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.providers.interface import require
 from runctl.providers.registry import volume_command
-from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
-from runctl.render.tables import screen_of
-from runctl.render.volume_plans import (
+from runctl.render.plans.volume_plans import (
     snapshot_details,
     snapshot_plan_text,
     snapshots_sum,
     snapshots_table,
 )
+from runctl.render.tables import screen_of
 
 
 def snapshot_command(provider: str) -> click.Command:

@@ -33,12 +33,12 @@ from runctl.machines.volumes import (
     volume_deletion,
     with_project,
 )
+from runctl.providers.abilities.volume_plans import PURPOSES, VolumeRequest
 from runctl.providers.interface import require
 from runctl.providers.registry import volume_command, volume_group
-from runctl.providers.volume_plans import PURPOSES, VolumeRequest
 from runctl.render.json import to_builtins
+from runctl.render.plans.volume_plans import snapshots_table
 from runctl.render.things import volume_details
-from runctl.render.volume_plans import snapshots_table
 
 
 def create_command(provider: str) -> click.Command:

@@ -13,8 +13,8 @@ from runctl.agent.starter import starter
 from runctl.containers.image_plan import AS_CONFIGURED, BuildOptions
 from runctl.containers.mounts import CONFIG, VOLUME_FLAG, MountRequest, check_targets
 from runctl.core.errors import Conflict, UsageError, ZoneMismatch
+from runctl.core.machine_models import Market, Volume, VolumeState
 from runctl.core.masking import is_secret
-from runctl.core.models import Market, Volume, VolumeState
 from runctl.core.mount_points import usual_mount_points
 from runctl.export.kubernetes.image import ImageReference, ProjectImage, check_code, named_image
 from runctl.export.kubernetes.manifest import named
@@ -30,10 +30,10 @@ from runctl.export.kubernetes.plan import (
 )
 from runctl.machines.nodes import Engine
 from runctl.machines.session import Session
+from runctl.providers.abilities.kubernetes import Kubernetes, NodeTypes
 from runctl.providers.capacity import Needs
 from runctl.providers.interface import require
-from runctl.providers.kubernetes import Kubernetes, NodeTypes
-from runctl.runs.project_plan import DEFAULT_GRACE, ProjectPlan, TrainRequest, plan_project
+from runctl.runs.train.project_plan import DEFAULT_GRACE, ProjectPlan, TrainRequest, plan_project
 
 ATTEMPTS_OF_SEVERAL = 3
 """In all, where nobody says how many: of several nodes a script's own failure counts, too."""

@@ -7,12 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from runctl.agent.spec import ContainerSpec
-from runctl.containers.copied import copies
-from runctl.containers.dockerfile_text import parse_dockerfile
+from runctl.containers.dockerfile_text import copies, parse_dockerfile
 from runctl.containers.image_plan import BuildOptions
 from runctl.core.errors import ProjectError
 from runctl.machines.session import Session
-from runctl.project.dockerfile import DockerfileChoice
+from runctl.project.docker.dockerfile import DockerfileChoice
 from runctl.project.label import fit_for_a_tag
 from runctl.providers.registry import usual_registry
 from runctl.runs.images.build import ImageBuild, ImageProject

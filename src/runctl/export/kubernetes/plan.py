@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from runctl.core.errors import UsageError
-from runctl.providers.kubernetes import CheckpointCarrier
+from runctl.providers.abilities.kubernetes import CheckpointCarrier
 
 LONGEST_NAME = 52
 """Of a Job: the names of its pods are longer, and must be names of hosts."""

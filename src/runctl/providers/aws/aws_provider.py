@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.billing import BillingRules
 from runctl.providers.abilities import lazy_ability

@@ -10,9 +10,9 @@ from typing import Any
 
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import OWNED, OWNED_VALUE
+from runctl.providers.abilities.bill import Bill, BilledAmount
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.bill import Bill, BilledAmount
 
 _KINDS = (
     (r"BoxUsage|SpotUsage|DedicatedUsage", "instance"),

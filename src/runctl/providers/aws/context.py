@@ -13,7 +13,7 @@ from runctl.providers.aws.prices.book import PriceBook
 from runctl.providers.aws.settings import AwsConfig
 
 if TYPE_CHECKING:
-    from runctl.core.models import Market
+    from runctl.core.machine_models import Market
     from runctl.providers.aws.ec2.images import InstanceType
 
 DEFAULT_INSTANCE_TYPE = "m7i.large"

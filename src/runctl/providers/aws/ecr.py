@@ -6,6 +6,8 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,22 +15,20 @@ from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.aws.calls.errors import error_code, raising_our_errors
-from runctl.providers.aws.calls.parse import tag_list, tags_of, utc
-from runctl.providers.aws.calls.partitions import RegistryHosts
-from runctl.providers.aws.context import AwsContext
-from runctl.providers.image_registry import (
+from runctl.providers.abilities.image_registry import (
     ImageRegistry,
     ImageRepository,
     RegistryImage,
     RegistryLogin,
     RepositoryPlan,
 )
+from runctl.providers.aws.calls.errors import error_code, raising_our_errors
+from runctl.providers.aws.calls.parse import tag_list, tags_of, utc
+from runctl.providers.aws.context import AwsContext
 
 UNTAGGED_DAYS = 1
 """An image whose tag has moved on is a cache that nobody reads any more."""
 MOST_CACHES = 200
-_HOST = RegistryHosts()
 _BATCH = 100
 """What BatchDeleteImage takes at once."""
 
@@ -158,7 +158,7 @@ class EcrRegistry(ImageRegistry):
 
     def owns(self, host: str) -> bool:
         """By the name of the host; a stand-in for AWS has another name for it."""
-        if _HOST.fullmatch(host):
+        if registry_hosts().fullmatch(host):
             return True
         return self._context.session.endpoint is not None and ":" in host and self.login().host == host
 
@@ -264,3 +264,17 @@ def _policy(context: AwsContext, name: str) -> Any:
         if error_code(error) == "LifecyclePolicyNotFoundException":
             return None
         raise
+
+
+def domains() -> frozenset[str]:
+    """What the addresses of AWS's services end in, in any partition, over IPv4 alone or over both."""
+    table = json.loads((resources.files("botocore") / "data" / "partitions.json").read_text(encoding="utf-8"))
+    found = [row["outputs"] for row in table["partitions"]]
+    return frozenset(row[key] for row in found for key in ("dnsSuffix", "dualStackDnsSuffix"))
+
+
+@cache
+def registry_hosts() -> re.Pattern[str]:
+    """The names of ECR's registries ("Amazon ECR endpoints" in its reference), ``on.aws`` being its own IPv6 domain."""
+    suffixes = "|".join(sorted(map(re.escape, domains() | {"on.aws"})))
+    return re.compile(rf"\d{{12}}\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.({suffixes})")

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runctl.core.errors import NotFound
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
+from runctl.providers.abilities.kubernetes import CheckpointCarrier, Kubernetes, NodeTypes
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.images import InstanceType, describe_instance_types
 from runctl.providers.aws.ec2.type_choice import fitting_types, needs_text
 from runctl.providers.capacity import Needs
-from runctl.providers.kubernetes import CheckpointCarrier, Kubernetes, NodeTypes
 
 
 @raising_our_errors

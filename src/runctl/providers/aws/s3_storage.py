@@ -9,10 +9,10 @@ from typing import Any
 
 from runctl.agent.lease import age_of
 from runctl.core.errors import NotFound
+from runctl.providers.abilities.object_storage import ObjectStorage, ObjectVersion, StoredObject
 from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.staging import transfers
-from runctl.providers.object_storage import ObjectStorage, ObjectVersion, StoredObject
 
 _CHUNK_BYTES = 1 << 20
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}

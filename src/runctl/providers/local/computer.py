@@ -17,14 +17,14 @@ from pathlib import Path, PurePosixPath
 
 from runctl.core.errors import NotFound, Unsupported
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.abilities.prices import FreePrices
 from runctl.providers.interface import (
     Check,
     DoctorStatus,
     Provider,
 )
-from runctl.providers.prices import FreePrices
 from runctl.providers.registry import command, owner_of
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport

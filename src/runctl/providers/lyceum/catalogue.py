@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from runctl.core.errors import CapacityError, NotFound, Unsupported, UsageError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.names import did_you_mean
 from runctl.costs.rates import Per, Rate
 from runctl.providers.capacity import LeftOut, Needs, Offer, Pool, RefusalReason

@@ -13,7 +13,7 @@ from runctl.core.errors import RunctlError
 from runctl.core.files import make_private_folder
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.providers.lyceum.api import LyceumApi, User, Variant, Vm
 from runctl.providers.lyceum.machines import PROVIDER, door_of, instance_of
 from runctl.providers.lyceum.settings import LyceumConfig, this_account

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from runctl.core import tags as tag
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import AttachedVolume, Instance, InstanceState, Market
+from runctl.core.machine_models import AttachedVolume, Instance, InstanceState, Market
 from runctl.providers.labels import tags_of
 from runctl.providers.lyceum.api import Variant, Vm
 from runctl.providers.lyceum.catalogue import ANYWHERE, Kind, on_offer

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.kept_answers import PriceCache, digest_of
-from runctl.providers.catalogue import Catalogue, MachineOffer, OfferQuery, Offers
+from runctl.providers.abilities.catalogue import Catalogue, MachineOffer, OfferQuery, Offers
 from runctl.providers.lyceum.api import Variant
 from runctl.providers.lyceum.catalogue import ANYWHERE, PROFILES, fits, on_offer, rate_of
 from runctl.providers.lyceum.context import LyceumContext

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 
 from runctl.core.errors import RunctlError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.costs.rates import Rate
+from runctl.providers.abilities.prices import Prices, included
 from runctl.providers.lyceum.catalogue import on_offer, parse_kind, rate_of
 from runctl.providers.lyceum.context import LyceumContext
-from runctl.providers.prices import Prices, included
 
 
 class LyceumPrices(Prices):
-    """See `runctl.providers.prices.Prices`."""
+    """See `runctl.providers.abilities.prices.Prices`."""
 
     def __init__(self, context: LyceumContext) -> None:
         self._context = context

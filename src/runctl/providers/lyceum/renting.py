@@ -19,14 +19,14 @@ from runctl.core.errors import (
 )
 from runctl.core.ids import InstanceId, new_client_token
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
+from runctl.providers.abilities.limits import settled_limits
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
 from runctl.providers.labels import label_of, left_out, tags_of
-from runctl.providers.limits import settled_limits
 from runctl.providers.lyceum.api import NAME, Vm
 from runctl.providers.lyceum.catalogue import ANYWHERE, choose, on_offer, parse_kind, rate_of
 from runctl.providers.lyceum.context import LyceumContext

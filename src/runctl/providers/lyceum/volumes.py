@@ -8,15 +8,15 @@ from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Volume, VolumeState
+from runctl.core.machine_models import Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.abilities.volume_plans import VolumePlan, VolumeRequest
+from runctl.providers.abilities.volumes import ProvidedVolumes
 from runctl.providers.labels import tags_of
 from runctl.providers.lyceum.api import BlockVolume
 from runctl.providers.lyceum.catalogue import ANYWHERE
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.machines import PROVIDER
-from runctl.providers.volume_plans import VolumePlan, VolumeRequest
-from runctl.providers.volumes import ProvidedVolumes
 
 WITH_A_MACHINE = "Lyceum's block volumes come into being with a machine"
 _HOW = "runctl lyceum create --new-volume GB"

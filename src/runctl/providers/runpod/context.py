@@ -17,7 +17,7 @@ from runctl.core.errors import NotFound
 from runctl.core.files import make_private_folder
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.providers.runpod.api import Pod, RunPodApi
 from runctl.providers.runpod.machines import LOGIN_USER, PROVIDER, door_of, ended, instance_of
 from runctl.providers.runpod.settings import RunPodConfig, this_account

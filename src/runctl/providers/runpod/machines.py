@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from runctl.core import tags as tag
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import AttachedVolume, Instance, InstanceState, Market
+from runctl.core.machine_models import AttachedVolume, Instance, InstanceState, Market
 from runctl.providers.labels import tags_of
 from runctl.providers.runpod.api import NetworkMount, Pod
 from runctl.providers.runpod.catalogue import ANYWHERE, type_name

@@ -8,7 +8,7 @@ from decimal import Decimal
 from runctl.core import tags as tag
 from runctl.core.errors import RunctlError
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.bill import Bill, BilledAmount
+from runctl.providers.abilities.bill import Bill, BilledAmount
 from runctl.providers.interface import Check, DoctorStatus
 from runctl.providers.labels import tags_of
 from runctl.providers.runpod.api import Funds

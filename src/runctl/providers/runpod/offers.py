@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.kept_answers import PriceCache, digest_of
 from runctl.costs.rates import Per, Rate
-from runctl.providers.catalogue import Catalogue, MachineOffer, OfferQuery, Offers
+from runctl.providers.abilities.catalogue import Catalogue, MachineOffer, OfferQuery, Offers
 from runctl.providers.runpod.api import GpuType
 from runctl.providers.runpod.catalogue import CLOUDS, SOURCE, Kind, is_model, sold
 from runctl.providers.runpod.context import RunPodContext

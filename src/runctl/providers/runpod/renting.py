@@ -21,15 +21,15 @@ from runctl.core.errors import (
 )
 from runctl.core.ids import InstanceId, new_client_token
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Instance, InstanceState, Market, Volume
+from runctl.core.machine_models import Instance, InstanceState, Market, Volume
 from runctl.core.mount_points import is_system_folder, usual_mount_points
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.costs.rates import Rate
+from runctl.providers.abilities.limits import OFF
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
 from runctl.providers.labels import label_of, left_out
-from runctl.providers.limits import OFF
 from runctl.providers.runpod.api import NAME, GpuType, Pod
 from runctl.providers.runpod.catalogue import ANYWHERE, CLOUDS, choose, parse_kind
 from runctl.providers.runpod.context import RunPodContext

@@ -18,14 +18,14 @@ from runctl.core.errors import (
 from runctl.core.files import cache_folder
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.costs.rates import Per, Rate
 from runctl.providers.abilities import lazy_ability
+from runctl.providers.abilities.prices import Prices, included
 from runctl.providers.interface import Check, DoctorStatus, Provider, Scope, StopAndStart
 from runctl.providers.labels import listed
-from runctl.providers.prices import Prices, included
 from runctl.providers.runpod.catalogue import SOURCE, parse_kind, sold
 from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.machines import instance_of, lost_its_gpus, pod_tags

@@ -13,15 +13,11 @@ from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unsupported, UsageError
 from runctl.core.ids import InstanceId, VolumeId, new_client_token
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Volume, VolumeState
+from runctl.core.machine_models import Volume, VolumeState
 from runctl.core.names import did_you_mean
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.rates import Per, Rate
-from runctl.providers.labels import label_of, left_out, tags_of
-from runctl.providers.runpod.api import NAME, DataCentre, NetworkVolume, Pod
-from runctl.providers.runpod.context import RunPodContext
-from runctl.providers.runpod.machines import PROVIDER, network_mounts
-from runctl.providers.volume_plans import (
+from runctl.providers.abilities.volume_plans import (
     Modification,
     ResizePlan,
     ResizeRequest,
@@ -29,7 +25,11 @@ from runctl.providers.volume_plans import (
     VolumeRequest,
     changes_between,
 )
-from runctl.providers.volumes import ProvidedVolumes, Resizing
+from runctl.providers.abilities.volumes import ProvidedVolumes, Resizing
+from runctl.providers.labels import label_of, left_out, tags_of
+from runctl.providers.runpod.api import NAME, DataCentre, NetworkVolume, Pod
+from runctl.providers.runpod.context import RunPodContext
+from runctl.providers.runpod.machines import PROVIDER, network_mounts
 from runctl.providers.without_tokens import Creations
 
 TYPES = ("standard", "high-performance")

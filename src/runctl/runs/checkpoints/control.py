@@ -19,8 +19,8 @@ from runctl.checkpoints.interface import CheckpointLocation, identity
 from runctl.checkpoints.prefix import StoredCheckpoints
 from runctl.checkpoints.pruning import Decision, decide, may_be_other
 from runctl.core.errors import Conflict, NotFound, RunctlError
-from runctl.core.models import Checkpoint, CheckpointState
 from runctl.core.progress import SILENT, Progress
+from runctl.core.run_models import Checkpoint, CheckpointState
 from runctl.runs.checkpoints.locations import Locations
 from runctl.runs.checkpoints.machine_folder import MachineFolder, broken
 

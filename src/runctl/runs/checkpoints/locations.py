@@ -11,7 +11,7 @@ from runctl.checkpoints.interface import CheckpointLocation
 from runctl.checkpoints.prefix import StoredCheckpoints
 from runctl.core.errors import Conflict, NotFound, RunctlError, Unreachable, Unsupported, UsageError
 from runctl.core.ids import InstanceId
-from runctl.core.models import InstanceState
+from runctl.core.machine_models import InstanceState
 from runctl.core.names import LATEST
 from runctl.core.tags import is_ours
 from runctl.machines.finding import find_instance, provider_of
@@ -21,8 +21,8 @@ from runctl.providers.interface import require
 from runctl.providers.registry import is_this_computer, plugins, this_computer, volume_command
 from runctl.runs.checkpoints.machine_folder import MachineFolder
 from runctl.runs.control import machine_of
-from runctl.runs.records import RunRecord
-from runctl.runs.store import run_store
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.store import run_store
 from runctl.transport.agent import AgentClient
 
 _REMOTE = re.compile(r"(?P<name>[^/:]+):(?P<path>.+)", re.DOTALL)

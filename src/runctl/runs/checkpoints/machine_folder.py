@@ -11,8 +11,8 @@ from runctl.checkpoints.arriving import ARRIVING
 from runctl.checkpoints.interface import CheckpointLocation, Identity, Transferred
 from runctl.checkpoints.pruning import went_on_from
 from runctl.core.errors import Conflict, MachineError, NotFound
-from runctl.core.models import Checkpoint, CheckpointFile, CheckpointState
 from runctl.core.progress import SILENT, Progress
+from runctl.core.run_models import Checkpoint, CheckpointFile, CheckpointState
 from runctl.storage.copying import copy_files
 from runctl.transport.agent import AgentClient
 from runctl.transport.answers import count, mapping, sequence

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, NotFound
-from runctl.core.models import Checkpoint, CheckpointState, RunPhase
+from runctl.core.run_models import Checkpoint, CheckpointState, RunPhase
 from runctl.machines.machine import Machine
 from runctl.machines.session import Session
 from runctl.providers.registry import command
 from runctl.runs.checkpoints.locations import folder_of_run
 from runctl.runs.control import machine_of, refresh
-from runctl.runs.records import RunRecord, as_known, from_status
-from runctl.runs.store import run_store
+from runctl.runs.records.run_record import RunRecord, as_known, from_status
+from runctl.runs.records.store import run_store
 
 
 @dataclass(frozen=True)

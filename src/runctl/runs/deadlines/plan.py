@@ -23,7 +23,7 @@ from runctl.agent.deadline import (
 from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.core.clock import parse_duration
 from runctl.core.errors import UsageError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.text import time_span
 from runctl.providers.capacity import FallbackMode, SpotFallback
 from runctl.providers.interface import CreatePlan, InstanceRequest

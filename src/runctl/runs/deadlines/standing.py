@@ -26,10 +26,11 @@ from runctl.agent.deadline import (
 )
 from runctl.agent.deadline_spec import ProgressStatus
 from runctl.agent.spec import EndReason
-from runctl.core.models import Market, RunDeadline, RunProgress
+from runctl.core.machine_models import Market
+from runctl.core.run_models import RunDeadline, RunProgress
 
 if TYPE_CHECKING:
-    from runctl.runs.records import KnownAttempt, RunRecord
+    from runctl.runs.records.run_record import KnownAttempt, RunRecord
 
 
 def worked(attempt: KnownAttempt) -> Worked:

@@ -20,7 +20,7 @@ from runctl.core.errors import (
     RunctlError,
 )
 from runctl.core.ids import RunId, new_run_id
-from runctl.core.models import Instance, Volume
+from runctl.core.machine_models import Instance, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import FILLED_FROM
 from runctl.core.waiting import attempts
@@ -31,10 +31,10 @@ from runctl.providers.interface import Provider, require
 from runctl.runs.end_reason import sentence
 from runctl.runs.filling.helper_machine import HelperMachine
 from runctl.runs.filling.plan import PROGRAM, PrewarmPlan, PrewarmRequest, plan_prewarm
-from runctl.runs.launch import start
-from runctl.runs.records import RunRecord, adopted, planned
+from runctl.runs.records.run_record import RunRecord, adopted, planned
+from runctl.runs.records.store import RunStore
 from runctl.runs.run_logs.follow import Followed, follow
-from runctl.runs.store import RunStore
+from runctl.runs.train.start import start
 from runctl.storage.attaching import MountOptions, attach_and_mount, unmount, unmount_and_detach
 from runctl.storage.pace import Pace
 from runctl.transport.agent import AgentClient

@@ -10,7 +10,7 @@ from datetime import timedelta
 from runctl.agent.object_store import partition_of, policy
 from runctl.core.clock import Clock, parse_rfc3339
 from runctl.core.errors import Conflict, Interrupted, RunctlError, Unreachable, add_fact
-from runctl.core.models import Instance, InstanceState, VolumeState
+from runctl.core.machine_models import Instance, InstanceState, VolumeState
 from runctl.core.progress import Progress
 from runctl.core.tags import EXPIRES_AT, INTENT
 from runctl.core.waiting import Backoff, attempts

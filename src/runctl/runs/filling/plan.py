@@ -8,13 +8,13 @@ from decimal import Decimal
 
 from runctl.agent.object_store import Source
 from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
-from runctl.core.models import Instance, InstanceState, Market, Volume, VolumeState
+from runctl.core.machine_models import Instance, InstanceState, Market, Volume, VolumeState
 from runctl.core.mount_points import default_mount_point
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.filling import StoredData
+from runctl.providers.abilities.filling import StoredData
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
 from runctl.providers.registry import volume_command
-from runctl.runs.plan import check_instance
+from runctl.runs.train.plan import check_instance
 from runctl.storage.attaching import AgentOn
 from runctl.storage.initialising import Decision, Way, decide
 from runctl.storage.machines import Estimate, choose, estimate

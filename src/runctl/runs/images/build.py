@@ -21,8 +21,13 @@ from runctl.containers.image_plan import BuildOptions, ImagePlan
 from runctl.containers.reference import is_repository
 from runctl.core.errors import ProjectError, UsageError
 from runctl.core.files import cache_folder, data_folder
-from runctl.project.build_context import BuildContext, read_context
-from runctl.project.dockerfile import DockerfileChoice, DockerfileRequest, choose_dockerfile, no_dockerfile
+from runctl.project.docker.build_context import BuildContext, read_context
+from runctl.project.docker.dockerfile import (
+    DockerfileChoice,
+    DockerfileRequest,
+    choose_dockerfile,
+    no_dockerfile,
+)
 from runctl.project.label import project_folder, project_label
 from runctl.project.manifest import HashCache
 from runctl.project.root import project_name
@@ -31,7 +36,7 @@ from runctl.providers.registry import DEFAULT, registry_owner, usual_registry
 if TYPE_CHECKING:
     from runctl.containers.registry_login import Credential
     from runctl.machines.session import Session
-    from runctl.providers.image_registry import ImageRegistry, RepositoryPlan
+    from runctl.providers.abilities.image_registry import ImageRegistry, RepositoryPlan
 
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?")
 _LARGE_CONTEXT_BYTES = 1 << 30

@@ -28,18 +28,18 @@ from runctl.containers.where import (
     choose_build_location,
 )
 from runctl.core.errors import MachineError, NotFound, ProjectError, RunctlError, Unsupported, UsageError
-from runctl.project.dockerfile import DockerfileChoice
+from runctl.project.docker.dockerfile import DockerfileChoice
 from runctl.project.label import fit_for_a_tag
 from runctl.providers.registry import is_this_computer, registry_owner, usual_registry
 from runctl.runs.images.build import ImageBuild, ImageProject, image_registry
 
 if TYPE_CHECKING:
     from runctl.containers.registry_login import Credential
-    from runctl.core.models import Instance
+    from runctl.core.machine_models import Instance
     from runctl.machines.machine import Machine
     from runctl.machines.session import Session
     from runctl.project.selection import Selection
-    from runctl.runs.plan import RunPlan
+    from runctl.runs.train.plan import RunPlan
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,7 @@ class RunImage:
 
     def _warn_of_what_stays_here(self, image: ImagePlan, selection: Selection) -> None:
         """Here a build would find in the folder what git ignores; on the machine it does not."""
-        from runctl.containers.copied import copied_paths
+        from runctl.containers.dockerfile_text import copied_paths
         from runctl.project.files import ProjectFiles
         from runctl.project.sent import why_ignored
 
@@ -299,7 +299,7 @@ class RunImage:
     def _image_on_machine(self, selection: Selection) -> tuple[ImagePlan, str]:
         """Its inputs are what is sent, less what .dockerignore leaves out; and the digest of what is sent."""
         from runctl.core.files import cache_folder
-        from runctl.project.build_context import context_of_manifest
+        from runctl.project.docker.build_context import context_of_manifest
         from runctl.project.manifest import HashCache, build_manifest
         from runctl.project.root import project_name
 

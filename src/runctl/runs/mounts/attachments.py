@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from runctl.core.errors import Conflict, RunctlError
-from runctl.core.models import Instance, Volume
+from runctl.core.machine_models import Instance, Volume
 from runctl.core.progress import Progress
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import volume_command

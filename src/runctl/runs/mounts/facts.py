@@ -9,13 +9,13 @@ from runctl.agent.spec import AttemptStatus
 from runctl.containers.mounts import MountRequest
 from runctl.core.errors import NotFound, PermissionDenied, RunctlError, Unsupported
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, InstanceState, Volume
+from runctl.core.machine_models import Instance, InstanceState, Volume
 from runctl.core.progress import Progress
 from runctl.core.tags import is_ours
 from runctl.providers.interface import Provider, require
 from runctl.runs.mounts.plan import MountFacts
 from runctl.runs.mounts.volume_conflicts import Holder, Sharer, is_on
-from runctl.runs.store import RunStore
+from runctl.runs.records.store import RunStore
 from runctl.transport.agent import AgentClient
 
 PATIENCE = timedelta(seconds=20)

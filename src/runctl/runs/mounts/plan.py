@@ -12,7 +12,7 @@ from runctl.agent.spec import MachineMount, MountSpec
 from runctl.containers.mounts import AUTOMATIC, RESERVED, MountRequest, check_targets
 from runctl.core.blank_volumes import formats_unasked
 from runctl.core.errors import Conflict, NotFound
-from runctl.core.models import Instance, Volume, VolumeState
+from runctl.core.machine_models import Instance, Volume, VolumeState
 from runctl.core.mount_points import MountPoint, is_system_folder, is_within, usual_mount_points
 from runctl.providers.registry import command, volume_command
 from runctl.runs.mounts.volume_conflicts import Holder, Sharer, is_on, named, refuse_attachment

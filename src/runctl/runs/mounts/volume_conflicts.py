@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from runctl.core.errors import Conflict, ZoneMismatch
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, Volume, VolumeState
+from runctl.core.machine_models import Instance, Volume, VolumeState
 from runctl.providers.registry import volume_command
 
 

@@ -11,12 +11,19 @@ from typing import TypeVar
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord
 from runctl.core.clock import SystemClock
 from runctl.core.errors import MachineError, RunctlError
-from runctl.core.models import RunPhase
+from runctl.core.run_models import RunPhase
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
-from runctl.runs.node_records import KnownNode, KnownNodes
-from runctl.runs.records import RunRecord, end_with_its_machine, from_status, moment, phase_of, with_end
+from runctl.runs.records.node_records import KnownNode, KnownNodes
+from runctl.runs.records.run_record import (
+    RunRecord,
+    end_with_its_machine,
+    from_status,
+    moment,
+    phase_of,
+    with_end,
+)
 
 AT_ONCE = 16
 

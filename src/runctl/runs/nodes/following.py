@@ -12,12 +12,12 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import NotFound, RunctlError
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
-from runctl.runs.node_records import KnownNode
 from runctl.runs.nodes.asking import ask_nodes, combined, ended, node_machine, nodes_of, on_node
-from runctl.runs.records import RunRecord, end_with_its_machine
+from runctl.runs.records.node_records import KnownNode
+from runctl.runs.records.run_record import RunRecord, end_with_its_machine
+from runctl.runs.records.store import run_store
 from runctl.runs.run_logs.archive import log_archive, missing
 from runctl.runs.run_logs.follow import Followed, follow
-from runctl.runs.store import run_store
 
 LONGEST_LINE = 1 << 16
 """What is longer is shown in pieces."""

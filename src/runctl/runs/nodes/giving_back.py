@@ -8,12 +8,12 @@ from decimal import Decimal
 
 from runctl.agent.after_run import Stay
 from runctl.core.errors import NotFound, RunctlError
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.machines.nodes import tidy_up
 from runctl.machines.session import Session
-from runctl.runs.node_records import KnownNode
 from runctl.runs.nodes.asking import node_machine, nodes_of, on_each, on_node
-from runctl.runs.records import RunRecord
+from runctl.runs.records.node_records import KnownNode
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.results import GivenBack, give_back
 
 

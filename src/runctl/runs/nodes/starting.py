@@ -23,12 +23,12 @@ from runctl.machines.node_volumes import NodeVolume
 from runctl.machines.nodes import Engine, Node, NodeGroup, NodesWanted
 from runctl.machines.session import Session
 from runctl.project.kept import KeptProjects
-from runctl.runs.node_records import KnownNode, KnownNodes
 from runctl.runs.nodes.asking import combined, told_by
-from runctl.runs.plan import RunPlan
-from runctl.runs.records import RunRecord, as_known, never_started, planned
-from runctl.runs.store import run_store
-from runctl.runs.training import Training
+from runctl.runs.records.node_records import KnownNode, KnownNodes
+from runctl.runs.records.run_record import RunRecord, as_known, never_started, planned
+from runctl.runs.records.store import run_store
+from runctl.runs.train.plan import RunPlan
+from runctl.runs.train.training import Training
 from runctl.transport.agent import AgentClient
 
 FIRST_PORT = 20000

@@ -10,16 +10,16 @@ from runctl.agent.stored_run import StoredMachine
 from runctl.checkpoints.download import Prefix
 from runctl.core.errors import NotFound
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.runs.checkpoints.locations import stored_at
-from runctl.runs.elsewhere import catch_up, price_of, read, read_attempt, with_stored
-from runctl.runs.recipe import Recipe, Recipes
-from runctl.runs.records import RunRecord, planned
+from runctl.runs.records.run_record import RunRecord, planned
+from runctl.runs.records.store import run_store
 from runctl.runs.recovery import RETRIED
-from runctl.runs.store import run_store
-from runctl.runs.stored_run import RunFacts, fetch_project, read_run
+from runctl.runs.stored.elsewhere import catch_up, price_of, read, read_attempt, with_stored
+from runctl.runs.stored.recipe import Recipe, Recipes
+from runctl.runs.stored.stored_run import RunFacts, fetch_project, read_run
 
 
 def adopt(session: Session, address: str, provider: str | None = None) -> RunRecord:

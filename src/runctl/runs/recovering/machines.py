@@ -11,13 +11,13 @@ from runctl.core.errors import (
     UsageError,
     add_fact,
 )
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.money import usd
 from runctl.core.tags import ATTEMPT
 from runctl.machines.renting import READY_TIMEOUT
 from runctl.project.kept import kept_projects
+from runctl.providers.abilities.limits import TOO_LITTLE
 from runctl.providers.interface import InstanceRequest
-from runctl.providers.limits import TOO_LITTLE
 from runctl.runs.recovering.next_attempt import next_request
 from runctl.runs.recovering.relocating import relocation_of, volumes_zone
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun

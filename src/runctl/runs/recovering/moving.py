@@ -10,10 +10,11 @@ from datetime import timedelta
 from runctl.agent.deadline import Move, Policy, Why, job_of
 from runctl.agent.spec import EndReason
 from runctl.core.errors import CapacityError, MachineError, RunctlError, Unreachable
-from runctl.core.models import Market, RunPhase
+from runctl.core.machine_models import Market
+from runctl.core.run_models import RunPhase
 from runctl.machines.machine import reach
 from runctl.runs.deadlines.standing import durable_seconds, paid_seconds, why_moved, worked
-from runctl.runs.records import RunRecord, as_known, from_status
+from runctl.runs.records.run_record import RunRecord, as_known, from_status
 from runctl.runs.recovering.next_attempt import history
 from runctl.runs.recovering.pools import SpotPools
 from runctl.runs.recovering.run import RecoveredRun

@@ -9,14 +9,13 @@ from decimal import Decimal
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import EndReason, RunSpec
 from runctl.agent.stored_run import by_digest
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.machines.pool_record import Lifetime
 from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
 from runctl.providers.interface import InstanceRequest
 from runctl.runs.deadlines.standing import paid_seconds
-from runctl.runs.launch_plan import FETCH_WITHIN, UNUSED_FOR
-from runctl.runs.recipe import Recipe
-from runctl.runs.records import KnownAttempt, RunRecord, as_known
+from runctl.runs.launch.launch_plan import FETCH_WITHIN, UNUSED_FOR
+from runctl.runs.records.run_record import KnownAttempt, RunRecord, as_known
 from runctl.runs.recovery import (
     GiveUp,
     PastAttempt,
@@ -24,6 +23,7 @@ from runctl.runs.recovery import (
     RecoveryRules,
     decide_next,
 )
+from runctl.runs.stored.recipe import Recipe
 
 BOOT_AND_END = timedelta(minutes=5)
 """For which a machine is paid before its attempt is created and after that has ended."""

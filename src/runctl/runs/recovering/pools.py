@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import cached_property
 
 from runctl.core.errors import CapacityError, QuotaExceeded
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.machines.pool_record import PoolEventKind
 from runctl.machines.renting import RefusedPool
 from runctl.providers.capacity import Pool, Refusal, RefusalReason

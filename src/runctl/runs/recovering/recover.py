@@ -28,7 +28,8 @@ from runctl.core.errors import (
 )
 from runctl.core.files import data_folder, make_private_folder
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Instance, InstanceState, Market, RunPhase
+from runctl.core.machine_models import Instance, InstanceState, Market
+from runctl.core.run_models import RunPhase
 from runctl.core.tags import INTENT
 from runctl.machines.intents import IntentState
 from runctl.machines.machine import reach
@@ -38,11 +39,9 @@ from runctl.project.kept import kept_projects
 from runctl.providers.interface import require
 from runctl.runs.control import refresh
 from runctl.runs.costs import note_end
-from runctl.runs.elsewhere import catch_up
 from runctl.runs.images.run_image import logged_in
-from runctl.runs.launch import start
-from runctl.runs.leases import HeldElsewhere, lease_held
-from runctl.runs.records import RunRecord
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.store import run_store
 from runctl.runs.recovering.machines import (
     after_failure,
     check_recipe,
@@ -73,8 +72,10 @@ from runctl.runs.recovery import (
     NextAttempt,
     decide_next,
 )
-from runctl.runs.store import run_store
-from runctl.runs.stored_results import end_in_store
+from runctl.runs.stored.elsewhere import catch_up
+from runctl.runs.stored.leases import HeldElsewhere, lease_held
+from runctl.runs.stored.stored_results import end_in_store
+from runctl.runs.train.start import start
 from runctl.runs.unattended.state import group_text, lives, needs_refresh
 
 REFUSED_FOR = 60.0

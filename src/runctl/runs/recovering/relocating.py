@@ -12,20 +12,21 @@ from dataclasses import replace
 from runctl.agent.object_store import parse_source
 from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.ids import VolumeId
-from runctl.core.models import Instance, MovedVolume, Volume, VolumeState
+from runctl.core.machine_models import Instance, Volume, VolumeState
 from runctl.core.money import usd
+from runctl.core.run_models import MovedVolume
 from runctl.core.tags import CREATED_FROM, MOVED_TO, PROJECT
 from runctl.machines.moving import MoveRequest, moving
 from runctl.machines.volumes import new_volume
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.interface import require
 from runctl.providers.registry import volume_command
-from runctl.providers.volume_plans import VolumeRequest
 from runctl.runs.filling.fill import Prewarm
 from runctl.runs.filling.plan import PrewarmRequest
-from runctl.runs.recipe import KeptVolume, Recipe
 from runctl.runs.recovering.run import RecoveredRun
 from runctl.runs.recovering.volumes import wait_for_release
 from runctl.runs.relocation import Refill, Relocation, VolumeInUse, Way, plan_relocation, refill_of
+from runctl.runs.stored.recipe import KeptVolume, Recipe
 
 
 def current_volume(run: RecoveredRun, kept: KeptVolume) -> Volume:

@@ -14,19 +14,20 @@ from runctl.core.errors import (
     Conflict,
     RunctlError,
 )
-from runctl.core.models import Instance, Market, MovedVolume, SpotFallback
+from runctl.core.machine_models import Instance, Market
+from runctl.core.run_models import MovedVolume, SpotFallback
 from runctl.machines.renting import Rentals
 from runctl.machines.session import Session
 from runctl.providers.interface import Provider
 from runctl.runs.control import find_kept
-from runctl.runs.recipe import Recipe, Recipes
-from runctl.runs.records import RunRecord, as_known, fell_back, planned, with_end
+from runctl.runs.records.run_record import RunRecord, as_known, fell_back, planned, with_end
+from runctl.runs.records.store import run_store
 from runctl.runs.recovering.next_attempt import why_it_ended
 from runctl.runs.recovery import (
     RETRIED,
 )
-from runctl.runs.store import run_store
-from runctl.runs.stored_run import facts_of, prefix_of, put_machine, put_recipe
+from runctl.runs.stored.recipe import Recipe, Recipes
+from runctl.runs.stored.stored_run import facts_of, prefix_of, put_machine, put_recipe
 
 
 class HasEndedError(RunctlError):

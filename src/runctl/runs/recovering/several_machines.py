@@ -9,21 +9,21 @@ from dataclasses import replace
 
 from runctl.core.clock import SystemClock
 from runctl.core.errors import CapacityError, Conflict, Unsupported
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.text import counted
 from runctl.machines.machine import reach
 from runctl.machines.nodes import Engine, NodeGroup, NodesWanted, new_nodes
 from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.providers.capacity import Pool
-from runctl.runs.node_records import KnownNode, KnownNodes
 from runctl.runs.nodes.giving_back import give_back_nodes
 from runctl.runs.nodes.starting import agents_start, new_secret, node_specs, ranked, send_kept, spec_on
-from runctl.runs.recipe import Recipe, Recipes
-from runctl.runs.records import RunRecord, as_known, planned
+from runctl.runs.records.node_records import KnownNode, KnownNodes
+from runctl.runs.records.run_record import RunRecord, as_known, planned
+from runctl.runs.records.store import run_store
 from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of
 from runctl.runs.recovery import GiveUp, NextAttempt, Progress, decide_next
-from runctl.runs.store import run_store
+from runctl.runs.stored.recipe import Recipe, Recipes
 
 PAUSE_SECONDS = 5.0
 REFUSED_SECONDS = 60.0

@@ -10,15 +10,15 @@ from runctl.core.errors import (
     NotFound,
 )
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, VolumeState
+from runctl.core.machine_models import Instance, VolumeState
 from runctl.machines.machine import Machine, reach
 from runctl.providers.interface import require
 from runctl.runs.mounts.attachments import volumes_attached
 from runctl.runs.mounts.facts import find_holder
 from runctl.runs.mounts.plan import MountPlan, PlannedAttachment
 from runctl.runs.mounts.volume_conflicts import is_on
-from runctl.runs.recipe import KeptVolume
 from runctl.runs.recovering.run import RecoveredRun
+from runctl.runs.stored.recipe import KeptVolume
 from runctl.transport.agent import AgentClient
 
 RELEASE_TIMEOUT = timedelta(minutes=10)

@@ -12,17 +12,17 @@ from datetime import timedelta
 
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import CapacityError, Interrupted, RunctlError, UsageError
-from runctl.core.models import Run, RunPhase
+from runctl.core.run_models import Run, RunPhase
 from runctl.core.text import counted
 from runctl.machines.session import Session
 from runctl.runs.control import refresh
-from runctl.runs.launch_plan import is_address
-from runctl.runs.recipe import Recipes
-from runctl.runs.records import RunRecord
+from runctl.runs.launch.launch_plan import is_address
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.store import run_store
 from runctl.runs.recovering.adopting import adopt
 from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered, going_on, recover_run
 from runctl.runs.recovery import RETRIED
-from runctl.runs.store import run_store
+from runctl.runs.stored.recipe import Recipes
 
 ASK_EVERY = timedelta(seconds=10)
 

@@ -13,9 +13,15 @@ from runctl.core.errors import InstanceEnded, MachineError, RunctlError, Unreach
 from runctl.core.waiting import attempts
 from runctl.machines.machine import Machine
 from runctl.providers.ended import what_became_of
-from runctl.runs.records import RunRecord, end_with_its_machine, from_status, with_end, with_its_machine
+from runctl.runs.records.run_record import (
+    RunRecord,
+    end_with_its_machine,
+    from_status,
+    with_end,
+    with_its_machine,
+)
+from runctl.runs.records.store import RunStore
 from runctl.runs.run_logs.archive import LogWriter
-from runctl.runs.store import RunStore
 
 _BYTES_A_LINE = 256
 

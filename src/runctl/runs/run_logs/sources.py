@@ -15,7 +15,7 @@ from runctl.agent.spec import AttemptStatus, EndReason, EndRecord
 from runctl.core.clock import SystemClock
 from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import Progress
 from runctl.core.tags import is_ours
 from runctl.core.text import size as size_text
@@ -23,10 +23,10 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import is_this_computer, volume_command
-from runctl.runs.records import RunRecord, adopted
+from runctl.runs.records.run_record import RunRecord, adopted
+from runctl.runs.records.store import RunStore, run_store
 from runctl.runs.run_logs.archive import LogArchive, Span, log_archive, missing
-from runctl.runs.store import RunStore, run_store
-from runctl.runs.stored_results import run_prefix
+from runctl.runs.stored.stored_results import run_prefix
 from runctl.transport.agent import AgentClient
 from runctl.transport.files import MachineFiles
 

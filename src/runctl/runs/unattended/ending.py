@@ -10,17 +10,18 @@ from runctl.agent.after_run import UPLOADING
 from runctl.agent.spec import EndReason, EndRecord
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import NotFound, RunctlError
-from runctl.core.models import GroupPhase, InstanceState
+from runctl.core.machine_models import InstanceState
+from runctl.core.run_models import GroupPhase
 from runctl.core.tags import INTENT
 from runctl.machines.intents import IntentState
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.interface import require
-from runctl.runs.leases import end_lease
-from runctl.runs.records import RunRecord, from_status, with_end
+from runctl.runs.records.run_record import RunRecord, from_status, with_end
+from runctl.runs.records.store import run_store
 from runctl.runs.recovery import RETRIED
-from runctl.runs.store import run_store
-from runctl.runs.stored_run import prefix_at
+from runctl.runs.stored.leases import end_lease
+from runctl.runs.stored.stored_run import prefix_at
 from runctl.runs.unattended.state import as_it_is
 
 UPLOAD_TIMEOUT = timedelta(minutes=10)

@@ -22,7 +22,8 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted
 from runctl.core.files import cache_folder
 from runctl.core.ids import InstanceId
-from runctl.core.models import GroupPhase, RunPhase, UnattendedRun, Volume
+from runctl.core.machine_models import Volume
+from runctl.core.run_models import GroupPhase, RunPhase, UnattendedRun
 from runctl.core.text import time_span
 from runctl.machines.creation import Creation
 from runctl.machines.intents import IntentState, Kind
@@ -30,12 +31,12 @@ from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.project.manifest import HashCache, build_manifest
 from runctl.project.root import project_name
-from runctl.providers.groups import GroupPlan, GroupRequest, Groups, TakeUp
+from runctl.providers.abilities.groups import GroupPlan, GroupRequest, Groups, TakeUp
+from runctl.providers.abilities.limits import OFF
 from runctl.providers.interface import InstanceRequest, Provider, require
-from runctl.providers.limits import OFF
 from runctl.runs.deadlines.plan import check_deadline, plan_deadline, unattended, unattended_request
 from runctl.runs.deadlines.standing import learned_from
-from runctl.runs.launch_plan import (
+from runctl.runs.launch.launch_plan import (
     LaunchPlan,
     ResultsPlan,
     Safety,
@@ -46,7 +47,7 @@ from runctl.runs.launch_plan import (
     with_volumes,
     without_repeats,
 )
-from runctl.runs.launching import (
+from runctl.runs.launch.launching import (
     RUNS_MEASURED,
     LaunchRequest,
     deadline_spec,
@@ -55,12 +56,12 @@ from runctl.runs.launching import (
     variables_of,
     volumes_of,
 )
-from runctl.runs.project_plan import ProjectPlan, plan_project
-from runctl.runs.recipe import Recipe, kept_volumes
-from runctl.runs.records import RunRecord, planned
-from runctl.runs.store import run_store
-from runctl.runs.stored_run import RunFacts, check_conditional_writes, prefix_of, store_run
-from runctl.runs.training import Training, find_checkpoint
+from runctl.runs.records.run_record import RunRecord, planned
+from runctl.runs.records.store import run_store
+from runctl.runs.stored.recipe import Recipe, kept_volumes
+from runctl.runs.stored.stored_run import RunFacts, check_conditional_writes, prefix_of, store_run
+from runctl.runs.train.project_plan import ProjectPlan, plan_project
+from runctl.runs.train.training import Training, find_checkpoint
 from runctl.runs.unattended.request import (
     check_request,
     check_settled,

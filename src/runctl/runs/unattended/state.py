@@ -11,16 +11,17 @@ from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
 from runctl.core.errors import InstanceEnded, RunctlError
 from runctl.core.ids import InstanceId, RunId
-from runctl.core.models import GroupPhase, InstanceState, UnattendedRun
+from runctl.core.machine_models import InstanceState
+from runctl.core.run_models import GroupPhase, UnattendedRun
 from runctl.machines.machine import reach
 from runctl.machines.session import Session
+from runctl.providers.abilities.groups import GroupActivity, Groups, MachineGroup
 from runctl.providers.ended import what_became_of
-from runctl.providers.groups import GroupActivity, Groups, MachineGroup
 from runctl.providers.interface import Provider, require
-from runctl.runs.elsewhere import attempts_in_store, last_attempt, told_by_store
-from runctl.runs.records import RunRecord, end_with_its_machine, from_status, with_end
+from runctl.runs.records.run_record import RunRecord, end_with_its_machine, from_status, with_end
 from runctl.runs.recovery import RETRIED
-from runctl.runs.stored_run import prefix_at
+from runctl.runs.stored.elsewhere import attempts_in_store, last_attempt, told_by_store
+from runctl.runs.stored.stored_run import prefix_at
 
 SHOWN_ACTIVITIES = 3
 READ_ACTIVITIES = 50

@@ -25,8 +25,8 @@ from moto.ec2.responses.fleets import Fleets
 from moto.ec2.utils import convert_tag_spec, random_fleet_id
 
 from runctl.sandbox.ec2.fleet_pools import Pool, pools, refuse_duplicates
-from runctl.sandbox.price_list import price_rows
-from runctl.sandbox.spot_prices import spot_price
+from runctl.sandbox.prices.price_list import price_rows
+from runctl.sandbox.prices.spot_prices import spot_price
 from runctl.sandbox.world import current
 
 MARKETS = ("spot", "on-demand")

@@ -20,8 +20,8 @@ from runctl.sandbox.capacity import Pool, has_room
 from runctl.sandbox.ec2.lifecycle import UP, Lifecycle, SandboxInstance
 from runctl.sandbox.ec2.spot_requests import note_fulfilled
 from runctl.sandbox.machines.machine import Hardware
+from runctl.sandbox.prices.spot_prices import spot_price
 from runctl.sandbox.quotas import check as check_quota
-from runctl.sandbox.spot_prices import spot_price
 from runctl.sandbox.world import World
 
 TLS_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")

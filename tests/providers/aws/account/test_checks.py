@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runctl.providers.account import SetupRequest
+from runctl.providers.abilities.account import SetupRequest
 from runctl.providers.aws.account.checks import bucket_check, compare_clocks, profile_check, quota_check
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runctl.core.errors import PermissionDenied, UsageError
-from runctl.providers.account import SetupPlan, SetupRequest, SetupState
+from runctl.providers.abilities.account import SetupPlan, SetupRequest, SetupState
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam.policies import RIGHTS, Whose, machine_policy, policy_for

@@ -10,15 +10,15 @@ import pytest
 
 from runctl.core.errors import NotFound
 from runctl.core.ids import InstanceId
-from runctl.core.models import InstanceState, VolumeState
+from runctl.core.machine_models import InstanceState, VolumeState
 from runctl.core.progress import SILENT
 from runctl.core.tags import OWNED, OWNED_VALUE
+from runctl.providers.abilities.volume_plans import ResizeRequest, VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam.roles import ensure_store_profile
 from runctl.providers.interface import require
-from runctl.providers.volume_plans import ResizeRequest, VolumeRequest
 from runctl.testing.clock import ManualClock
 from tests.aws_fixtures import REGION
 

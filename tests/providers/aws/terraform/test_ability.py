@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from runctl.providers.abilities.inventory import Resource, ResourceKind
+from runctl.providers.abilities.terraform import Block
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.inventory.regional import GROUP_TAG, resource
 from runctl.providers.aws.terraform.ability import _PASSING, _READ, AwsTerraform, reason_against
 from runctl.providers.aws.terraform.names import TYPES, Names
 from runctl.providers.aws.terraform.network import security_group
-from runctl.providers.inventory import Resource, ResourceKind
-from runctl.providers.terraform import Block
 from tests.aws_fixtures import REGION, Refuse
 
 

@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 
+from runctl.providers.abilities.inventory import Resource, ResourceKind
+from runctl.providers.abilities.terraform import Reference
 from runctl.providers.aws.inventory.regional import resource
 from runctl.providers.aws.terraform.names import Names, label_of
-from runctl.providers.inventory import Resource, ResourceKind
-from runctl.providers.terraform import Reference
 
 
 def volume(identifier: str, name: str | None, region: str = "us-east-1") -> Resource:

@@ -7,7 +7,7 @@ from typing import Any
 
 from runctl.core.money import usd
 from runctl.core.progress import Progress
-from runctl.providers.account import SetupPart, SetupState
+from runctl.providers.abilities.account import SetupPart, SetupState
 from runctl.providers.aws.calls.errors import error_code
 from runctl.providers.aws.context import AwsContext
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from runctl.core.clock import SystemClock
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT
-from runctl.providers.account import SetupPart, SetupState
+from runctl.providers.abilities.account import SetupPart, SetupState
 from runctl.providers.aws.account.bucket import RunsBucket
 from runctl.providers.aws.account.profile import MachineProfile
 from runctl.providers.aws.context import AwsContext

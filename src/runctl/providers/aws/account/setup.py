@@ -7,7 +7,7 @@ from typing import Any
 
 from runctl.core.errors import PermissionDenied, UsageError
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.account import (
+from runctl.providers.abilities.account import (
     AccountSetup,
     PolicyStatement,
     SetupPlan,

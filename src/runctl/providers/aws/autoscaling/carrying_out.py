@@ -12,9 +12,10 @@ from runctl.agent.object_store import parse_source
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unreachable, UsageError
 from runctl.core.ids import InstanceId, RunId
-from runctl.core.models import InstanceState, Market
+from runctl.core.machine_models import InstanceState, Market
 from runctl.core.progress import Progress
 from runctl.core.waiting import attempts
+from runctl.providers.abilities.groups import GroupPlan, MachineGroup
 from runctl.providers.aws.autoscaling.first_boot import take_up_script
 from runctl.providers.aws.autoscaling.planning import (
     END_ACTION,
@@ -33,7 +34,6 @@ from runctl.providers.aws.ec2.fleets import PROFILE_TIMEOUT
 from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.launch import run_instances_arguments
 from runctl.providers.first_boot import LIMIT_BYTES, compressed
-from runctl.providers.groups import GroupPlan, MachineGroup
 
 BUSY = frozenset({"ResourceContention", "ScalingActivityInProgress"})
 """The group is being changed: the same call is to be made again."""

@@ -14,7 +14,7 @@ from importlib import resources
 
 from runctl.agent.object_store import domain_of
 from runctl.agent.package import without_prose
-from runctl.providers.groups import START_AGENT, TakeUp
+from runctl.providers.abilities.groups import START_AGENT, TakeUp
 
 
 def take_up_script(take_up: TakeUp, *, group: str, login_user: str, region: str, store_region: str) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from runctl.core.ids import InstanceId, RunId
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.abilities.groups import GroupActivity, GroupPlan, GroupRequest, Groups, MachineGroup
 from runctl.providers.aws.autoscaling import carrying_out
 from runctl.providers.aws.autoscaling.planning import name_of, plan_group
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.calls.parse import utc
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.groups import GroupActivity, GroupPlan, GroupRequest, Groups, MachineGroup
 
 
 @raising_our_errors

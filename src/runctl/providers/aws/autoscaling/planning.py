@@ -15,14 +15,14 @@ from typing import Any
 from runctl.core import tags as tag
 from runctl.core.errors import UsageError
 from runctl.core.ids import RunId
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.progress import Progress
+from runctl.providers.abilities.groups import GroupPlan, GroupRequest
 from runctl.providers.aws.autoscaling.rights import rights_text
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.planning import plan_create
 from runctl.providers.first_boot import compressed
-from runctl.providers.groups import GroupPlan, GroupRequest
 
 MOST_TYPES = 40
 """Overrides of a mixed instances policy."""

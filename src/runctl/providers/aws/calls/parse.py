@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runctl.core import tags as tag
 from runctl.core.errors import UsageError
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
-from runctl.core.models import (
+from runctl.core.machine_models import (
     AttachedVolume,
     Instance,
     InstanceState,
@@ -163,7 +163,7 @@ def volume_of(
 
     Of several instances, ``seen_from`` is the one whose attachment counts, else the first.
     """
-    from runctl.providers.volume_plans import DiskShape
+    from runctl.providers.abilities.volume_plans import DiskShape
 
     tags = tags_of(described.get("Tags"))
     attachments = [

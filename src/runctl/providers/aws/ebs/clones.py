@@ -9,8 +9,16 @@ from typing import Any
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.ids import VolumeId, new_client_token
-from runctl.core.models import Volume, VolumeState
+from runctl.core.machine_models import Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.abilities.volume_plans import (
+    ClonePlan,
+    CloneRequest,
+    DiskShape,
+    InitializationStatus,
+    ResizeRequest,
+)
+from runctl.providers.abilities.volumes import Clones
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import tag_list
@@ -25,14 +33,6 @@ from runctl.providers.aws.ebs.volume_lookup import (
     wait_created,
 )
 from runctl.providers.aws.prices.price_list import Group
-from runctl.providers.volume_plans import (
-    ClonePlan,
-    CloneRequest,
-    DiskShape,
-    InitializationStatus,
-    ResizeRequest,
-)
-from runctl.providers.volumes import Clones
 
 CLONE_TIMEOUT = timedelta(minutes=15)
 COPY_FEE = "once, by the GiB written on the source: see Volume Clones at aws.amazon.com/ebs/pricing"

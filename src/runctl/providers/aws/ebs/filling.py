@@ -8,8 +8,10 @@ from typing import Any
 from runctl.core import tags as tag
 from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.ids import VolumeId
-from runctl.core.models import Instance, Volume
+from runctl.core.machine_models import Instance, Volume
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.abilities.filling import Filling, MachineSpeed, StoredData, VolumeOrigin
+from runctl.providers.abilities.volume_plans import DiskShape
 from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.context import AwsContext
@@ -18,8 +20,6 @@ from runctl.providers.aws.ebs.types import baseline_mibps
 from runctl.providers.aws.ec2 import network
 from runctl.providers.aws.ec2.instances import LIVE, priced
 from runctl.providers.aws.iam import helper_role
-from runctl.providers.filling import Filling, MachineSpeed, StoredData, VolumeOrigin
-from runctl.providers.volume_plans import DiskShape
 
 MOST_PAGES = 100
 """Of a thousand objects: a plan is not to take minutes; the machine lists all of them."""

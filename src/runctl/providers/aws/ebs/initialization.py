@@ -9,8 +9,8 @@ from datetime import timedelta
 from decimal import Decimal
 
 from runctl.core.errors import UsageError
+from runctl.providers.abilities.volume_plans import Initialization
 from runctl.providers.aws.prices.region_rates import RegionRates
-from runctl.providers.volume_plans import Initialization
 
 RATES = (100, 300)
 """MiB/s: the ``VolumeInitializationRate`` that EC2 takes."""

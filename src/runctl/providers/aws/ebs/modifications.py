@@ -14,9 +14,17 @@ from runctl.core import tags as tag
 from runctl.core.clock import parse_rfc3339, rfc3339
 from runctl.core.errors import Conflict, ProviderError, Unreachable, UsageError
 from runctl.core.ids import VolumeId
-from runctl.core.models import Volume
+from runctl.core.machine_models import Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
+from runctl.providers.abilities.volume_plans import (
+    DiskShape,
+    Modification,
+    ResizePlan,
+    ResizeRequest,
+    changes_between,
+)
+from runctl.providers.abilities.volumes import Resizing
 from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.parse import tag_list, utc
 from runctl.providers.aws.calls.retries import carried_out
@@ -25,8 +33,6 @@ from runctl.providers.aws.ebs.types import TYPES, checked_shape
 from runctl.providers.aws.ebs.volume_lookup import check_ours, find_volume
 from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.aws.prices.region_rates import RegionRates
-from runctl.providers.volume_plans import DiskShape, Modification, ResizePlan, ResizeRequest, changes_between
-from runctl.providers.volumes import Resizing
 
 MOST_PER_DAY = 4
 DAY = timedelta(hours=24)

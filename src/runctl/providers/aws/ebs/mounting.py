@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runctl.core import tags as tag
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, Volume
+from runctl.core.machine_models import Instance, Volume
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.calls.parse import (
     DATA_DEVICE,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 
 from runctl.core.money import usd
+from runctl.providers.abilities.volume_plans import Suggestion
 from runctl.providers.aws.ebs.types import TYPES
 from runctl.providers.aws.prices.region_rates import Item, RegionRates
-from runctl.providers.volume_plans import Suggestion
 
 
 def suggest(purpose: str, size_gib: int, rates: RegionRates) -> Suggestion:
-    """What a volume of that size should be, for one of `runctl.providers.volume_plans.PURPOSES`."""
+    """What a volume of that size should be, for one of `runctl.providers.abilities.volume_plans.PURPOSES`."""
     gp3 = TYPES["gp3"]
     included = 0 if gp3.throughput is None else gp3.throughput[0]
     if purpose == "datasets":

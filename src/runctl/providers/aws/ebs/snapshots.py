@@ -10,9 +10,11 @@ from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError, Unreachable, UsageError
 from runctl.core.ids import SnapshotId, VolumeId, new_client_token
-from runctl.core.models import Snapshot, SnapshotState
+from runctl.core.machine_models import Snapshot, SnapshotState
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
+from runctl.providers.abilities.volume_plans import DiskShape, Initialization, SnapshotPlan, SnapshotRequest
+from runctl.providers.abilities.volumes import Snapshots
 from runctl.providers.aws.calls.errors import error_code, our_errors, raising_our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.calls.parse import snapshot_of, tag_list, tags_of, utc
@@ -23,8 +25,6 @@ from runctl.providers.aws.ebs.types import shape_from_text, shape_text
 from runctl.providers.aws.ebs.volume_lookup import check_not_empty, find_volume
 from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.names import check_resource_name
-from runctl.providers.volume_plans import DiskShape, Initialization, SnapshotPlan, SnapshotRequest
-from runctl.providers.volumes import Snapshots
 
 DESCRIPTION_LIMIT = 255
 POLL_SECONDS = 15.0

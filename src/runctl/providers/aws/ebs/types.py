@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from runctl.core.errors import UsageError
-from runctl.core.models import Volume
-from runctl.providers.volume_plans import DiskShape
+from runctl.core.machine_models import Volume
+from runctl.providers.abilities.volume_plans import DiskShape
 
 
 @dataclass(frozen=True)

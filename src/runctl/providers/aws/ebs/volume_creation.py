@@ -11,8 +11,9 @@ from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import new_client_token
-from runctl.core.models import Snapshot, Volume
+from runctl.core.machine_models import Snapshot, Volume
 from runctl.core.progress import Progress
+from runctl.providers.abilities.volume_plans import VolumePlan, VolumeRequest
 from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
@@ -29,7 +30,6 @@ from runctl.providers.aws.ebs.volume_lookup import (
 )
 from runctl.providers.aws.ec2.zones import ZoneChoice, zone_for_volume
 from runctl.providers.aws.prices.price_list import Group
-from runctl.providers.volume_plans import VolumePlan, VolumeRequest
 
 CREATE_TIMEOUT = timedelta(minutes=5)
 

@@ -10,7 +10,7 @@ from typing import Any
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError, Unreachable, UsageError
 from runctl.core.ids import VolumeId
-from runctl.core.models import Volume, VolumeState
+from runctl.core.machine_models import Volume, VolumeState
 from runctl.core.progress import Progress
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import our_errors

@@ -8,8 +8,16 @@ from typing import Any
 
 from runctl.core.errors import Conflict, NotFound
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Volume, VolumeState
+from runctl.core.machine_models import Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.abilities.volume_plans import (
+    DiskShape,
+    InitializationStatus,
+    Suggestion,
+    VolumePlan,
+    VolumeRequest,
+)
+from runctl.providers.abilities.volumes import Volumes
 from runctl.providers.aws.calls.errors import our_errors, raising_our_errors
 from runctl.providers.aws.calls.parse import instance_of, tag_list
 from runctl.providers.aws.calls.retries import carried_out
@@ -25,14 +33,6 @@ from runctl.providers.aws.ebs.volume_lookup import (
     list_volumes,
 )
 from runctl.providers.aws.ec2 import instances, releasing
-from runctl.providers.volume_plans import (
-    DiskShape,
-    InitializationStatus,
-    Suggestion,
-    VolumePlan,
-    VolumeRequest,
-)
-from runctl.providers.volumes import Volumes
 
 
 @raising_our_errors

@@ -21,7 +21,7 @@ from runctl.core.errors import (
 )
 from runctl.core.files import expand_user, runtime_folder
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import Progress
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.parse import instance_of

@@ -17,7 +17,7 @@ from typing import Any
 from runctl.core import tags as tag
 from runctl.core.errors import CapacityError, QuotaExceeded, RunctlError, Unsupported
 from runctl.core.ids import InstanceId
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.progress import Progress
 from runctl.core.text import counted
 from runctl.core.waiting import attempts

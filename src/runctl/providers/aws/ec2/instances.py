@@ -11,7 +11,7 @@ from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, NotFound, PermissionDenied
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code, raising_our_errors

@@ -19,7 +19,7 @@ from runctl.core.errors import (
     add_fact,
 )
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.progress import Progress
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import (

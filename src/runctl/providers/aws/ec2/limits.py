@@ -12,16 +12,16 @@ from typing import Any
 from runctl.core import tags as tag
 from runctl.core.clock import parse_duration, parse_rfc3339, rfc3339
 from runctl.core.errors import RunctlError
-from runctl.core.models import Instance, Market
+from runctl.core.machine_models import Instance, Market
 from runctl.costs.rates import Rate
+from runctl.providers.abilities.limits import OFF, Limiting, MachineLimits, cost_per_hour, settled_limits
+from runctl.providers.abilities.volume_plans import DiskShape
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import tag_list, tags_of
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import InstanceRequest
-from runctl.providers.limits import OFF, Limiting, MachineLimits, cost_per_hour, settled_limits
-from runctl.providers.volume_plans import DiskShape
 
 LOOKED_BACK = timedelta(days=7)
 """A budget counts on the highest spot price of so many days: a price that moves while the machine runs is paid."""

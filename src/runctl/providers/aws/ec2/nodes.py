@@ -12,9 +12,10 @@ from runctl.core import tags as tag
 from runctl.core.errors import Conflict, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Instance, InstanceState
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
+from runctl.providers.abilities.nodes import Nodes, NodesPlan, NodesRequest
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import mounts_tag, tag_list, tags_of
@@ -28,7 +29,6 @@ from runctl.providers.aws.ec2.launch import profile_of, run_instances_arguments,
 from runctl.providers.aws.ec2.releasing import released
 from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import VolumeMount
-from runctl.providers.nodes import Nodes, NodesPlan, NodesRequest
 
 TAGGED_WITHIN = timedelta(minutes=1)
 

@@ -12,10 +12,12 @@ from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.ids import new_client_token
-from runctl.core.models import Market, Volume, VolumeState
+from runctl.core.machine_models import Market, Volume, VolumeState
 from runctl.core.money import usd
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import Progress
+from runctl.providers.abilities.limits import MachineLimits
+from runctl.providers.abilities.volume_plans import DiskShape
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import DATA_VOLUME, TAG_VALUE_LIMIT, checked_mount_point, mounts_tag
@@ -36,9 +38,7 @@ from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.aws.prices.region_rates import Item, RegionRates
 from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import CreatePlan, InstanceRequest, Rate, VolumeMount
-from runctl.providers.limits import MachineLimits
 from runctl.providers.names import check_resource_name
-from runctl.providers.volume_plans import DiskShape
 
 if TYPE_CHECKING:
     from runctl.providers.aws.calls.session import AwsSession

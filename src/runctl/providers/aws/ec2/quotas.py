@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.progress import Progress
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.ec2.images import describe_instance_types

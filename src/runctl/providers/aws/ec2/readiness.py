@@ -17,7 +17,7 @@ from runctl.core.errors import (
     Unreachable,
 )
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, InstanceState
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import Progress
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import refused_by_aws

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from runctl.core.errors import NotFound, Unreachable
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Volume, VolumeState
+from runctl.core.machine_models import Instance, InstanceState, Volume, VolumeState
 from runctl.core.progress import Progress
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.parse import instance_of

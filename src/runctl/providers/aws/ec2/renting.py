@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from runctl.core.errors import NotFound, Unsupported, UsageError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.images import (
     InstanceType,

@@ -13,13 +13,13 @@ from typing import Any
 from runctl.agent.object_store import parse_source
 from runctl.core import tags as tag
 from runctl.core.errors import NotFound, RunctlError
+from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread
 from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.calls.parse import tags_of, utc
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam import helper_role
 from runctl.providers.aws.inventory.regional import Found, resource
 from runctl.providers.aws.staging import PREFIX as STAGING
-from runctl.providers.inventory import Resource, ResourceKind, Unread
 
 PREFIX = "runctl-"
 """Of every role, profile and bucket that runctl makes: their lists have no tags, so that each is asked for its own."""

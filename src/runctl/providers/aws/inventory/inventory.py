@@ -12,6 +12,14 @@ from runctl.agent.object_store import partition_of
 from runctl.core import tags as tag
 from runctl.core.errors import CredentialsError, PermissionDenied, RunctlError
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.abilities.inventory import (
+    Alternative,
+    Inventory,
+    Listing,
+    Resource,
+    ResourceKind,
+    Unread,
+)
 from runctl.providers.aws.calls.errors import our_errors, raising_our_errors
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
@@ -19,7 +27,6 @@ from runctl.providers.aws.ebs.types import as_gp3
 from runctl.providers.aws.inventory import account, regional, removal
 from runctl.providers.aws.inventory.regional import Found
 from runctl.providers.aws.prices.price_list import Group
-from runctl.providers.inventory import Alternative, Inventory, Listing, Resource, ResourceKind, Unread
 
 _THREADS = 48
 """Most of their time they wait for an answer from another continent."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from runctl.core import tags as tag
 from runctl.core.clock import parse_rfc3339
+from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread
 from runctl.providers.aws.calls.filters import describe, has_tags
 from runctl.providers.aws.calls.parse import tags_of, utc
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.inventory import Resource, ResourceKind, Unread
 
 OURS = {f"tag:{tag.OWNED}": [tag.OWNED_VALUE]}
 _OWNED = {tag.OWNED: [tag.OWNED_VALUE]}

@@ -8,12 +8,12 @@ from typing import Any
 
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, RunctlError
+from runctl.providers.abilities.inventory import Resource, ResourceKind
 from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.calls.parse import tag_list, tags_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.inventory.account import bucket_tags
-from runctl.providers.inventory import Resource, ResourceKind
 
 Sessions = Callable[[], Sequence[AwsSession]]
 _BATCH = 1000
@@ -51,7 +51,7 @@ def state(session: AwsSession, resource: Resource) -> str | None:
 
 
 def remove(session: AwsSession, resource: Resource, all_sessions: Sessions) -> None:
-    """See `runctl.providers.inventory.Inventory.remove`; ``all_sessions`` are those of all regions."""
+    """See `runctl.providers.abilities.inventory.Inventory.remove`; ``all_sessions`` are those of all regions."""
     seen = find(session, resource)
     if seen is None:
         return

@@ -6,14 +6,14 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from runctl.providers.abilities.preview import CallPreview
 from runctl.providers.aws.calls.changes import BATCHES, READING
 from runctl.providers.aws.preview.agent import ShownAgent
 from runctl.providers.aws.preview.imagined import Imagined, Refused
 from runctl.providers.aws.preview.script import Script
-from runctl.providers.preview import CallPreview
 
 if TYPE_CHECKING:
-    from runctl.core.models import Instance
+    from runctl.core.machine_models import Instance
     from runctl.providers.aws.calls.session import AwsSession
     from runctl.transport.agent import AgentClient
 

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from runctl.core.errors import Unsupported
 from runctl.core.journal import Journal
-from runctl.core.models import Instance
+from runctl.core.machine_models import Instance
 from runctl.core.progress import SILENT
 from runctl.providers.aws.preview.script import Script
 from runctl.transport.agent import AgentClient

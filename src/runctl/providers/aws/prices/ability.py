@@ -1,20 +1,20 @@
-"""The ability to say what things cost on AWS; see `runctl.providers.prices.Prices`."""
+"""The ability to say what things cost on AWS; see `runctl.providers.abilities.prices.Prices`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.costs.rates import Rate, TieredRate
+from runctl.providers.abilities.prices import NatPrices, PricePoint, Prices, StoragePrices
+from runctl.providers.abilities.volume_plans import DiskShape
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.prices.book import PriceBook
 from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.aws.prices.region_rates import Item, RegionRates
 from runctl.providers.aws.prices.spot_history import price_at
-from runctl.providers.prices import NatPrices, PricePoint, Prices, StoragePrices
-from runctl.providers.volume_plans import DiskShape
 
 HISTORY = timedelta(days=90)
 """So far back EC2's spot price history goes."""

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runctl.core.clock import Clock
-from runctl.core.models import InstanceState, Market
+from runctl.core.machine_models import InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.kept_answers import Kept, PriceCache, digest_of
 from runctl.costs.rates import Per, Rate, Tier, TieredRate
+from runctl.providers.abilities.prices import PricePoint
 from runctl.providers.aws.calls.errors import error_code
 from runctl.providers.aws.prices import price_list, shipped, spot_history
 from runctl.providers.aws.prices.price_list import Group, Question
 from runctl.providers.aws.prices.region_rates import PER, Item, RegionRates
 from runctl.providers.aws.prices.spot_history import SpotQuote
-from runctl.providers.prices import PricePoint
 
 if TYPE_CHECKING:
     from runctl.providers.aws.calls.session import AwsSession

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from runctl.core.errors import ConfigError, RunctlError
-from runctl.core.models import Market
+from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.kept_answers import PriceCache
 from runctl.costs.rates import Per, Rate
+from runctl.providers.abilities.catalogue import Catalogue, MachineOffer, OfferQuery, Offers, UnreadRegion
 from runctl.providers.aws.calls.errors import our_errors, raising_our_errors
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
@@ -25,7 +26,6 @@ from runctl.providers.aws.ec2.images import InstanceType, instance_type_of
 from runctl.providers.aws.ec2.type_choice import fits
 from runctl.providers.aws.prices.book import PriceBook
 from runctl.providers.aws.prices.spot_history import newest_spot_quotes
-from runctl.providers.catalogue import Catalogue, MachineOffer, OfferQuery, Offers, UnreadRegion
 
 OFFERS_KEPT = timedelta(minutes=10)
 FACTS_KEPT = timedelta(days=1)

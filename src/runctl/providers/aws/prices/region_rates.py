@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from runctl.costs.rates import Per, Rate, TieredRate
-from runctl.providers.volume_plans import DiskShape
+from runctl.providers.abilities.volume_plans import DiskShape
 
 
 class Item(StrEnum):

@@ -10,9 +10,9 @@ from typing import Any
 
 from runctl.core.money import usd
 from runctl.costs.rates import Per, Rate
+from runctl.providers.abilities.prices import PricePoint
 from runctl.providers.aws.prices.price_list import decimal_of
 from runctl.providers.capacity import Pool
-from runctl.providers.prices import PricePoint
 
 
 @dataclass(frozen=True)

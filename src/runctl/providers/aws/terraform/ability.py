@@ -8,6 +8,8 @@ from typing import Any
 
 from runctl.core.errors import NotFound, RunctlError
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread
+from runctl.providers.abilities.terraform import LeftOut, TerraformExport, TerraformModule, TerraformResource
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.calls.session import AwsSession
@@ -15,8 +17,6 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.inventory.regional import GROUP_TAG
 from runctl.providers.aws.terraform import groups, machines, network, rights, storage
 from runctl.providers.aws.terraform.names import TYPES, Names
-from runctl.providers.inventory import Resource, ResourceKind, Unread
-from runctl.providers.terraform import LeftOut, TerraformExport, TerraformModule, TerraformResource
 
 SOURCE, VERSION = "hashicorp/aws", "~> 5.100"
 _BATCH = 200

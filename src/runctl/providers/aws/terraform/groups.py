@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runctl.core.clock import rfc3339
+from runctl.providers.abilities.inventory import ResourceKind
+from runctl.providers.abilities.terraform import Block, TerraformResource
 from runctl.providers.aws.calls.parse import tags_of, utc
 from runctl.providers.aws.terraform.names import TYPES, Names, ignoring, label_of, settable
-from runctl.providers.inventory import ResourceKind
-from runctl.providers.terraform import Block, TerraformResource
 
 Described = Mapping[str, Any]
 

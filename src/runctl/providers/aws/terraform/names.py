@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from runctl.core import tags as tag
-from runctl.providers.inventory import Resource, ResourceKind
-from runctl.providers.terraform import Reference
+from runctl.providers.abilities.inventory import Resource, ResourceKind
+from runctl.providers.abilities.terraform import Reference
 
 TYPES: Mapping[ResourceKind, str] = {
     ResourceKind.INSTANCE: "aws_instance",

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from runctl.providers.abilities.inventory import ResourceKind
+from runctl.providers.abilities.terraform import Block, TerraformResource
 from runctl.providers.aws.calls.parse import tags_of
 from runctl.providers.aws.terraform.names import TYPES, Names, ignoring, settable
-from runctl.providers.inventory import ResourceKind
-from runctl.providers.terraform import Block, TerraformResource
 
 Described = Mapping[str, Any]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from runctl.providers.abilities.inventory import ResourceKind
+from runctl.providers.abilities.terraform import Json, TerraformResource
 from runctl.providers.aws.calls.parse import tags_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.terraform.names import TYPES, Names, label_of, settable
-from runctl.providers.inventory import ResourceKind
-from runctl.providers.terraform import Json, TerraformResource
 
 USUAL_SESSION = 3600
 """Seconds that a role is assumed for at most, where nobody says."""

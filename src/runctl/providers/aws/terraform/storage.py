@@ -10,12 +10,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from runctl.providers.abilities.inventory import ResourceKind
+from runctl.providers.abilities.terraform import Block, Json, Reference, TerraformResource
 from runctl.providers.aws.calls.errors import error_code
 from runctl.providers.aws.calls.parse import tags_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.terraform.names import TYPES, Names, settable
-from runctl.providers.inventory import ResourceKind
-from runctl.providers.terraform import Block, Json, Reference, TerraformResource
 
 Described = Mapping[str, Any]
 

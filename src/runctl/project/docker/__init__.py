@@ -1,0 +1,1 @@
+"""What of a project is Docker's: its Dockerfile, its Compose file and its build context."""

@@ -1,0 +1,1 @@
+"""The use case ``launch``: a machine rented, a run on it, and the machine given back."""

@@ -1,0 +1,447 @@
+"""What is remembered of a run: its record, made here only, and how each word of a machine or a provider changes it.
+Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import PurePosixPath
+
+from runctl.agent.after_run import MachineEnd
+from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.deadline import MOST_RESTART_SECONDS
+from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
+from runctl.agent.interruption import HAND_OFF_STAGES
+from runctl.agent.interruption import HandOff as HandOffSpec
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunSpec, RunState
+from runctl.core.errors import InstanceEnded
+from runctl.core.ids import InstanceId, RunId, VolumeId
+from runctl.core.machine_models import Instance, Market, Mount
+from runctl.core.run_models import (
+    GitState,
+    HandOff,
+    MachineAfterRun,
+    MovedVolume,
+    NewestCheckpoint,
+    Run,
+    RunAttempt,
+    RunPhase,
+    SpotFallback,
+    UnattendedRun,
+)
+from runctl.core.tags import NAME
+from runctl.runs.deadlines.standing import shown_deadline, shown_progress
+from runctl.runs.records.node_records import KnownNodes
+from runctl.runs.recovery import RETRIED
+
+_PHASES = {
+    RunState.PENDING: RunPhase.PENDING,
+    RunState.SETTING_UP: RunPhase.SETTING_UP,
+    RunState.RUNNING: RunPhase.RUNNING,
+    RunState.STOPPING: RunPhase.STOPPING,
+    RunState.ENDED: RunPhase.ENDED,
+}
+"""The agent's state in the JSON contract's words, which are older and also know ``unknown``."""
+_MADE_FOR_RUN = frozenset(
+    {"attempts", "cost", "elapsed_seconds", "end_reason", "hand_off", "machine_end", "checkpoint", "progress"}
+    | {"deadline", "engine", "nodes"}
+)
+"""What a `Run` has in another form than its record."""
+
+
+@dataclass(frozen=True)
+class KnownAttempt:
+    """An attempt, or what is remembered of one that another has followed."""
+
+    attempt: int
+    instance_id: InstanceId
+    instance_type: str | None
+    market: str | None
+    zone: str | None
+    price_per_hour: Decimal | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    end_reason: EndReason | None
+    message: str
+    checkpoint: CheckpointStatus | None
+    resumed: CheckpointStatus | None
+    fallback: SpotFallback | None = None
+    progress: ProgressStatus | None = None
+    lead_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run, and what is needed to find it again and to say what it cost."""
+
+    id: RunId
+    provider: str
+    region: str | None
+    instance_id: InstanceId
+    project: str
+    script: str
+    args: tuple[str, ...]
+    state: RunPhase
+    attempt: int
+    created_at: datetime
+    mounts: tuple[Mount, ...] = ()
+    image: str | None = None
+    instance_type: str | None = None
+    market: str | None = None
+    price_per_hour: Decimal | None = None
+    """USD, of the instance, when the run began."""
+    end_reason: EndReason | None = None
+    exit_code: int | None = None
+    message: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    checkpoint_dir: str | None = None
+    """On the machine."""
+    output_dir: str | None = None
+    name: str | None = None
+    """The user's, for people; not unique."""
+    instance_name: str | None = None
+    """What the user called the instance when the run began."""
+    interpreter: tuple[str, ...] = ()
+    workdir: str | None = None
+    timeout_seconds: float | None = None
+    image_digest: str | None = None
+    variables: tuple[str, ...] = ()
+    """Names of what the user set in the script's environment; never values."""
+    git: GitState | None = None
+    saved_volume: VolumeId | None = None
+    saved_folder: str | None = None
+    """On ``saved_volume``, from the root of its file system: ``checkpoints``, ``output`` and ``logs`` are there."""
+    log_bytes: int | None = None
+    log_sha256: str | None = None
+    """Of the whole log; once the run has ended."""
+    hand_off: HandOffSpec | None = None
+    """What the attempt has left for the next one, if its machine was taken back."""
+    machine_end: MachineEnd | None = None
+    """What becomes of the machine, which was rented for the run; ``None``: it was not."""
+    results: str | None = None
+    """Where what the run wrote is brought after it: a folder of this computer, or an address."""
+    zone: str | None = None
+    store: str | None = None
+    """Where its checkpoints and its log are kept besides: below ``STORE/ID/``."""
+    checkpoint: CheckpointStatus | None = None
+    """The newest complete one, when the machine was last asked."""
+    resumed: CheckpointStatus | None = None
+    """What the attempt went on from; ``None``: from the beginning, or not known yet."""
+    fallback: SpotFallback | None = None
+    """The attempt was to be on a spot machine."""
+    moved_volumes: tuple[MovedVolume, ...] = ()
+    """Each time that a volume has followed the run to another zone."""
+    progress: ProgressStatus | None = None
+    """How far the script said last that it is."""
+    deadline: DeadlineSpec | None = None
+    lead_seconds: float | None = None
+    """From the request for the attempt's machine until the attempt was sent there; ``None``: the machine was there."""
+    past: tuple[KnownAttempt, ...] = ()
+    """The attempts before this one, the first one first."""
+    unattended: UnattendedRun | None = None
+    """How it goes on with no computer watching it; ``None``: its machine was not rented by a group."""
+    nodes: KnownNodes | None = None
+    """Its machines, of which ``instance_id`` is rank 0's; ``None``: it has one."""
+    clock_ahead: float = 0.0
+    """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
+
+    def by_its_clock(self, now: datetime) -> datetime:
+        """What the machine's clock shows when this computer's shows ``now``."""
+        return now + timedelta(seconds=self.clock_ahead)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing about it can change any more."""
+        return self.state is RunPhase.ENDED
+
+    def cost(self, now: datetime) -> Decimal | None:
+        """USD for the instances of all attempts, each from the attempt's creation to its end, or to ``now``."""
+        if self.price_per_hour is None or not self.instance_id:
+            return None
+        cost = self.price_per_hour * Decimal(str(self._seconds(self.created_at, now))) / 3600
+        for before in self.past:
+            if before.price_per_hour is not None and before.ended_at is not None:
+                seconds = max((before.ended_at - before.created_at).total_seconds(), 0.0)
+                cost += before.price_per_hour * Decimal(str(seconds)) / 3600
+        return cost if self.nodes is None else cost * len(self.nodes.nodes)
+
+    def _seconds(self, since: datetime, now: datetime) -> float:
+        until = self.ended_at or self.by_its_clock(now)
+        return max((until - since).total_seconds(), 0.0)
+
+    def as_run(self, now: datetime) -> Run:
+        """As the JSON contract shows it."""
+        shared = {
+            field.name: getattr(self, field.name) for field in fields(Run) if field.name not in _MADE_FOR_RUN
+        }
+        shared["engine"] = None if self.nodes is None else self.nodes.engine
+        shared["nodes"] = () if self.nodes is None else tuple(each.as_run_node() for each in self.nodes.nodes)
+        shared["attempts"] = attempts_of(self)
+        shared["checkpoint"] = None if self.checkpoint is None else as_newest(self.checkpoint)
+        ended = self.has_ended
+        shared["progress"] = shown_progress(self.progress, self.by_its_clock(now), ended=ended)
+        shared["deadline"] = shown_deadline(
+            self,
+            (*self.past, as_known(self)),
+            now,
+            is_over=ended and self.end_reason not in RETRIED,
+        )
+        shared["hand_off"] = None if self.hand_off is None else as_hand_off(self.hand_off)
+        shared["machine_end"] = machine_after_run(self.machine_end) if self.machine_end else None
+        reason = self.end_reason.value if self.end_reason is not None else None
+        elapsed = round(self._seconds(self.started_at, now), 1) if self.started_at else None
+        return Run(**shared, end_reason=reason, cost=self.cost(now), elapsed_seconds=elapsed)
+
+
+def machine_after_run(end: MachineEnd) -> MachineAfterRun:
+    """As the JSON contract shows it."""
+    return MachineAfterRun(**{field.name: getattr(end, field.name) for field in fields(MachineAfterRun)})
+
+
+def planned(
+    spec: RunSpec,
+    instance: Instance,
+    now: datetime,
+    region: str | None,
+    *,
+    name: str | None = None,
+    git: GitState | None = None,
+    fallback: SpotFallback | None = None,
+) -> RunRecord:
+    """What is remembered of a run before its machine has been told of it."""
+    return RunRecord(
+        id=RunId(spec.run_id),
+        provider=instance.provider,
+        region=region,
+        instance_id=instance.id,
+        project=spec.project,
+        script=spec.script,
+        args=spec.args,
+        state=RunPhase.PENDING,
+        attempt=spec.attempt,
+        created_at=now,
+        mounts=tuple(as_mount(mount) for mount in spec.mounts),
+        image=spec.container.image if spec.container else None,
+        instance_type=instance.instance_type,
+        market=instance.market.value,
+        price_per_hour=instance.price_per_hour,
+        name=name,
+        instance_name=instance.tags.get(NAME),
+        interpreter=spec.interpreter,
+        workdir=spec.container.workdir if spec.container else spec.workdir,
+        timeout_seconds=spec.timeout_seconds,
+        variables=tuple(sorted(spec.env)),
+        git=git,
+        fallback=fallback,
+        machine_end=spec.machine_end,
+        zone=instance.zone,
+        store=spec.store.url if spec.store is not None else None,
+        deadline=spec.deadline,
+        lead_seconds=_lead_seconds(spec, instance, now),
+    )
+
+
+def fell_back(wanted: Market, instance: Instance, spot_price_per_hour: Decimal | None) -> SpotFallback | None:
+    """That the machine is on demand where spot was asked for; ``None``: it is not so."""
+    if wanted is not Market.SPOT or instance.market is not Market.ON_DEMAND:
+        return None
+    return SpotFallback(spot_price_per_hour)
+
+
+def _lead_seconds(spec: RunSpec, instance: Instance, now: datetime) -> float | None:
+    """See `RunRecord.lead_seconds`. A machine that is much older was rented for something else, or waited for long."""
+    lead = (now - instance.created_at).total_seconds()
+    return max(0.0, lead) if spec.machine_end is not None and lead <= MOST_RESTART_SECONDS else None
+
+
+def adopted(
+    known: RunRecord | None, status: AttemptStatus, instance: Instance, now: datetime, region: str | None
+) -> RunRecord:
+    """What is ``known`` here of a run that its machine tells of, or a new record of what the machine knows."""
+    if known is None:
+        spec = RunSpec(
+            run_id=status.run_id,
+            script=status.script,
+            args=status.args,
+            project=status.project,
+            attempt=status.attempt,
+        )
+        known = planned(spec, instance, now, region)
+    return from_status(known, status, now)
+
+
+def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunRecord:
+    """The record with what the agent says of the attempt, at ``now`` by this computer's clock.
+
+    From then on every time in it is by the machine's clock, so that no duration is between two clocks.
+    """
+    there = moment(status.now)
+    updated = replace(
+        record,
+        clock_ahead=(there - now).total_seconds() if there is not None else record.clock_ahead,
+        created_at=moment(status.created_at) or record.created_at,
+        state=_PHASES[status.state],
+        attempt=status.attempt,
+        started_at=moment(status.started_at) or record.started_at,
+        image=status.image or record.image,
+        image_digest=status.image_digest or record.image_digest,
+        checkpoint_dir=status.checkpoint_dir or record.checkpoint_dir,
+        output_dir=status.output_dir or record.output_dir,
+        mounts=tuple(as_mount(mount) for mount in status.mounts) or record.mounts,
+        saved_volume=VolumeId(status.saved.volume_id) if status.saved else record.saved_volume,
+        saved_folder=status.saved.path if status.saved else record.saved_folder,
+        machine_end=status.machine_end or record.machine_end,
+        resumed=status.resumed or record.resumed,
+        progress=status.progress or record.progress,
+        log_bytes=status.log_bytes,
+        checkpoint=newest_checkpoint(record.checkpoint, status.checkpoint),
+    )
+    return with_end(updated, status.end) if status.end is not None else updated
+
+
+def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
+    """The record of a run that ended so."""
+    # Whoever ends a run in its machine's place knows no log.
+    log = {"log_bytes": end.log_bytes, "log_sha256": end.log_sha256} if end.log_sha256 else {}
+    return replace(
+        record,
+        **log,  # type: ignore[arg-type]
+        state=RunPhase.ENDED,
+        end_reason=end.reason,
+        ended_at=datetime.fromtimestamp(end.ended_at, UTC),
+        exit_code=end.exit_code,
+        message=end.message,
+        hand_off=end.hand_off,
+        checkpoint=_handed_over(end) or record.checkpoint,
+    )
+
+
+def _handed_over(end: EndRecord) -> CheckpointStatus | None:
+    """The checkpoint of a hand-over, which the machine may have let go of before it was asked."""
+    given = end.hand_off
+    if given is None or given.checkpoint is None:
+        return None
+    return CheckpointStatus(given.checkpoint, given.stages.get("script_ended", end.ended_at), given.step)
+
+
+def as_known(record: RunRecord) -> KnownAttempt:
+    """The attempt that the record is of."""
+    return KnownAttempt(**{field.name: getattr(record, field.name) for field in fields(KnownAttempt)})
+
+
+def attempts_of(record: RunRecord) -> tuple[RunAttempt, ...]:
+    """All attempts, as the JSON contract shows them."""
+    attempts = (*record.past, as_known(record))
+    shown = []
+    for given, following in zip(attempts, (*attempts[1:], None), strict=True):
+        lost = None
+        if following is not None and following.started_at is not None and given.ended_at is not None:
+            since = moment(following.resumed.saved_at) if following.resumed else given.started_at
+            # Without a checkpoint of its own, the next attempt goes on from where this one did.
+            since = max(filter(None, (since, given.started_at)), default=None)
+            lost = round(max((given.ended_at - since).total_seconds(), 0.0), 1) if since else 0.0
+        newest, resumed = given.checkpoint, given.resumed
+        shown.append(
+            RunAttempt(
+                attempt=given.attempt,
+                instance_id=given.instance_id,
+                instance_type=given.instance_type,
+                market=given.market,
+                zone=given.zone,
+                price_per_hour=given.price_per_hour,
+                created_at=given.created_at,
+                started_at=given.started_at,
+                ended_at=given.ended_at,
+                end_reason=given.end_reason.value if given.end_reason is not None else None,
+                message=given.message,
+                resumed_from=PurePosixPath(resumed.path).name if resumed else None,
+                resumed_step=resumed.step if resumed else None,
+                checkpoint=PurePosixPath(newest.path).name if newest and newest.path else None,
+                step=newest.step if newest else None,
+                lost_seconds=lost,
+                fallback=given.fallback,
+            )
+        )
+    return tuple(shown)
+
+
+def newest_checkpoint(
+    known: CheckpointStatus | None, told: CheckpointStatus | None
+) -> CheckpointStatus | None:
+    """What is known of a run's newest checkpoint once its machine has told. A machine that has none yet, and cannot
+    reach the store, has not lost it."""
+    if told is None or told.path or known is None:
+        return told or known
+    return replace(known, trouble=told.trouble, late_seconds=told.late_seconds)
+
+
+def as_newest(given: CheckpointStatus) -> NewestCheckpoint:
+    """The agent's words in the JSON contract's."""
+    return NewestCheckpoint(
+        path=given.path or None,
+        saved_at=moment(given.saved_at) if given.path else None,
+        step=given.step,
+        published_at=moment(given.published_at),
+        sha256=given.sha256 or None,
+        trouble=given.trouble,
+        late_seconds=given.late_seconds,
+    )
+
+
+def as_hand_off(given: HandOffSpec) -> HandOff:
+    """As the JSON contract shows it."""
+    reached = {stage: moment(given.stages[stage]) for stage in HAND_OFF_STAGES if stage in given.stages}
+    return HandOff(
+        machine_ends_at=datetime.fromtimestamp(given.machine_ends_at, UTC),
+        stages={stage: at for stage, at in reached.items() if at is not None},
+        checkpoint=given.checkpoint,
+        sha256=given.sha256,
+        step=given.step,
+        left=given.left,
+        is_rehearsal=given.is_rehearsal,
+    )
+
+
+def never_started(record: RunRecord, at: datetime, message: str) -> RunRecord:
+    """The record of a run that its machine has refused, or never heard of."""
+    return with_end(record, EndRecord(EndReason.NOT_STARTED, at.timestamp(), message=message))
+
+
+def end_with_its_machine(gone: InstanceEnded, at: datetime) -> EndRecord:
+    """How an attempt ended that never told its end, and whose machine the provider says has ended."""
+    reason = EndReason.INTERRUPTED if gone.interrupted else EndReason.LOST
+    return EndRecord(reason, at.timestamp(), message=gone.message)
+
+
+def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> RunRecord:
+    """The record of a run whose instance the provider says, at ``at`` by this computer's clock, has ended."""
+    end = end_with_its_machine(gone, record.by_its_clock(at))
+    if record.machine_end is not None and not record.machine_end.keep and not gone.interrupted:
+        where = f"; {record.saved_volume} has its log and results" if record.saved_volume is not None else ""
+        perhaps = "perhaps after the run, as it was to end itself then; how the run ended is not known here"
+        end = replace(end, message=f"{end.message}: {perhaps}{where}")
+    return with_end(record, end)
+
+
+def as_mount(mount: MountSpec) -> Mount:
+    """The agent's words in the JSON contract's."""
+    return Mount(
+        source=mount.source,
+        target=mount.target,
+        read_only=mount.read_only,
+        volume_id=VolumeId(mount.volume_id) if mount.volume_id else None,
+        origin=mount.origin,
+    )
+
+
+def phase_of(state: RunState) -> RunPhase:
+    """The agent's state in the JSON contract's words."""
+    return _PHASES[state]
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """A time of the agent's, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None

@@ -1,0 +1,1 @@
+"""What a run has at its prefix in an object store, and here, for whoever carries it on."""

@@ -1,0 +1,97 @@
+"""How a run ended, by how it ended on each of its machines."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runctl.agent.spec import EndReason, EndRecord
+from runctl.runs.records.node_records import decide_end, first_cause
+
+
+def end(
+    reason: EndReason = EndReason.COMPLETED,
+    at: float = 100.0,
+    *,
+    caused_by: int | None = None,
+    exit_code: int | None = None,
+    message: str = "it ended",
+) -> EndRecord:
+    return EndRecord(reason, at + 5, exit_code, message=message, caused_by=caused_by, script_ended_at=at)
+
+
+STOPPED_BY_1 = end(EndReason.STOPPED, 103.0, caused_by=1, message="node 1: exit code 3")
+
+
+@pytest.mark.parametrize(
+    ("ends", "least", "rank", "reason"),
+    [
+        ({0: end(exit_code=0), 1: end(exit_code=0)}, 2, None, EndReason.COMPLETED),
+        ({0: STOPPED_BY_1, 1: end(EndReason.FAILED, exit_code=3), 2: STOPPED_BY_1}, 3, 1, EndReason.FAILED),
+        # The machine that all call lost was cut off, and has called rank 0 lost.
+        ({0: STOPPED_BY_1, 1: end(EndReason.STOPPED, caused_by=0), 2: STOPPED_BY_1}, 3, 1, EndReason.LOST),
+        # Its machine is gone, and the provider says so late.
+        ({0: STOPPED_BY_1, 1: EndRecord(EndReason.INTERRUPTED, 500.0)}, 2, 1, EndReason.INTERRUPTED),
+        # Rank 0 had heard another failure first, but this script had failed before.
+        (
+            {0: STOPPED_BY_1, 1: end(EndReason.FAILED, 102.0), 2: end(EndReason.FAILED, 101.0)},
+            3,
+            2,
+            EndReason.FAILED,
+        ),
+        # Nobody was told anything: the earliest counts.
+        (
+            {0: end(EndReason.FAILED, 102.0), 1: end(EndReason.OUT_OF_MEMORY, 101.0)},
+            2,
+            1,
+            EndReason.OUT_OF_MEMORY,
+        ),
+        # Two were enough.
+        ({0: end(), 1: end(), 2: end(EndReason.INTERRUPTED)}, 2, None, EndReason.COMPLETED),
+        ({0: end(), 1: end(), 2: end(EndReason.INTERRUPTED)}, 3, 2, EndReason.INTERRUPTED),
+        ({0: end(), 1: end(), 2: end(EndReason.FAILED)}, 2, 2, EndReason.FAILED),
+    ],
+)
+def test_the_first_cause_is_the_runs(
+    ends: dict[int, EndRecord], least: int, rank: int | None, reason: EndReason
+) -> None:
+    assert first_cause(ends, least) == rank
+    decided = decide_end(ends, least)
+    assert (decided.reason, decided.caused_by) == (reason, rank)
+    assert decided.ended_at == max(each.ended_at for each in ends.values())
+
+
+def test_the_message_names_the_machine_and_the_exit_code_is_its_own() -> None:
+    decided = decide_end({0: STOPPED_BY_1, 1: end(EndReason.FAILED, exit_code=3, message="exit code 3")}, 2)
+    assert (decided.exit_code, decided.message) == (3, "node 1: exit code 3")
+
+
+ENDS = st.builds(
+    end,
+    st.sampled_from(list(EndReason)),
+    st.floats(1, 1e6),
+    caused_by=st.none() | st.integers(0, 4),
+    exit_code=st.none() | st.integers(0, 255),
+)
+
+
+@given(st.lists(ENDS, min_size=1, max_size=5), st.integers(1, 5))
+def test_there_is_always_one_end_and_a_completed_run_has_completed_somewhere(
+    each: list[EndRecord], least: int
+) -> None:
+    ends = dict(enumerate(each))
+    decided = decide_end(ends, least)
+    if decided.reason is EndReason.COMPLETED:
+        assert any(one.reason is EndReason.COMPLETED for one in each)
+        assert all(one.caused_by is None for one in each)
+        assert ends[0].reason is EndReason.COMPLETED
+    else:
+        assert decided.caused_by is not None
+        assert decided.message
+
+
+@given(st.permutations(range(5)), st.integers(0, 4))
+def test_of_machines_that_all_failed_by_themselves_it_is_the_earliest(order: list[int], offset: int) -> None:
+    ends = {rank: end(EndReason.FAILED, 100.0 + place + offset) for place, rank in enumerate(order)}
+    assert first_cause(ends, 5) == order[0]
