@@ -31,12 +31,12 @@ from runctl.providers.interface import DoctorStatus, InstanceRequest
 from runctl.providers.labels import label_of
 from runctl.providers.rest import Answer
 from runctl.providers.runpod.api import (
-    DataCenter,
     DataCentre,
     Funds,
     Gpu,
     GpuCount,
     GpuPrice,
+    GpuStock,
     GpuType,
     Mounts,
     NetworkMount,
@@ -71,7 +71,7 @@ def gpu(
         price=GpuPrice(Decimal(secure), Decimal(community) if community else None),
         maxCount=GpuCount(8, 4),
         availability=stock,
-        dataCenters=(DataCenter("EU-RO-1", stock),),
+        dataCenters=(GpuStock("EU-RO-1", stock),),
     )
 
 

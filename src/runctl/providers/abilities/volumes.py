@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 
-from runctl.core.errors import Conflict, NotFound, Unsupported
+from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
+from runctl.core.journal import Change, Effect, Journal
 from runctl.core.machine_models import Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
+from runctl.core.tags import is_ours
 from runctl.providers.abilities.volume_plans import (
     ClonePlan,
     CloneRequest,
@@ -124,6 +127,19 @@ class ProvidedVolumes(Volumes):
     chosen_at_creation = True
     provider: str
     """Whose they are."""
+    kind_name: str
+    """What the provider calls one: a network volume."""
+    not_ours: tuple[str, str]
+    """What is said of one that may not be deleted, after its kind and id, and how it can be deleted all the same."""
+
+    @property
+    @abstractmethod
+    def journal(self) -> Journal:
+        """Of this caller."""
+
+    @abstractmethod
+    def delete_now(self, volume_id: VolumeId) -> None:
+        """The provider's call: the volume is gone, with its data. Raises `NotFound` where it was already."""
 
     def find(self, id_or_name: str) -> Volume:
         """Among all of the account, by id, else by name."""
@@ -162,6 +178,34 @@ class ProvidedVolumes(Volumes):
     ) -> Volume:
         """Raises `Unsupported`."""
         raise Unsupported(f"a machine of {self.provider} has {volume_id} until it ends")
+
+    def delete(
+        self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
+        """One that no machine has: what providers make of another one they do not say."""
+        try:
+            volume = self.find(volume_id)
+        except NotFound:
+            return
+        if not is_ours(volume.tags):
+            why, hint = self.not_ours
+            raise PermissionDenied(f"{self.kind_name} {volume_id} {why}", hint=hint, code="not-ours")
+        if volume.instances:
+            raise Conflict(
+                f"{self.kind_name} {volume.name or volume.id} is used by {', '.join(volume.instances)}",
+                hint=command(self.provider, "terminate", volume.instances[0]),
+                code="volume-in-use",
+            )
+        progress.step(f"deleting {volume.name or volume.id}")
+        gone = Change(
+            "volume",
+            (volume.id,),
+            Effect.GONE,
+            f"{self.kind_name} {volume.id} is deleted, with its data",
+            check=volume_command(self.provider, "show", volume.id),
+        )
+        with self.journal.calling(gone), suppress(NotFound):
+            self.delete_now(volume.id)
 
     def tag(self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()) -> None:
         """Raises `Unsupported`."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from runctl.core import tags as tag
-from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unsupported
+from runctl.core.errors import NotFound, Unsupported
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.journal import Change, Effect
+from runctl.core.journal import Journal
 from runctl.core.machine_models import Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.abilities.volume_plans import VolumePlan, VolumeRequest
@@ -49,6 +49,11 @@ class LyceumVolumes(ProvidedVolumes):
     """See `Volumes`. Ours are those that a machine of ours has, or was seen to have from this computer."""
 
     provider = PROVIDER
+    kind_name = "block volume"
+    not_ours = (
+        "was not made from this computer",
+        "delete it in Lyceum's dashboard, or with the vendor's tool",
+    )
 
     def __init__(self, context: LyceumContext) -> None:
         self._context = context
@@ -78,35 +83,13 @@ class LyceumVolumes(ProvidedVolumes):
         ]
         return tuple(each for each in found if everyone or tag.is_ours(each.tags))
 
-    def delete(
-        self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
-    ) -> None:
-        """One that no machine has."""
-        del include_protected
-        try:
-            volume = self.find(volume_id)
-        except NotFound:
-            return
-        if not tag.is_ours(volume.tags):
-            raise PermissionDenied(
-                f"block volume {volume_id} was not made from this computer",
-                hint="delete it in Lyceum's dashboard, or with the vendor's tool",
-                code="not-ours",
-            )
-        if volume.attached_to is not None:
-            raise Conflict(
-                f"block volume {volume_id} is used by {volume.attached_to}",
-                hint=f"runctl lyceum terminate {volume.attached_to}",
-                code="volume-in-use",
-            )
-        progress.step(f"deleting {volume.id}")
-        gone = Change(
-            "volume",
-            (volume.id,),
-            Effect.GONE,
-            f"block volume {volume.id} is deleted, with its data",
-            check=f"runctl lyceum volumes show {volume.id}",
-        )
-        with self._context.journal.calling(gone), suppress(NotFound):
-            self._context.api.delete_volume(volume.id)
-        self._context.forget_volume(volume.id)
+    @property
+    def journal(self) -> Journal:
+        """Of this caller."""
+        return self._context.journal
+
+    def delete_now(self, volume_id: VolumeId) -> None:
+        """By Lyceum's call; from then on it is nobody's."""
+        with suppress(NotFound):
+            self._context.api.delete_volume(volume_id)
+        self._context.forget_volume(volume_id)

@@ -90,10 +90,10 @@ class Pod(msgspec.Struct, frozen=True):
     createdAt: str | None = None  # noqa: N815 (RunPod's name)
 
 
-class DataCenter(msgspec.Struct, frozen=True):
-    """A data centre that has a GPU type."""
+class GpuStock(msgspec.Struct, frozen=True):
+    """How much there is of a GPU type in one data centre."""
 
-    id: str
+    data_centre: str = msgspec.field(name="id")
     availability: str = "NONE"
 
 
@@ -123,7 +123,7 @@ class GpuType(msgspec.Struct, frozen=True):
     price: GpuPrice = GpuPrice()
     maxCount: GpuCount = GpuCount()  # noqa: N815 (RunPod's name)
     availability: str = "NONE"
-    dataCenters: tuple[DataCenter, ...] = ()  # noqa: N815 (RunPod's name)
+    dataCenters: tuple[GpuStock, ...] = ()  # noqa: N815 (RunPod's name)
 
 
 class NetworkVolume(msgspec.Struct, frozen=True):

@@ -130,7 +130,7 @@ def in_stock(gpu: GpuType, data_centre: str | None) -> bool:
     """Whether there was one a moment ago, there or anywhere."""
     if data_centre is None:
         return gpu.availability != _NONE
-    return any(each.id == data_centre and each.availability != _NONE for each in gpu.dataCenters)
+    return any(each.data_centre == data_centre and each.availability != _NONE for each in gpu.dataCenters)
 
 
 def _wanted(

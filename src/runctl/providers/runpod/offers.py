@@ -46,7 +46,7 @@ class RunPodOffers(Catalogue):
                 if known is None or known[1] < count or unfit or gpu.memory < (needs.gpu_memory_gb or 0):
                     continue
                 rate = Rate(known[0] * count, Per.HOUR, now, SOURCE)
-                stocked = tuple(each.id for each in gpu.dataCenters if each.availability != "NONE")
+                stocked = tuple(each.data_centre for each in gpu.dataCenters if each.availability != "NONE")
                 found.append(
                     MachineOffer(
                         provider="runpod",

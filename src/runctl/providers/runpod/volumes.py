@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from runctl.core import tags as tag
-from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unsupported, UsageError
+from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
 from runctl.core.ids import InstanceId, VolumeId, new_client_token
-from runctl.core.journal import Change, Effect
+from runctl.core.journal import Change, Effect, Journal
 from runctl.core.machine_models import Volume, VolumeState
 from runctl.core.names import did_you_mean
 from runctl.core.progress import SILENT, Progress
@@ -109,6 +108,8 @@ class RunPodVolumes(ProvidedVolumes):
     """See `Volumes`."""
 
     provider = PROVIDER
+    kind_name = "network volume"
+    not_ours = ("was not created by runctl", "delete it in RunPod's console")
 
     def __init__(self, context: RunPodContext) -> None:
         self._context = context
@@ -170,37 +171,14 @@ class RunPodVolumes(ProvidedVolumes):
         found = (volume_of(each, pods, now) for each in volumes)
         return tuple(each for each in found if everyone or tag.is_ours(each.tags))
 
-    def delete(
-        self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
-    ) -> None:
-        """RunPod does not say what becomes of one that a pod has: that is refused here."""
-        del include_protected
-        try:
-            volume = self.find(volume_id)
-        except NotFound:
-            return
-        if not tag.is_ours(volume.tags):
-            raise PermissionDenied(
-                f"network volume {volume_id} was not created by runctl",
-                hint="delete it in RunPod's console",
-                code="not-ours",
-            )
-        if volume.instances:
-            raise Conflict(
-                f"network volume {volume.name or volume.id} is used by {', '.join(volume.instances)}",
-                hint=f"runctl runpod terminate {volume.instances[0]}",
-                code="volume-in-use",
-            )
-        progress.step(f"deleting {volume.name or volume.id}")
-        gone = Change(
-            "volume",
-            (volume.id,),
-            Effect.GONE,
-            f"network volume {volume.id} is deleted, with its data",
-            check=f"runctl runpod volumes show {volume.id}",
-        )
-        with self._context.journal.calling(gone), suppress(NotFound):
-            self._context.api.delete_volume(volume.id)
+    @property
+    def journal(self) -> Journal:
+        """Of this caller."""
+        return self._context.journal
+
+    def delete_now(self, volume_id: VolumeId) -> None:
+        """By RunPod's call."""
+        self._context.api.delete_volume(volume_id)
 
     def _check_name(self, name: str | None, token: str) -> None:
         """Raises `Conflict` where another one of ours has it."""
