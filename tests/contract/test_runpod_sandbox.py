@@ -34,7 +34,7 @@ from runctl.sandbox.fault_client import Faults
 from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract
 from tests.sandbox_fixture import lead_into
 
-pytestmark = pytest.mark.namespaces
+pytestmark = [pytest.mark.namespaces, pytest.mark.docker]
 A5000 = InstanceRequest(instance_type="rtx-a5000")
 
 
@@ -46,13 +46,13 @@ def a_provider() -> RunPodProvider:
 
 
 @pytest.fixture
-def runpod(in_sandbox: SandboxInfo) -> RunPodProvider:
+def runpod(in_docker_sandbox: SandboxInfo) -> RunPodProvider:
     return a_provider()
 
 
 @pytest.fixture
-def faults(sandbox: SandboxInfo) -> Generator[Faults]:
-    found = Faults(sandbox)
+def faults(docker_sandbox: SandboxInfo) -> Generator[Faults]:
+    found = Faults(docker_sandbox)
     yield found
     found.clear()
 
@@ -77,23 +77,23 @@ class TestRunPodInstances(RentingContract):
 
 
 @pytest.fixture(scope="module")
-def machine(sandbox: SandboxInfo) -> Generator[Instance]:
+def machine(docker_sandbox: SandboxInfo) -> Generator[Instance]:
     """One ready pod."""
     with pytest.MonkeyPatch.context() as patch:
-        lead_into(sandbox, patch)
+        lead_into(docker_sandbox, patch)
         provider = a_provider()
         instance = provider.wait_ready(
             provider.renting.create(provider.renting.plan(A5000)).id, timeout=READY_TIMEOUT
         )
     yield instance
     with pytest.MonkeyPatch.context() as patch:
-        lead_into(sandbox, patch)
+        lead_into(docker_sandbox, patch)
         a_provider().renting.terminate(instance.id)
 
 
 class TestRunPodMachine(MachineContract):
     @pytest.fixture
-    def ready(self, machine: Instance, in_sandbox: SandboxInfo) -> tuple[Provider, Instance]:
+    def ready(self, machine: Instance, in_docker_sandbox: SandboxInfo) -> tuple[Provider, Instance]:
         return a_provider(), machine
 
 

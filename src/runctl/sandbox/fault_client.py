@@ -153,6 +153,10 @@ class Faults:
         """RunPod has at most that many pods with a GPU, which is named by its id."""
         self._ask("runpod", stock={"gpu": gpu, "count": count})
 
+    def runpod_fail_host(self, pod_id: str) -> None:
+        """The host of a pod fails, without notice."""
+        self._ask("runpod-fail-host", pod_id=pod_id)
+
     def clear(self) -> None:
         """Everything goes well again."""
         self._ask("clear")

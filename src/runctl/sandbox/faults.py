@@ -177,6 +177,10 @@ def _runpod(world: World, parameters: dict[str, Any]) -> None:
     _behave(world.runpod.behaviour, parameters)
 
 
+def _runpod_fail_host(world: World, parameters: dict[str, Any]) -> None:
+    world.runpod.fail_host(parameters["pod_id"])
+
+
 def _behave(behaviour: object, parameters: dict[str, Any]) -> None:
     for name, value in parameters.items():
         if not hasattr(behaviour, name):
@@ -267,6 +271,7 @@ _VERBS: dict[str, Callable[[World, dict[str, Any]], dict[str, Any] | None]] = {
     "lyceum": _lyceum,
     "lyceum-reclaim": _lyceum_reclaim,
     "runpod": _runpod,
+    "runpod-fail-host": _runpod_fail_host,
     "kill": _kill,
     "interrupt": _interrupt,
     "interrupt-pool": _interrupt_pool,

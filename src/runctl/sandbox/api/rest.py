@@ -50,6 +50,10 @@ class RestBehaviour:
     lost: dict[str, int] = field(default_factory=dict)
     """How many more calls of an endpoint are carried out and answer 502 all the same."""
     refused_key: bool = False
+    denied: list[str] = field(default_factory=list)
+    """Endpoints that the key has no right to: 403."""
+    limited: int = 0
+    """How many more calls answer 429, and when to come again."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,23 @@ class RestApi(ABC):
             code = error.code or 500
             reply = Reply(code, self.problem(code, error.name, None))
         text = "" if reply.value is None else json.dumps(reply.value)
-        return Response(text, reply.status, content_type="application/json")
+        headers = {"Retry-After": "1"} if reply.status == 429 else {}
+        return Response(text, reply.status, headers, content_type="application/json")
 
-    def _reply(self, request: Request) -> Reply:
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    def check_key(self, key: str, endpoint: str, values: Mapping[str, Any]) -> None:
+        """Raises `Refused` where the key may not make that call."""
+        del endpoint, values
         if self.behaviour.refused_key or not hmac.compare_digest(key.encode(), self._key.encode()):
             raise Refused(401, "missing or bad bearer token")
+
+    def _reply(self, request: Request) -> Reply:
         endpoint, values = self.routes.bind("sandbox").match(request.path, request.method)
+        self.check_key(request.headers.get("Authorization", "").removeprefix("Bearer "), endpoint, values)
+        if endpoint in self.behaviour.denied:
+            raise Refused(403, "access denied")
+        if self.behaviour.limited > 0:
+            self.behaviour.limited -= 1
+            raise Refused(429, "rate limit exceeded for the minute window")
         if request.method == "GET" and self.behaviour.failing_reads > 0:
             self.behaviour.failing_reads -= 1
             raise Refused(500, "Internal Server Error")

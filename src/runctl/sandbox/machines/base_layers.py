@@ -15,7 +15,7 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -100,8 +100,17 @@ def _deb822_mirror(text: str, suite: str) -> str | None:
     return None
 
 
-def python_layer(work: Path, layer: Path, description: str, report: Progress) -> Layer:
+def python_layer(
+    work: Path,
+    layer: Path,
+    description: str,
+    report: Progress,
+    packages: tuple[str, ...] = PACKAGES,
+    files: Mapping[str, str] | None = None,
+) -> Layer:
     """Pack Debian with Python, pip and venv, slimmed, into ``layer``; ``work`` is an empty folder for the building.
+
+    ``files`` are programs that come with it, by their paths.
 
     Raises `Unsupported` without root or debootstrap, `MachineError` with its last words when it fails.
     """
@@ -113,7 +122,7 @@ def python_layer(work: Path, layer: Path, description: str, report: Progress) ->
     mirror = debian_mirror()
     # In a mount namespace of its own: what it mounts below the root goes with it, however it ends.
     command = ["unshare", "--mount", "--propagation", "private", "debootstrap"]
-    command += ["--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root)]
+    command += ["--variant=minbase", f"--include={','.join(packages)}", SUITE, str(root)]
     _run(
         [*command, mirror] if mirror else command,
         # Nothing here has to survive a power cut: dpkg need not wait for the disk after each file.
@@ -136,6 +145,13 @@ def python_layer(work: Path, layer: Path, description: str, report: Progress) ->
     local = root / "usr/local/bin"
     for name, target in {"python": "python3", "python3": "/usr/bin/python3", "pip": "/usr/bin/pip3"}.items():
         (local / name).symlink_to(target)
+    for key in root.glob("etc/ssh/ssh_host_*"):
+        # Of the package's installation: whatever runs the image makes its own.
+        key.unlink()
+    for place, text in (files or {}).items():
+        program = root / place.lstrip("/")
+        program.write_text(text)
+        program.chmod(0o755)
     # Debian's pip installs below /usr/local by itself; its programs are then on PATH as in Docker's image.
     release = root / "usr/lib/os-release"
     release.write_text(release.read_text() + f'VARIANT="{description}"\nVARIANT_ID=stand-in\n')

@@ -62,7 +62,29 @@ BUSYBOX = Recipe(
     ("latest", "stable"),
     "stand-in for busybox:latest: Debian's busybox-static, not Docker's image",
 )
+POD = Recipe(
+    "runpod/pytorch",
+    ("1.0.2-cu1281-torch280-ubuntu2404", "latest"),
+    f"stand-in for RunPod's images: Debian {SUITE} with Python and sshd, without PyTorch and CUDA",
+)
+"""Starts what RunPod's own images start. Built when the first pod needs it."""
 RECIPES = (BUSYBOX, PYTHON)
+"""What every sandbox with Docker has."""
+POD_PACKAGES = (*PACKAGES, "openssh-server")
+POD_START = """\
+#!/bin/sh
+# In the order of RunPod's own images: what was put in to run before, sshd where there is a key, what is to run after.
+[ ! -x /pre_start.sh ] || /pre_start.sh
+if [ -n "$PUBLIC_KEY" ]; then
+    mkdir -p -m 700 "$HOME/.ssh" /run/sshd
+    printf '%s\\n' "$PUBLIC_KEY" >>"$HOME/.ssh/authorized_keys"
+    chmod 600 "$HOME/.ssh/authorized_keys"
+    ssh-keygen -A
+    /usr/sbin/sshd
+fi
+[ ! -x /post_start.sh ] || /post_start.sh
+exec sleep infinity
+"""
 
 
 @dataclass(frozen=True)
@@ -153,9 +175,10 @@ def _name(recipe: Recipe) -> str:
 def key(recipe: Recipe) -> str:
     """What the content follows from: another certificate bundle or architecture is another image."""
     parts = [_RECIPE, recipe.repository, recipe.tags, recipe.description, SUITE, platform.machine()]
-    if recipe is PYTHON:
+    if recipe in {PYTHON, POD}:
         bundle = host_bundle()
-        parts += [PACKAGES, hashlib.sha256(bundle.read_bytes()).hexdigest() if bundle else ""]
+        parts += [POD_PACKAGES, POD_START] if recipe is POD else [PACKAGES]
+        parts += [hashlib.sha256(bundle.read_bytes()).hexdigest() if bundle else ""]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -178,6 +201,16 @@ def _build(recipe: Recipe, folder: Path, report: Progress) -> None:
         if recipe is PYTHON:
             layer = python_layer(work, ready / "layer.tar.gz", recipe.description, report)
             config = _PYTHON_CONFIG
+        elif recipe is POD:
+            layer = python_layer(
+                work,
+                ready / "layer.tar.gz",
+                recipe.description,
+                report,
+                POD_PACKAGES,
+                {"/start.sh": POD_START},
+            )
+            config = {**_PYTHON_CONFIG, "Cmd": ["/start.sh"]}
         else:
             layer = busybox_layer(work, ready / "layer.tar.gz", recipe.description)
             config = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,7 +14,11 @@ from werkzeug.wrappers import Request, Response
 
 from runctl.sandbox.api.rest import Refused, Reply, RestApi
 from runctl.sandbox.ec2.launch import machine_environment
+from runctl.sandbox.ecr.backend import serve_machine
+from runctl.sandbox.machines.network import REGISTRY_PORT
 from runctl.sandbox.runpod.account import Account, Behaviour
+from runctl.sandbox.runpod.pods import SandboxPod
+from runctl.sandbox.runpod.runtimes import PodHost
 from runctl.sandbox.world import NO_SSH, World
 
 PREFIX = "/runpod"
@@ -38,6 +44,8 @@ class RunPodApi(RestApi):
             Rule("/billing/pods", methods=["GET"], endpoint="bill"),
             Rule("/billing/network-volumes", methods=["GET"], endpoint="volume_bill"),
             Rule("/registries", methods=["GET"], endpoint="registries"),
+            Rule("/registries", methods=["POST"], endpoint="add_registry"),
+            Rule("/registries/<login_id>", methods=["DELETE"], endpoint="delete_registry"),
             Rule("/graphql", methods=["POST"], endpoint="graphql"),
             Rule("/catalog/gpus", methods=["GET"], endpoint="gpus"),
             Rule("/catalog/datacenters", methods=["GET"], endpoint="data_centres"),
@@ -47,6 +55,19 @@ class RunPodApi(RestApi):
     def __init__(self, world: World, key: str) -> None:
         super().__init__(key)
         self._world = world
+        if world.docker and world.network is not None:
+            world.runpod.host = PodHost(world, world.home / "runpod-volumes", self._stand_in, serve_machine)
+
+    def _stand_in(self) -> str:
+        """The name of the image that stands for RunPod's own; it is in the registry that pods pull from."""
+        from runctl.sandbox.ecr.registry import Registry
+        from runctl.sandbox.machines import images
+
+        network = self._world.network
+        assert network is not None  # noqa: S101 - only machines with a network have Docker
+        registry = Registry(self._world.layout.registry, network.gateway, REGISTRY_PORT)
+        images.provide(registry, recipes=[images.POD])
+        return f"{images.POD.repository}:{images.POD.tags[0]}"
 
     @property
     def _account(self) -> Account:
@@ -74,31 +95,40 @@ class RunPodApi(RestApi):
     def _list(self, request: Request) -> Any:
         # A cursor is opaque; here it is the number of the first pod (§3).
         first = int(request.args.get("cursor", "0"))
-        size = min(int(request.args.get("limit", str(_MOST))), _MOST)
+        size = min(int(request.args.get("limit", str(_MOST))), _MOST, self.behaviour.page_size)
         pods = self._account.visible()
+        if self.behaviour.unpaged:
+            return {"pods": [self._shown(pod) for pod in pods]}
         more = len(pods) > first + size
         return {
-            "pods": [pod.shown() for pod in pods[first : first + size]],
+            "pods": [self._shown(pod) for pod in pods[first : first + size]],
             "pagination": {"nextCursor": str(first + size) if more else None, "hasNextPage": more},
         }
+
+    def _shown(self, pod: SandboxPod) -> dict[str, Any]:
+        return pod.shown(empty_runtime=self.behaviour.empty_runtime)
 
     def _create(self, request: Request) -> Reply:
         if self._world.network is None:
             raise Refused(400, NO_SSH)
+        world = self._world
         pod = self._account.create(
-            self._world, request.get_json(force=True), machine_environment(self._world)
+            world,
+            request.get_json(force=True),
+            machine_environment(world),
+            f"{world.endpoint_in_machines}{PREFIX}",
         )
-        return Reply(201, pod.shown())
+        return Reply(201, self._shown(pod))
 
     def _pod(self, _request: Request, pod_id: str) -> Any:
-        return self._account.find(pod_id).shown()
+        return self._shown(self._account.find(pod_id))
 
     def _delete(self, _request: Request, pod_id: str) -> Reply:
-        self._account.act(self._world, pod_id, "terminate")
+        self._account.act(pod_id, "terminate")
         return Reply(204)
 
     def _act(self, request: Request, pod_id: str) -> Any:
-        return self._account.act(self._world, pod_id, str(request.get_json(force=True)["action"])).shown()
+        return self._shown(self._account.act(pod_id, str(request.get_json(force=True)["action"])))
 
     def _volumes(self, _request: Request) -> Any:
         return {"networkVolumes": [each.shown() for each in self._account.volumes.listed()]}
@@ -128,13 +158,42 @@ class RunPodApi(RestApi):
         return {"records": [], "metadata": {"recordCount": 0}}
 
     def _registries(self, _request: Request) -> Any:
-        return {"registries": [{"id": "reg1", "name": "ghcr"}]}
+        logins = self._account.logins.values()
+        return {"registries": [{"id": each.login_id, "name": each.name} for each in logins]}
+
+    def _add_registry(self, request: Request) -> Reply:
+        made = self._account.add_login(request.get_json(force=True))
+        return Reply(201, {"id": made.login_id, "name": made.name})
+
+    def _delete_registry(self, _request: Request, login_id: str) -> Reply:
+        self._account.remove_login(login_id)
+        return Reply(204)
+
+    def check_key(self, key: str, endpoint: str, values: Mapping[str, Any]) -> None:
+        """The account's own may do all; that in a pod may end this pod, as far as that is so (§7)."""
+        pod = next((each for each in self._account.visible() if hmac.compare_digest(each.key, key)), None)
+        if pod is None:
+            super().check_key(key, endpoint, values)
+            return
+        if endpoint == "graphql":
+            return
+        if endpoint != "delete" or values["pod_id"] != pod.pod_id or self.behaviour.pod_key != "rest":
+            raise Refused(403, "access denied")
 
     def _graphql(self, request: Request) -> Any:
-        # The one query that the newer API has nothing for (§1).
+        # What the newer API has nothing for (§1), by status 200 also where it is refused (§10).
+        query = str(request.get_json(force=True).get("query"))
+        ended = re.search(r'podTerminate\(input:\s*\{\s*podId:\s*"([a-z0-9]+)"', query)
+        if ended:
+            key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            pod = next((each for each in self._account.visible() if each.pod_id == ended[1]), None)
+            mine = pod is not None and hmac.compare_digest(pod.key, key)
+            if pod is None or (mine and self.behaviour.pod_key == "none"):
+                return {"errors": [{"message": "Unauthorized"}]}
+            self._account.act(pod.pod_id, "terminate")
+            return {"data": {"podTerminate": None}}
         if self.behaviour.balance_untold:
             raise Refused(410, "Gone")
-        query = str(request.get_json(force=True).get("query"))
         if "myself" not in query or "clientBalance" not in query:
             return {"errors": [{"message": "not known here"}]}
         return {"data": {"myself": self._account.funds()}}

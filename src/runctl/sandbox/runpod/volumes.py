@@ -93,8 +93,7 @@ class NetworkVolumes:
         return volume
 
     def delete(self, volume_id: str) -> None:
-        """It is gone, with its data. What becomes of one that a pod has is not known (§14.6): refused. Raises
-        `Refused`."""
+        """It is gone, with its data; one that a pod has stays, as far as ``users`` tells. Raises `Refused`."""
         self.find(volume_id)
         if self._users(volume_id):
             raise Refused(400, "The network volume is in use.")
