@@ -23,7 +23,7 @@ from runctl.cli.framework.commands import (
     RootGroup,
     resolve,
 )
-from runctl.cli.framework.options import GlobalOption
+from runctl.cli.framework.options import GlobalOption, MayBeBytes
 from runctl.providers.plugin import Branch, Leaf
 from tests.cli.conftest import Invoke, Program, data_of
 from tests.cli.fake_provider import Script
@@ -345,6 +345,38 @@ def test_an_empty_value_is_not_taken_for_none(invoke: Invoke, script: Script, ar
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"error: {named} is empty\n")
     assert script.calls == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        ("runs show r\udc80", "RUN"),
+        ("cost run r\udc80", "RUN"),
+        ("runs list --project p\udcff", "--project"),
+        ("aws ebs show v\udc80", "VOLUME"),
+        ("aws terminate a i\udc80 --yes", "INSTANCE..."),
+        ("aws list --region us\udc80", "--region"),
+    ],
+)
+def test_a_name_that_is_not_utf_8_is_refused(invoke: Invoke, script: Script, argv: str, named: str) -> None:
+    result = invoke(*argv.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {named} is not UTF-8 text: b'")
+    assert script.calls == []
+
+
+def test_a_path_a_variable_and_a_script_s_argument_may_have_any_bytes() -> None:
+    seen: list[object] = []
+
+    @click.command(cls=PassthroughCommand)
+    @click.argument("path", type=click.Path())
+    @click.option("--env", cls=MayBeBytes, multiple=True)
+    def command(path: str, env: tuple[str, ...], rest: tuple[str, ...]) -> None:
+        """Remember."""
+        seen.extend([path, env, rest])
+
+    command.main(["p\udc80", "--env", "A=\udc81", "--", "\udc82"], standalone_mode=False)
+    assert seen == ["p\udc80", ("A=\udc81",), ("\udc82",)]
 
 
 def test_an_option_may_be_repeated_and_be_another_ones_value(invoke: Invoke) -> None:

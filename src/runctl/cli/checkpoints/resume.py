@@ -9,6 +9,7 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_runs
+from runctl.cli.framework.options import MayBeBytes
 from runctl.core.clock import SystemClock
 from runctl.core.errors import UsageError
 from runctl.runs.checkpoints.resuming import plan_resume, resume
@@ -23,6 +24,7 @@ from runctl.runs.checkpoints.resuming import plan_resume, resume
 @click.option(
     "--env",
     "variables",
+    cls=MayBeBytes,
     multiple=True,
     metavar="NAME[=VALUE]",
     help="A variable that the run had: its value, which is kept nowhere, or this computer's. Repeatable.",

@@ -19,7 +19,7 @@ from runctl.cli.framework.command_table import (
     root,
     root_help,
 )
-from runctl.cli.framework.options import GlobalOption, MayBeEmpty, global_options
+from runctl.cli.framework.options import GlobalOption, MayBeBytes, MayBeEmpty, global_options
 from runctl.cli.framework.preview import offer_preview
 from runctl.core.names import did_you_mean
 from runctl.providers.plugin import Branch, Leaf
@@ -76,6 +76,7 @@ class _WithGlobals(click.Command):
             rest = super().parse_args(ctx, args)
             if not ctx.resilient_parsing:
                 self._refuse_empty(ctx, given)
+                self._refuse_bytes(ctx, given)
                 self._refuse_both_sides(ctx, given)
                 self._refuse_exclusive(ctx)
         except click.UsageError as error:
@@ -96,6 +97,19 @@ class _WithGlobals(click.Command):
                 continue
             if isinstance(parameter, click.Option) or isinstance(parameter.type, click.Path):
                 raise Empty(parameter, ctx)
+
+    def _refuse_bytes(self, ctx: click.Context, args: list[str]) -> None:
+        """Bytes that are not UTF-8 are no name and no id; a path may have any."""
+        if all(_is_text(arg) for arg in args):
+            return
+        values, _, _ = self.make_parser(ctx).parse_args(list(args))
+        for parameter in self.params:
+            if isinstance(parameter, MayBeBytes) or isinstance(parameter.type, click.Path):
+                continue
+            value = values.get(parameter.name or "")
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(item, str) and not _is_text(item):
+                    raise NotText(parameter, item, ctx)
 
     def _refuse_both_sides(self, ctx: click.Context, args: list[str]) -> None:
         """``--spot --on-demand``: two sides of one switch."""
@@ -154,6 +168,11 @@ class _WithGlobals(click.Command):
                     formatter.write(f"{'':>{formatter.current_indent}}{command_line}\n")
 
 
+def _is_text(value: str) -> bool:
+    """Whether an argument was UTF-8; Python keeps the bytes of one that was not as lone surrogates."""
+    return not any("\udc80" <= character <= "\udcff" for character in value)
+
+
 def _given_side(parameter: click.Parameter, value: Any) -> Sequence[str]:
     """The names that a parameter on the command line may have been given by."""
     return parameter.secondary_opts if parameter.secondary_opts and value is False else parameter.opts
@@ -175,6 +194,17 @@ class Empty(click.UsageError):
         name = max(parameter.opts, key=len) if is_option else parameter.make_metavar(ctx)
         super().__init__(f"{name} is empty", ctx)
         self.suggestion = "give it a value" + (", or leave it out" if is_option else "")
+
+
+class NotText(click.UsageError):
+    """A value with bytes that are not UTF-8."""
+
+    def __init__(self, parameter: click.Parameter, value: str, ctx: click.Context) -> None:
+        is_option = isinstance(parameter, click.Option)
+        name = max(parameter.opts, key=len) if is_option else parameter.make_metavar(ctx)
+        shown = value.encode("utf-8", "surrogateescape")
+        super().__init__(f"{name} is not UTF-8 text: {shown!r}", ctx)
+        self.suggestion = "check the terminal's character set (locale), and type it again"
 
 
 class Lonely(click.UsageError):

@@ -59,6 +59,10 @@ class MayBeEmpty(click.Option):
     """An option for which ``''`` means something."""
 
 
+class MayBeBytes(click.Option):
+    """An option whose value goes to a program as it is, UTF-8 or not."""
+
+
 def global_options() -> list[click.Parameter]:
     """Fresh ones, for one command."""
     return [

@@ -18,7 +18,7 @@ from runctl.checkpoints.keeping import Keeping
 from runctl.cli.context import Cli
 from runctl.cli.docker.options import build_on_option, build_options, dockerfile_options
 from runctl.cli.framework.completion import complete_runs
-from runctl.cli.framework.options import Decorator, with_options
+from runctl.cli.framework.options import Decorator, MayBeBytes, with_options
 from runctl.cli.framework.values import COUNT, DURATION
 from runctl.cli.train.deadline_options import ProgressPattern
 from runctl.cli.train.options import (
@@ -209,7 +209,12 @@ def _options(provider: str) -> list[Decorator]:
             help="Give the script what SageMaker gives: /opt/ml, hyperparameters from its arguments, SM_ variables.",
         ),
         click.option(
-            "--env", "env", multiple=True, metavar="K=V", help="Set a variable for the script. Repeatable."
+            "--env",
+            "env",
+            cls=MayBeBytes,
+            multiple=True,
+            metavar="K=V",
+            help="Set a variable for the script. Repeatable.",
         ),
         click.option(
             "--env-file",
