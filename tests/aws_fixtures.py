@@ -46,9 +46,11 @@ def moto_endpoint() -> Generator[str]:
 
     from runctl.sandbox.api import answer_fields
     from runctl.sandbox.ec2 import filter_patterns, placement_groups
+    from runctl.sandbox.s3 import bucket_tags
     from runctl.sandbox.server import name_services_quickly
 
     answer_fields.install()
+    bucket_tags.install()
     filter_patterns.install()
     placement_groups.install()
     name_services_quickly()

@@ -93,6 +93,56 @@ class StopAll(Cleanup):
         return ["resources", "stop-all", "--end", "--yes", "--region", self.account.info.region]
 
 
+class Setup(Job):
+    """The machines' role, the bucket and the alarm."""
+
+    makes: ClassVar[Mapping[str, int]] = {"role": 1, "instance profile": 1, "bucket": 1, "budget alarm": 1}
+
+    def command(self) -> list[str]:
+        return ["aws", "setup", "--alarm", "200usd", "--email", "ada@example.com", "--yes"]
+
+
+class SetupRemove(Setup):
+    """They are taken back."""
+
+    makes: ClassVar[Mapping[str, int]] = {}
+
+    def prepare(self) -> None:
+        self.account.ok(*super().command())
+
+    def command(self) -> list[str]:
+        return ["aws", "setup", "--remove", "--yes"]
+
+
+class LaunchNodes(Launch):
+    """Two machines with a network of their own."""
+
+    makes: ClassVar[Mapping[str, int]] = {
+        "instance": 2,
+        "root disk": 2,
+        "security group": 1,
+        "placement group": 1,
+    }
+
+    def command(self) -> list[str]:
+        how = ("--instance-type", "m5.large", "--nodes", "2", "--engine", "none", "--no-checkpoint")
+        return ["aws", "launch", "train.py", *how, "--wait", "--yes"]
+
+
+class LaunchUnattended(Launch):
+    """A group rents the machine, from a template, and keeps what is written in a bucket."""
+
+    makes: ClassVar[Mapping[str, int]] = {"instance": 1, "root disk": 1, "group": 1, "launch template": 1}
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.account.s3.create_bucket(Bucket=SOURCE)
+
+    def command(self) -> list[str]:
+        where = ("--checkpoint-s3", f"s3://{SOURCE}/runs", "--results", f"s3://{SOURCE}/results")
+        return ["aws", "launch", "train.py", "--unattended", "--spot", *where, "--yes", "--quiet"]
+
+
 class CreateOnDemand(Create):
     """With a fresh data volume."""
 
@@ -109,5 +159,9 @@ JOBS: Mapping[str, type[Scenario]] = {
     "cleanup": Cleanup,
     "stop-all": StopAll,
     "create-on-demand": CreateOnDemand,
+    "setup": Setup,
+    "setup-remove": SetupRemove,
+    "launch-nodes": LaunchNodes,
+    "launch-unattended": LaunchUnattended,
 }
 """By the name that `scripts/campaign` knows them by."""

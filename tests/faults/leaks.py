@@ -87,9 +87,15 @@ def everything(account: Account) -> dict[str, Thing]:
         for upload in account.s3.list_multipart_uploads(Bucket=bucket["Name"]).get("Uploads", ()):
             name = f"upload/{bucket['Name']}/{upload['Key']}"
             found[name] = Thing(name, "upload", "", {})
+    for budget in account.client("budgets").describe_budgets(AccountId=ACCOUNT).get("Budgets", ()):
+        found[f"{ALARM}/{budget['BudgetName']}"] = Thing(f"{ALARM}/{budget['BudgetName']}", ALARM, "", {})
     return {key: thing for key, thing in found.items() if not key.startswith(f"bucket/{SOURCE}")}
 
 
+ACCOUNT = "123456789012"
+ALARM = "budget alarm"
+"""It costs nothing and is no resource: ``aws setup --remove`` shows it and takes it back."""
+SETUP = ("aws", "setup", "--remove")
 SOURCE = "leaks-source"
 """The user's own bucket, which a prewarm reads from."""
 
@@ -100,6 +106,9 @@ def _unlisted(account: Account, there: Mapping[str, Thing]) -> Iterator[str]:
         yield f"the list is not complete: {done.err.strip()[-300:]}"
         return
     listed = {each["id"].partition("?")[0] for each in json.loads(done.out)["resources"]}
+    if any(thing.kind == ALARM for thing in there.values()):
+        shown = account.run(*SETUP, "--dry-run", "--output", "json")
+        listed |= {part["name"] for part in json.loads(shown.out)["parts"]}
     # The disk of a machine that is ending may have gone meanwhile.
     still = everything(account).keys()
     for thing in (each for key, each in there.items() if key in still):
@@ -126,6 +135,9 @@ def cleaned(account: Account) -> tuple[int, bool, list[str]]:
         if done.code != 0:
             problems.append(f"the cleanup failed: {done.err.strip()[-300:]}")
         left = everything(account)
+        if left and all(thing.kind == ALARM for thing in left.values()):
+            account.ok(*SETUP, "--yes")
+            left = everything(account)
         if problems or not left:
             break
         if time.monotonic() > limit:

@@ -8,6 +8,8 @@ from typing import Final
 OWNED: Final = "runctl:managed"
 """Value `OWNED_VALUE`; set in the call that creates the thing, never in a second one."""
 OWNED_VALUE: Final = "true"
+UNFINISHED: Final = "runctl:unfinished"
+"""On a bucket: it was created, and has not got all its settings yet."""
 PROJECT: Final = "runctl:project"
 OWNER: Final = "runctl:owner"
 """Who created it: the caller's user name or role session, for people who share an account."""

@@ -140,10 +140,20 @@ def _install(world: World) -> None:
     from runctl.sandbox.ecr import api as ecr
     from runctl.sandbox.metadata import service as metadata
     from runctl.sandbox.prices import bill, spot_prices
+    from runctl.sandbox.s3 import bucket_tags
     from runctl.sandbox.ssm import api as ssm
     from runctl.sandbox.ssm.backend import set_public_parameter
 
-    for module in (answer_fields, ec2, autoscaling, ebs_direct, ssm, instance_connect, spot_prices):
+    for module in (
+        answer_fields,
+        ec2,
+        autoscaling,
+        ebs_direct,
+        ssm,
+        instance_connect,
+        spot_prices,
+        bucket_tags,
+    ):
         module.install()
     bill.install(world.meter)
     ecr.install(world)

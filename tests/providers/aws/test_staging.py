@@ -61,6 +61,8 @@ def test_a_bucket_whose_making_was_cut_short_is_finished_by_the_next_use(
     refuse(session.s3, cut, "InternalError", times=1)
     with pytest.raises(RunctlError):
         S3Staging(session, None).bucket()
+    half_made = session.s3.get_bucket_tagging(Bucket=S3Staging(session, None).default_bucket)["TagSet"]
+    assert tag.is_ours(tags_of(half_made))  # type: ignore[arg-type]
 
     name = S3Staging(session, None).bucket()
 
@@ -69,7 +71,7 @@ def test_a_bucket_whose_making_was_cut_short_is_finished_by_the_next_use(
     ]
     assert session.s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"]
     assert session.s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
-    assert tag.is_ours(tags_of(session.s3.get_bucket_tagging(Bucket=name)["TagSet"]))  # type: ignore[arg-type]
+    assert tags_of(session.s3.get_bucket_tagging(Bucket=name)["TagSet"]) == {tag.OWNED: "true"}  # type: ignore[arg-type]
 
 
 def test_a_second_use_makes_no_second_bucket(session: AwsSession) -> None:

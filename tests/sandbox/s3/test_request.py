@@ -56,6 +56,14 @@ def test_a_copy_reads_its_source_too() -> None:
     ]
 
 
+def test_creating_a_bucket_with_tags_takes_the_right_to_tag() -> None:
+    body = b"<CreateBucketConfiguration><Tags><Tag><Key>a</Key></Tag></Tags></CreateBucketConfiguration>"
+
+    found = needs(read("PUT", "/data", ""), {}, body)
+
+    assert [item[:2] for item in found] == [("s3:CreateBucket", BUCKET), ("s3:TagResource", BUCKET)]
+
+
 def test_a_removal_of_many_takes_the_right_to_each() -> None:
     body = b"<Delete><Object><Key>a&amp;b</Key></Object><Object><Key>c</Key></Object></Delete>"
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from runctl.core import tags as tag
 from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.aws import buckets
 from runctl.providers.aws.calls.errors import error_code, our_errors
-from runctl.providers.aws.calls.parse import tag_list, tags_of
+from runctl.providers.aws.calls.parse import tags_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
 
 PREFIX = "staging/"
 URL_SECONDS = 3600
+_LIFECYCLE = {
+    "Rules": [
+        {
+            "ID": "staging-lives-a-day",
+            "Status": "Enabled",
+            "Filter": {"Prefix": PREFIX},
+            "Expiration": {"Days": 1},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+        }
+    ]
+}
 
 
 class S3Staging:
@@ -88,11 +100,11 @@ class S3Staging:
         # Bucket names are global: somebody else may have taken ours to read along.
         if not self._exists(bucket, {"ExpectedBucketOwner": self._session.identity.account}):
             self._create(bucket)
-        self._protect(bucket)
+        buckets.finish(self._session.s3, bucket, _LIFECYCLE)
         return bucket
 
     def _is_complete(self, bucket: str) -> bool:
-        """Whether the bucket is ours and has its tag, which it gets last."""
+        """Whether the bucket is ours and has all its settings."""
         try:
             answer = self._session.s3.get_bucket_tagging(
                 Bucket=bucket, ExpectedBucketOwner=self._session.identity.account
@@ -111,7 +123,7 @@ class S3Staging:
                 hint="name one of yours: runctl config set aws.staging_bucket NAME; or use --transport ssh",
                 code="not-ours",
             )
-        return tag.is_ours(tags)
+        return buckets.is_finished(tags)
 
     def _exists(self, bucket: str, owner: dict[str, Any]) -> bool:
         try:
@@ -129,51 +141,7 @@ class S3Staging:
 
     def _create(self, bucket: str) -> None:
         self._progress.note(f"creating the bucket {bucket} for passing files on (its objects live for a day)")
-        s3, region = self._session.s3, self._session.region
-        where: Any = {} if region == "us-east-1" else {"LocationConstraint": region}
-        try:
-            s3.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": where} if where else {}))
-        except Exception as error:
-            # Another runctl was quicker; us-east-1 would not even complain.
-            if error_code(error) != "BucketAlreadyOwnedByYou":
-                raise
-
-    def _protect(self, bucket: str) -> None:
-        """It is private, encrypted and short-lived, and then tagged: a bucket without the tag is not finished."""
-        s3 = self._session.s3
-        s3.put_public_access_block(
-            Bucket=bucket,
-            PublicAccessBlockConfiguration={
-                "BlockPublicAcls": True,
-                "IgnorePublicAcls": True,
-                "BlockPublicPolicy": True,
-                "RestrictPublicBuckets": True,
-            },
-        )
-        s3.put_bucket_encryption(
-            Bucket=bucket,
-            ServerSideEncryptionConfiguration={
-                "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
-            },
-        )
-        s3.put_bucket_lifecycle_configuration(
-            Bucket=bucket,
-            LifecycleConfiguration={
-                "Rules": [
-                    {
-                        "ID": "staging-lives-a-day",
-                        "Status": "Enabled",
-                        "Filter": {"Prefix": PREFIX},
-                        "Expiration": {"Days": 1},
-                        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-                    }
-                ]
-            },
-        )
-        s3.put_bucket_tagging(
-            Bucket=bucket,
-            Tagging={"TagSet": tag_list({tag.OWNED: tag.OWNED_VALUE})},  # type: ignore[typeddict-item]
-        )
+        buckets.create(self._session.s3, bucket, self._session.region)
 
     def _url(self, operation: str, key: str) -> str:
         bucket = self.bucket()

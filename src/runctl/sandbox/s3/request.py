@@ -56,7 +56,7 @@ def read(method: str, path: str, query: str) -> S3Request:
 
 
 def needs(request: S3Request, headers: Mapping[str, str], body: bytes = b"") -> list[Right]:
-    """The rights that it takes; ``body`` matters to DeleteObjects only."""
+    """The rights that it takes; ``body`` matters to DeleteObjects and CreateBucket only."""
     if not request.bucket:
         return [("s3:ListAllMyBuckets", "*", {})]
     if not request.key:
@@ -79,7 +79,10 @@ def _of_bucket(request: S3Request, body: bytes) -> list[Right]:
     other = next((parameter for parameter in query if parameter in _SETTINGS), None)
     if other:
         return [(f"s3:Put{_SETTINGS[other]}", arn, {})]
-    return [("s3:DeleteBucket" if method == "DELETE" else "s3:CreateBucket", arn, {})]
+    if method == "DELETE":
+        return [("s3:DeleteBucket", arn, {})]
+    tagged: list[Right] = [("s3:TagResource", arn, {})] if b"<Tags>" in body else []
+    return [("s3:CreateBucket", arn, {}), *tagged]
 
 
 _SETTINGS = {

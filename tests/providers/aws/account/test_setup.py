@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from runctl.core import tags as tag
 from runctl.core.errors import PermissionDenied, UsageError
 from runctl.providers.abilities.account import SetupPlan, SetupRequest, SetupState
 from runctl.providers.aws.aws_provider import AwsProvider
+from runctl.providers.aws.calls.parse import tags_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam.policies import RIGHTS, Whose, machine_policy, policy_for
 from runctl.providers.aws.iam.roles import BUCKET_POLICY, DEFAULT_PROFILE, plan_profile, store_profile
@@ -123,6 +125,10 @@ def test_what_was_cut_short_after_any_call_is_finished_or_taken_back(
     with changes(session, calls) as made, pytest.raises(KeyboardInterrupt):
         provider.account.create(provider.account.plan(REQUEST))
     assert len(made) == calls
+    tagged = [
+        session.s3.get_bucket_tagging(Bucket=each["Name"]) for each in session.s3.list_buckets()["Buckets"]
+    ]
+    assert all(tag.is_ours(tags_of(each["TagSet"])) for each in tagged)  # type: ignore[arg-type]
 
     if calls % 2:
         done = provider.account.create(provider.account.plan(REQUEST))

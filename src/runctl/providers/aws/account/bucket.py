@@ -7,8 +7,9 @@ from typing import Any
 from runctl.core import tags as tag
 from runctl.core.progress import Progress
 from runctl.providers.abilities.account import SetupPart, SetupState
+from runctl.providers.aws import buckets
 from runctl.providers.aws.calls.errors import error_code
-from runctl.providers.aws.calls.parse import tag_list, tags_of
+from runctl.providers.aws.calls.parse import tags_of
 from runctl.providers.aws.context import AwsContext
 
 STAGING, LOGS, RUNS = "staging/", "logs/", "runs"
@@ -17,13 +18,6 @@ PURPOSE = (
     f"keeps runs at s3://BUCKET/{RUNS}: private, encrypted; packs go after {STAGING_DAYS} day, logs below {LOGS} after"
     f" {LOG_DAYS} days, uploads that were cut short after {UPLOAD_DAYS}; billed by what is in it"
 )
-PRIVATE = {
-    "BlockPublicAcls": True,
-    "IgnorePublicAcls": True,
-    "BlockPublicPolicy": True,
-    "RestrictPublicBuckets": True,
-}
-ENCRYPTED = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
 _ABSENT = frozenset(
     {
         "404",
@@ -57,7 +51,7 @@ def _rule(name: str, prefix: str, days: int) -> dict[str, Any]:
 
 
 class RunsBucket:
-    """The part of the set-up. Its tag is put last: without it, the bucket is not finished."""
+    """The part of the set-up."""
 
     kind = "bucket"
 
@@ -95,13 +89,13 @@ class RunsBucket:
         missing = [
             what
             for what, there in (
-                ("privacy", block == PRIVATE),
+                ("privacy", block == buckets.PRIVATE),
                 ("encryption", encryption is not None),
                 (
                     "lifecycle",
                     {rule["ID"] for rule in lifecycle()["Rules"]} <= {rule.get("ID") for rule in rules},
                 ),
-                ("tag", tag.is_ours(tags)),
+                ("tag", buckets.is_finished(tags)),
             )
             if not there
         ]
@@ -124,20 +118,10 @@ class RunsBucket:
     def create(self, progress: Progress) -> None:
         """It is there, with all its settings."""
         progress.step(f"creating the bucket {self.name}")
-        s3, region = self._session.s3, self._session.region
-        where: Any = {} if region == "us-east-1" else {"LocationConstraint": region}
+        s3 = self._session.s3
         if _found(lambda: s3.head_bucket(Bucket=self.name)) is None:
-            try:
-                s3.create_bucket(Bucket=self.name, **({"CreateBucketConfiguration": where} if where else {}))
-            except Exception as error:
-                if error_code(error) != "BucketAlreadyOwnedByYou":
-                    raise
-        tags: Any = tag_list({tag.OWNED: tag.OWNED_VALUE})
-        rules: Any = lifecycle()
-        s3.put_public_access_block(Bucket=self.name, PublicAccessBlockConfiguration=PRIVATE)  # type: ignore[arg-type]
-        s3.put_bucket_encryption(Bucket=self.name, ServerSideEncryptionConfiguration=ENCRYPTED)  # type: ignore[arg-type]
-        s3.put_bucket_lifecycle_configuration(Bucket=self.name, LifecycleConfiguration=rules)
-        s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": tags})
+            buckets.create(s3, self.name, self._session.region)
+        buckets.finish(s3, self.name, lifecycle())
 
     def remove(self, progress: Progress) -> None:
         """It is gone; S3 refuses that while something is in it."""

@@ -298,6 +298,7 @@ RIGHTS: tuple[Right, ...] = (
         "PassFilesOn",
         (
             "s3:CreateBucket",
+            "s3:TagResource",
             "s3:ListBucket",
             "s3:ListBucketMultipartUploads",
             "s3:GetBucketTagging",
