@@ -11,7 +11,14 @@ import pytest
 from runctl.cleanup.listing import inventories, list_all
 from runctl.cleanup.machines_only import MachineInventory
 from runctl.core.config import Config
-from runctl.core.errors import CredentialsError, NotFound, PermissionDenied, Unsupported
+from runctl.core.errors import (
+    ConfigError,
+    CredentialsError,
+    NotFound,
+    PermissionDenied,
+    Unreachable,
+    Unsupported,
+)
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import SILENT, Progress
@@ -147,3 +154,32 @@ def test_where_no_provider_can_list_anything_its_reason_is_told(monkeypatch: pyt
 
     with pytest.raises(Unsupported, match="nothing is rented here"):
         inventories(session_with(monkeypatch, one=nothing))
+
+
+def test_a_list_that_nobody_can_give_is_an_error_with_every_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> tuple[Instance, ...]:
+        raise CredentialsError("there is no key")
+
+    keyless, bare = Machines(), FakeProvider(Script())
+    keyless.instances = refuse  # type: ignore[method-assign]
+    bare.inventory, bare.renting = Unsupported("nothing is rented here"), Unsupported("it is yours")
+    session = session_with(monkeypatch, one=ConfigError("no region is set"), other=keyless, local=bare)
+
+    with pytest.raises(CredentialsError, match="one: no region is set; other: there is no key$"):
+        list_all(session)
+
+
+def test_of_a_list_that_nobody_can_give_the_provider_that_was_used_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(**_: Any) -> tuple[Instance, ...]:
+        raise CredentialsError("there is no key")
+
+    def silent(**_: Any) -> tuple[Instance, ...]:
+        raise Unreachable("it does not answer")
+
+    used, keyless = Machines(), Machines()
+    used.instances, keyless.instances = silent, refuse  # type: ignore[method-assign]
+
+    with pytest.raises(Unreachable, match="does not answer"):
+        list_all(session_with(monkeypatch, one=used, other=keyless))

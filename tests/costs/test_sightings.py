@@ -18,6 +18,7 @@ from runctl.costs.sightings import (
     vanished,
     with_address,
     with_instance,
+    with_its_machine,
     with_snapshot,
     with_spot_prices,
     with_volume,
@@ -163,6 +164,76 @@ def test_what_is_not_shown_any_more_ended_when_it_was_last_heard_of() -> None:
     gone = vanished(entry, None)
     assert (gone.ended_at, gone.estimated) == (at("2026-05-01 13:00"), True)
     assert vanished(entry, at("2026-05-01 15:00")).ended_at == at("2026-05-01 15:00")
+
+
+def test_an_end_that_was_estimated_gives_way_to_what_the_provider_says_later() -> None:
+    running = machine(InstanceState.RUNNING, "2026-05-01 12:00")
+    gone = vanished(live(("2026-05-01 12:00", running), ("2026-05-01 13:00", running)), None)
+    over = replace(running, state=InstanceState.TERMINATED, ended_at=at("2026-05-01 16:00"))
+
+    known = with_instance(gone, over, at("2026-05-02"), EC2)
+
+    assert (known.state, known.ended_at, known.estimated) == (
+        EntryState.CLOSED,
+        at("2026-05-01 16:00"),
+        False,
+    )
+    assert known.cost(LATER) == Decimal(2)
+    assert with_instance(known, over, at("2026-05-03"), EC2) == known
+    # A word without a time knows no more than the estimate.
+    silent = replace(over, ended_at=None)
+    assert with_instance(gone, silent, at("2026-05-02"), EC2).ended_at == at("2026-05-01 13:00")
+
+
+def test_what_was_taken_to_be_gone_and_is_seen_again_has_cost_all_the_time() -> None:
+    running = machine(InstanceState.RUNNING, "2026-05-01 12:00")
+    gone = vanished(live(("2026-05-01 12:00", running), ("2026-05-01 13:00", running)), None)
+
+    again = with_instance(gone, running, at("2026-05-02"), EC2)
+
+    assert (again.state, again.estimated, times(again)) == (
+        EntryState.OPEN,
+        False,
+        [(at("2026-05-01 12:00"), None)],
+    )
+    volume = a_volume(created_at=at("2026-06-01"), price_per_month=Decimal(30))
+    lost = vanished(with_volume(blank(EntryKind.VOLUME), volume, at("2026-06-02")), None)
+    found = with_volume(lost, volume, at("2026-06-10"))
+    assert (lost.cost(LATER), found.cost(at("2026-06-11"))) == (Decimal(1), Decimal(10))
+
+
+def test_a_machine_that_was_stopped_when_it_ended_costs_no_more_for_a_later_word() -> None:
+    entry = live(
+        ("2026-05-01 12:00", machine(InstanceState.RUNNING, "2026-05-01 12:00")),
+        (
+            "2026-05-01 20:00",
+            machine(InstanceState.STOPPED, "2026-05-01 12:00", ended_at=at("2026-05-01 14:00")),
+        ),
+    )
+    over = machine(InstanceState.TERMINATED, "2026-05-01 12:00", ended_at=at("2026-05-03"))
+
+    known = with_instance(vanished(entry, None), over, at("2026-05-04"), EC2)
+
+    assert (known.ended_at, known.cost(LATER)) == (at("2026-05-03"), Decimal(1))
+
+
+def test_the_end_of_a_machine_that_is_told_with_its_time_later_counts_with_all_that_went_along() -> None:
+    running = machine(InstanceState.RUNNING, "2026-05-01 12:00")
+    going = replace(running, state=InstanceState.SHUTTING_DOWN)
+    entry = live(("2026-05-01 12:00", running), ("2026-05-01 20:00", going), ("2026-05-01 20:30", going))
+    address = with_its_machine(with_address(blank(EntryKind.ADDRESS), running, at("2026-05-01 12:00")), entry, entry)
+    ends = replace(running, state=InstanceState.TERMINATED)
+    first = with_instance(entry, ends, at("2026-05-01 21:00"), EC2)
+    address = with_its_machine(address, entry, first)
+
+    told = with_instance(first, replace(ends, ended_at=at("2026-05-01 14:00")), at("2026-05-01 22:00"), EC2)
+    address = with_its_machine(address, first, told)
+
+    assert (told.ended_at, told.cost(LATER)) == (at("2026-05-01 14:00"), Decimal(1))
+    assert (address.ended_at, priced(address, Decimal("0.01")).cost(LATER)) == (
+        at("2026-05-01 14:00"),
+        Decimal("0.02"),
+    )
 
 
 def test_an_unreachable_machine_goes_on() -> None:

@@ -188,6 +188,36 @@ def test_a_machine_that_is_not_shown_any_more_ended_when_it_was_last_seen_and_it
         assert (entry.state.is_over, entry.ended_at, entry.estimated) == (True, NOON + 2 * HOUR, True)
 
 
+def test_an_estimated_end_is_corrected_with_all_that_went_along(shop: Shop) -> None:
+    rented = shop.rents(as_planned)
+    shop.clock.advance(2 * HOUR)
+    shop.shows(replace(rented, state=InstanceState.RUNNING))
+    shop.clock.advance(2 * HOUR)
+    shop.shows()
+
+    over = replace(rented, state=InstanceState.TERMINATED, ended_at=NOON + 3 * HOUR, price_per_hour=None)
+    shop.shows(over)
+
+    for entry in shop.entries():
+        assert (entry.state.is_over, entry.ended_at, entry.estimated) == (True, NOON + 3 * HOUR, False)
+    shop.shows(replace(rented, state=InstanceState.RUNNING))
+    assert all(entry.state.is_over for entry in shop.entries())
+
+
+def test_a_machine_that_is_seen_again_goes_on_with_its_parts(shop: Shop) -> None:
+    rented = shop.rents(as_planned)
+    shop.clock.advance(2 * HOUR)
+    shop.shows(replace(rented, state=InstanceState.RUNNING))
+    shop.clock.advance(2 * HOUR)
+    shop.shows()
+
+    shop.shows(replace(rented, state=InstanceState.RUNNING))
+
+    assert [(entry.state, entry.current is not None, entry.estimated) for entry in shop.entries()] == [
+        (EntryState.OPEN, True, False)
+    ] * len(shop.entries())
+
+
 def test_a_list_that_lags_behind_ends_nothing(shop: Shop) -> None:
     shop.rents(as_planned)
     shop.shows()

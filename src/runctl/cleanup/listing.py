@@ -89,27 +89,50 @@ def inventories(session: Session, provider: str | None = None) -> Mapping[str, I
 
     Raises `Unsupported` where the provider that was asked for cannot, or none can.
     """
+    found, reasons = _inventories(session, provider)
+    if not found:
+        raise _nobody_to_ask(reasons)
+    return found
+
+
+def _inventories(
+    session: Session, provider: str | None
+) -> tuple[dict[str, Inventory], dict[str, RunctlError]]:
+    """Those there are, and why the others are not set up."""
     found: dict[str, Inventory] = {}
-    reason: Unsupported | None = None
+    reasons: dict[str, RunctlError] = {}
     for name in names() if provider is None else [provider]:
         try:
             asked = session.provider(name)
-        except RunctlError:
+        except RunctlError as error:
             if provider is not None or is_known(session, name):
                 raise
-            continue  # it is not set up, and nothing was ever made with it
+            reasons[name] = error  # it is not set up, and nothing was ever made with it
+            continue
         ability = asked.inventory
         if not isinstance(ability, Unsupported):
             found[name] = ability
         elif not isinstance(asked.renting, Unsupported):
             found[name] = MachineInventory(asked)
         else:
-            reason = ability
-    if not found:
-        raise Unsupported(
-            reason.message if reason else "no provider is installed", hint=reason.hint if reason else ""
-        )
-    return found
+            reasons[name] = ability
+    return found, reasons
+
+
+def _nobody_to_ask(reasons: Mapping[str, RunctlError]) -> RunctlError:
+    """The error of a list that nobody could give: with every provider's reason, where there are several. Pure."""
+    if not reasons:
+        return Unsupported("no provider that rents machines is installed", hint="runctl providers list")
+    # Of the providers that rent at all.
+    told = {name: error for name, error in reasons.items() if not isinstance(error, Unsupported)} or reasons
+    if len(told) == 1:
+        return next(iter(told.values()))
+    each = "; ".join(f"{name}: {error.message}" for name, error in told.items())
+    kind = CredentialsError if any(isinstance(e, CredentialsError) for e in told.values()) else RunctlError
+    return kind(
+        f"nobody could be asked what there is: {each}",
+        hint="runctl doctor says how to log in; --provider NAME asks one provider, and says how that goes",
+    )
 
 
 def is_known(session: Session, provider: str) -> bool:
@@ -129,8 +152,7 @@ def list_all(
 ) -> Listing:
     """Everything of every owner, of all regions (or the one that was asked for by name), every provider's.
 
-    What cannot be read is in `Listing.unread`. Raises the error of a provider that cannot be asked at all where no
-    other can be. With ``kinds`` only these are asked for.
+    What cannot be read is in `Listing.unread`. Raises the providers' errors, as one, where none can be asked. With ``kinds`` only these are asked for.
     """
     from runctl.cleanup.knowledge import stores_of
 
@@ -138,15 +160,15 @@ def list_all(
     resources: list[Resource] = []
     unread: list[Unread] = []
     asked: list[str] = []
-    failed: RunctlError | None = None
     answered = False
-    for name, inventory in inventories(session, provider).items():
+    found, reasons = _inventories(session, provider)
+    for name, inventory in found.items():
         try:
-            found = inventory.list(
+            listing = inventory.list(
                 regions=regions, kinds=kinds, stores=stores_of(session, name), progress=session.progress
             )
         except RunctlError as error:
-            failed = error
+            reasons[name] = error
             if provider is None and isinstance(error, CredentialsError) and not is_known(session, name):
                 # Whoever has no account with a provider has nothing there.
                 session.progress.detail(f"{name} was not asked: {error.message}")
@@ -154,11 +176,13 @@ def list_all(
             unread.append(Unread(name, None, EVERYTHING, error.message, error.code))
             continue
         answered = True
-        resources += found.resources
-        unread += found.unread
-        asked += found.regions
-    if failed is not None and not answered:
-        raise failed
+        resources += listing.resources
+        unread += listing.unread
+        asked += listing.regions
+    if not answered:
+        failed = {each.provider for each in unread}
+        # Where a provider was used before, it is the one that matters.
+        raise _nobody_to_ask({name: reasons[name] for name in reasons if name in failed} or reasons)
     return Listing(tuple(resources), tuple(unread), tuple(asked))
 
 

@@ -1,7 +1,8 @@
 """What the ledger learns from what a provider says of a thing. Pure.
 
 A provider's times count wherever it gives them: when a machine was launched, when it stopped or ended. This computer's
-clock stands in where it does not, and then never makes a time negative or a past one later.
+clock stands in where it does not, and then never makes a time negative or a past one later. An end that was only
+estimated gives way to whatever the provider says later, also that the thing exists.
 """
 
 from __future__ import annotations
@@ -60,6 +61,17 @@ def priced(entry: Entry, usd: Decimal) -> Entry:
     """The entry with that price wherever none was known."""
     intervals = tuple(replace(each, usd=usd) if each.usd is None else each for each in entry.intervals)
     return replace(entry, intervals=intervals)
+
+
+def with_its_machine(part: Entry, before: Entry, machine: Entry) -> Entry:
+    """The entry of what comes and goes with a machine, which was known as ``before`` and is now known so."""
+    goes_on = part.state.is_over and part.estimated and not machine.state.is_over
+    went_along = part.state.is_over and part.ended_at == before.ended_at != machine.ended_at
+    if goes_on or went_along:
+        part = _reopened(part)
+    if machine.state.is_over and machine.ended_at is not None:
+        return ended(part, machine.ended_at, estimated=machine.estimated)
+    return part
 
 
 def with_volume(entry: Entry, volume: Volume, now: datetime) -> Entry:
@@ -123,9 +135,12 @@ def ended(
     estimated: bool = False,
     rules: BillingRules | None = None,
 ) -> Entry:
-    """The entry of a thing that does not exist any more. One that is closed stays as it is."""
+    """The entry of a thing that does not exist any more. One that is closed stays as it is, but where its end was an
+    estimate and this is none."""
     if entry.state.is_over:
-        return entry
+        if estimated or not entry.estimated:
+            return entry
+        entry = _reopened(entry)
     at = whole_seconds(at)
     intervals = _until(entry.intervals, at)
     if rules is not None:
@@ -152,6 +167,26 @@ def vanished(entry: Entry, heard_of_at: datetime | None, rules: BillingRules | N
     return ended(entry, max(known, default=entry.opened_at), estimated=True, rules=rules)
 
 
+def _reopened(entry: Entry) -> Entry:
+    """The entry of a thing of which more is known now than when it was taken to have ended."""
+    last = entry.intervals[-1] if entry.intervals else None
+    intervals = entry.intervals
+    # What was stopped before it ended costs no more.
+    if last is not None and last.end == entry.ended_at:
+        intervals = (*entry.intervals[:-1], replace(last, end=None))
+    # Of a time that nobody saw, a stop stays an estimate.
+    stopped = any(not each.continues for each in entry.intervals[1:])
+    return replace(
+        entry,
+        state=EntryState.OPEN,
+        intervals=intervals,
+        ended_at=None,
+        end_reason="",
+        taken_back=False,
+        estimated=entry.estimated and stopped,
+    )
+
+
 def _with_state(
     entry: Entry,
     instance: Instance,
@@ -161,7 +196,11 @@ def _with_state(
     list_usd: Decimal | None,
 ) -> Entry:
     if entry.state.is_over:
-        return entry
+        exists = entry.estimated and not instance.state.is_over
+        told = instance.state.is_over and instance.ended_at is not None
+        if not exists and not (told and whole_seconds(instance.ended_at or now) != entry.ended_at):
+            return entry
+        entry = _reopened(entry)
     before, now = entry.seen_at, whole_seconds(now)
     entry = replace(entry, state=EntryState.OPEN, seen_at=now)
     if instance.state in _BILLED:
@@ -200,7 +239,9 @@ def _running(
 
 def _by_the_month(entry: Entry, began: datetime, now: datetime, usd: Decimal | None) -> Entry:
     if entry.state.is_over:
-        return entry
+        if not entry.estimated:
+            return entry
+        entry = _reopened(entry)
     began, now = whole_seconds(began), whole_seconds(now)
     entry = replace(entry, state=EntryState.OPEN, seen_at=now)
     current = entry.current

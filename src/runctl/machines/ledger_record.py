@@ -32,6 +32,7 @@ from runctl.costs.sightings import (
     priced,
     with_address,
     with_instance,
+    with_its_machine,
     with_snapshot,
     with_spot_prices,
     with_volume,
@@ -211,8 +212,7 @@ class LedgerRecord:
         if instance.public_ip is not None or (address is not None and address.current is not None):
             known_address = address or self._part(entry, instance, EntryKind.ADDRESS, "address")
             parts["address"] = with_address(known_address, instance, now)
-        if entry.state.is_over and entry.ended_at is not None:
-            parts = {name: ended(part, entry.ended_at) for name, part in parts.items()}
+        parts = {name: with_its_machine(part, known, entry) for name, part in parts.items()}
         self.ledger.put(entry, *parts.values())
 
     def seen(self, thing: Thing) -> None:
