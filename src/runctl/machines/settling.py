@@ -47,8 +47,9 @@ def settle(session: Session, *, clock: Clock | None = None) -> Settlement:
     clock = clock or SystemClock()
     problems: list[str] = []
     asked: set[tuple[str, str]] = set()
+    refused: dict[str, str] = {}
     going = Ledger(session.database).select("state != 'closed'", ())
-    for there, name in _accounts(session, going, problems):
+    for there, name in _accounts(session, going, problems, refused):
         known = any(entry.provider == name for entry in going)
         try:
             record = there.ledger_record(name)
@@ -58,8 +59,13 @@ def settle(session: Session, *, clock: Clock | None = None) -> Settlement:
             # Who has never rented anything there need not hear that he could not.
             if known:
                 problems.append(f"{name} could not be asked: {error.message}")
+            else:
+                refused[name] = error.message
         except RunctlError as error:
             problems.append(f"{name} could not be asked: {error.message}")
+    if refused and not asked and not problems:
+        each = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        problems.append(f"nobody could be asked what there is: {each}")
     pretends = {name: not session.provider(name).costs_money() for name, _ in asked}
     for name, account in sorted({(entry.provider, entry.account) for entry in going} - asked):
         if name in pretends and any(
@@ -135,8 +141,11 @@ def _never_created(left: Sequence[Entry], now: datetime) -> list[str]:
     ]
 
 
-def _accounts(session: Session, going: Sequence[Entry], problems: list[str]) -> Iterator[tuple[Session, str]]:
-    """Where to ask: the configured region of each provider that rents, and where else something goes on."""
+def _accounts(
+    session: Session, going: Sequence[Entry], problems: list[str], refused: dict[str, str]
+) -> Iterator[tuple[Session, str]]:
+    """Where to ask: the configured region of each provider that rents, and where else something goes on. Those that are
+    not set up are in ``problems`` where they have something of ours, else in ``refused``."""
     for name in names():
         own = [entry for entry in going if entry.provider == name]
         try:
@@ -144,6 +153,8 @@ def _accounts(session: Session, going: Sequence[Entry], problems: list[str]) -> 
         except RunctlError as error:
             if own:
                 problems.append(f"{name} could not be asked: {error.message}")
+            else:
+                refused[name] = error.message
             continue
         if isinstance(provider.renting, Unsupported):
             continue
