@@ -221,7 +221,9 @@ def test_the_end_of_a_machine_that_is_told_with_its_time_later_counts_with_all_t
     running = machine(InstanceState.RUNNING, "2026-05-01 12:00")
     going = replace(running, state=InstanceState.SHUTTING_DOWN)
     entry = live(("2026-05-01 12:00", running), ("2026-05-01 20:00", going), ("2026-05-01 20:30", going))
-    address = with_its_machine(with_address(blank(EntryKind.ADDRESS), running, at("2026-05-01 12:00")), entry, entry)
+    address = with_its_machine(
+        with_address(blank(EntryKind.ADDRESS), running, at("2026-05-01 12:00")), entry, entry
+    )
     ends = replace(running, state=InstanceState.TERMINATED)
     first = with_instance(entry, ends, at("2026-05-01 21:00"), EC2)
     address = with_its_machine(address, entry, first)

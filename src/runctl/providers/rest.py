@@ -7,12 +7,14 @@ sent it looks what has become of it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
+from runctl.core.config import SANDBOX_VARIABLE
 from runctl.core.errors import OutcomeUnknown, ProviderError, Unreachable
 
 if TYPE_CHECKING:
@@ -151,6 +153,12 @@ def decoded(answer: Answer, shape: type[Shape], provider: str) -> Shape:
             f"{provider} answered in a form that runctl does not know: {error}",
             hint="a newer runctl may know it; else report it, with the command",
         ) from error
+
+
+def leads_to_sandbox(base_url: str | None) -> bool:
+    """Whether it is an address of runctl's sandbox, where nothing costs money."""
+    sandbox = os.environ.get(SANDBOX_VARIABLE)
+    return bool(sandbox) and base_url is not None and base_url.startswith(f"{sandbox}/")
 
 
 def _proxy_for(url: str) -> str | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from runctl.core.clock import Clock
-from runctl.core.config import SANDBOX_VARIABLE
-from runctl.core.errors import RunctlError
+from runctl.core.errors import CredentialsError, RunctlError
 from runctl.core.files import make_private_folder
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
@@ -17,6 +15,7 @@ from runctl.core.machine_models import Instance
 from runctl.providers.lyceum.api import LyceumApi, User, Variant, Vm
 from runctl.providers.lyceum.machines import PROVIDER, door_of, instance_of
 from runctl.providers.lyceum.settings import LyceumConfig, this_account
+from runctl.providers.rest import leads_to_sandbox
 from runctl.providers.ssh_machines import SshAccess
 
 
@@ -62,9 +61,12 @@ class LyceumContext:
 
     @property
     def in_sandbox(self) -> bool:
-        """Whether the API is runctl's sandbox, where nothing costs money."""
-        sandbox = os.environ.get(SANDBOX_VARIABLE)
-        return bool(sandbox) and self.api.account.base_url.startswith(f"{sandbox}/")
+        """Whether the API is runctl's sandbox, where nothing costs money; it can be told without a key, too."""
+        try:
+            address: str | None = self.api.account.base_url
+        except CredentialsError:
+            address = self.settings.base_url
+        return leads_to_sandbox(address)
 
     def variants(self) -> tuple[Variant, ...]:
         """What is offered; empty where that cannot be read now. Prices are not worth an error."""

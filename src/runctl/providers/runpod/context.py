@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -12,12 +11,12 @@ from pathlib import Path
 import msgspec
 
 from runctl.core.clock import Clock
-from runctl.core.config import SANDBOX_VARIABLE
-from runctl.core.errors import NotFound
+from runctl.core.errors import CredentialsError, NotFound
 from runctl.core.files import make_private_folder
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.machine_models import Instance
+from runctl.providers.rest import leads_to_sandbox
 from runctl.providers.runpod.api import Pod, RunPodApi
 from runctl.providers.runpod.machines import LOGIN_USER, PROVIDER, door_of, ended, instance_of
 from runctl.providers.runpod.settings import RunPodConfig, this_account
@@ -66,9 +65,12 @@ class RunPodContext:
 
     @property
     def in_sandbox(self) -> bool:
-        """Whether the API is runctl's sandbox, where nothing costs money."""
-        sandbox = os.environ.get(SANDBOX_VARIABLE)
-        return bool(sandbox) and self.api.account.base_url.startswith(f"{sandbox}/")
+        """Whether the API is runctl's sandbox, where nothing costs money; it can be told without a key, too."""
+        try:
+            address: str | None = self.api.account.base_url
+        except CredentialsError:
+            address = self.settings.base_url
+        return leads_to_sandbox(address)
 
     def instance(self, instance_id: InstanceId) -> Instance:
         """As it is now, or as it was when it was ended from here. Raises `NotFound`."""
