@@ -165,7 +165,7 @@ def test_a_list_that_nobody_can_give_is_an_error_with_every_reason(monkeypatch: 
     bare.inventory, bare.renting = Unsupported("nothing is rented here"), Unsupported("it is yours")
     session = session_with(monkeypatch, one=ConfigError("no region is set"), other=keyless, local=bare)
 
-    with pytest.raises(CredentialsError, match="one: no region is set; other: there is no key$"):
+    with pytest.raises(CredentialsError, match=r"one: no region is set; other: there is no key$"):
         list_all(session)
 
 

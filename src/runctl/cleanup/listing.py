@@ -152,7 +152,8 @@ def list_all(
 ) -> Listing:
     """Everything of every owner, of all regions (or the one that was asked for by name), every provider's.
 
-    What cannot be read is in `Listing.unread`. Raises the providers' errors, as one, where none can be asked. With ``kinds`` only these are asked for.
+    What cannot be read is in `Listing.unread`. With ``kinds`` only these are asked for. Raises the providers' errors,
+    as one, where none can be asked.
     """
     from runctl.cleanup.knowledge import stores_of
 
