@@ -21,7 +21,7 @@ from runctl.render.plans.machine_plans import (
 from runctl.render.plans.run_plan import run_plan_document, run_plan_lines
 from runctl.render.run_table import machine_end_text
 from runctl.runs.launch.launch_plan import LaunchPlan, ResultsPlan, Safety, Storing
-from runctl.runs.records.run_record import machine_after_run
+from runctl.runs.records.agent_models import machine_after_run
 
 
 def launch_plan_text(plan: LaunchPlan) -> str:

@@ -15,13 +15,12 @@ from runctl.core.run_models import RunPhase
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
+from runctl.runs.records.agent_models import moment, phase_of
 from runctl.runs.records.node_records import KnownNode, KnownNodes
 from runctl.runs.records.run_record import (
     RunRecord,
     end_with_its_machine,
     from_status,
-    moment,
-    phase_of,
     with_end,
 )
 

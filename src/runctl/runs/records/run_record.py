@@ -12,18 +12,14 @@ from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline import MOST_RESTART_SECONDS
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
-from runctl.agent.interruption import HAND_OFF_STAGES
 from runctl.agent.interruption import HandOff as HandOffSpec
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunSpec, RunState
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId, RunId, VolumeId
 from runctl.core.machine_models import Instance, Market, Mount
 from runctl.core.run_models import (
     GitState,
-    HandOff,
-    MachineAfterRun,
     MovedVolume,
-    NewestCheckpoint,
     Run,
     RunAttempt,
     RunPhase,
@@ -32,17 +28,17 @@ from runctl.core.run_models import (
 )
 from runctl.core.tags import NAME
 from runctl.runs.deadlines.standing import shown_deadline, shown_progress
+from runctl.runs.records.agent_models import (
+    as_hand_off,
+    as_mount,
+    as_newest,
+    machine_after_run,
+    moment,
+    phase_of,
+)
 from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.recovery import RETRIED
 
-_PHASES = {
-    RunState.PENDING: RunPhase.PENDING,
-    RunState.SETTING_UP: RunPhase.SETTING_UP,
-    RunState.RUNNING: RunPhase.RUNNING,
-    RunState.STOPPING: RunPhase.STOPPING,
-    RunState.ENDED: RunPhase.ENDED,
-}
-"""The agent's state in the JSON contract's words, which are older and also know ``unknown``."""
 _MADE_FOR_RUN = frozenset(
     {"attempts", "cost", "elapsed_seconds", "end_reason", "hand_off", "machine_end", "checkpoint", "progress"}
     | {"deadline", "engine", "nodes"}
@@ -196,11 +192,6 @@ class RunRecord:
         return Run(**shared, end_reason=reason, cost=self.cost(now), elapsed_seconds=elapsed)
 
 
-def machine_after_run(end: MachineEnd) -> MachineAfterRun:
-    """As the JSON contract shows it."""
-    return MachineAfterRun(**{field.name: getattr(end, field.name) for field in fields(MachineAfterRun)})
-
-
 def planned(
     spec: RunSpec,
     instance: Instance,
@@ -283,7 +274,7 @@ def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunR
         record,
         clock_ahead=(there - now).total_seconds() if there is not None else record.clock_ahead,
         created_at=moment(status.created_at) or record.created_at,
-        state=_PHASES[status.state],
+        state=phase_of(status.state),
         attempt=status.attempt,
         started_at=moment(status.started_at) or record.started_at,
         image=status.image or record.image,
@@ -378,33 +369,6 @@ def newest_checkpoint(
     return replace(known, trouble=told.trouble, late_seconds=told.late_seconds)
 
 
-def as_newest(given: CheckpointStatus) -> NewestCheckpoint:
-    """The agent's words in the JSON contract's."""
-    return NewestCheckpoint(
-        path=given.path or None,
-        saved_at=moment(given.saved_at) if given.path else None,
-        step=given.step,
-        published_at=moment(given.published_at),
-        sha256=given.sha256 or None,
-        trouble=given.trouble,
-        late_seconds=given.late_seconds,
-    )
-
-
-def as_hand_off(given: HandOffSpec) -> HandOff:
-    """As the JSON contract shows it."""
-    reached = {stage: moment(given.stages[stage]) for stage in HAND_OFF_STAGES if stage in given.stages}
-    return HandOff(
-        machine_ends_at=datetime.fromtimestamp(given.machine_ends_at, UTC),
-        stages={stage: at for stage, at in reached.items() if at is not None},
-        checkpoint=given.checkpoint,
-        sha256=given.sha256,
-        step=given.step,
-        left=given.left,
-        is_rehearsal=given.is_rehearsal,
-    )
-
-
 def never_started(record: RunRecord, at: datetime, message: str) -> RunRecord:
     """The record of a run that its machine has refused, or never heard of."""
     return with_end(record, EndRecord(EndReason.NOT_STARTED, at.timestamp(), message=message))
@@ -424,24 +388,3 @@ def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> Ru
         perhaps = "perhaps after the run, as it was to end itself then; how the run ended is not known here"
         end = replace(end, message=f"{end.message}: {perhaps}{where}")
     return with_end(record, end)
-
-
-def as_mount(mount: MountSpec) -> Mount:
-    """The agent's words in the JSON contract's."""
-    return Mount(
-        source=mount.source,
-        target=mount.target,
-        read_only=mount.read_only,
-        volume_id=VolumeId(mount.volume_id) if mount.volume_id else None,
-        origin=mount.origin,
-    )
-
-
-def phase_of(state: RunState) -> RunPhase:
-    """The agent's state in the JSON contract's words."""
-    return _PHASES[state]
-
-
-def moment(seconds: float | None) -> datetime | None:
-    """A time of the agent's, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
