@@ -262,3 +262,13 @@ def test_without_being_asked_for_nothing_more_goes(resource: Resource, facts: Fa
 
     if plain.removable:
         assert eligibility(resource, facts, NOW).removable
+
+
+@pytest.mark.parametrize("machine", ["i-1", "i-2"])
+def test_every_machine_of_a_run_waits_for_what_it_wrote_to_be_fetched(machine: str) -> None:
+    until = NOW + timedelta(minutes=5)
+    runs = tuple(a_run(instance_id=each, rented=True, fetched_until=until) for each in ("i-1", "i-2"))
+    resource = replace(SECOND, id=machine)
+    verdict = eligibility(resource, knowing(resource, facts=replace(EVERYTHING, runs=runs)), NOW)
+    assert verdict.kept is B.WANTED
+    assert RUN_ID in verdict.why

@@ -84,6 +84,25 @@ def test_two_machines_are_one_run_with_one_log_and_the_results_of_rank_0(
     assert not any(line.startswith("[0]") for line in one)
 
 
+def test_results_that_are_brought_later_come_with_every_machines_log_and_give_all_machines_back(
+    script: CommandLine, ec2: Any
+) -> None:
+    script("aws", "launch", "nodes.py", *ON_TWO, "--no-checkpoint", "--", "10").ok()
+    until(lambda: all(node["state"] == "ended" for node in nodes_of(script)), what="both have ended")
+    machines = [node["instance_id"] for node in nodes_of(script)]
+    assert set(left(ec2)["instances"]) == set(machines)
+    for each in machines:
+        assert len(script("runs", "list", "--instance", each, "--output", "json").ok().json) == 1
+    logs = [script("aws", "logs", each, "--no-follow").ok().out for each in machines]
+    assert [f"rank {rank} begins" in log for rank, log in enumerate(logs)] == [True, True]
+
+    folder = Path(script("runs", "results", "latest", "--output", "json").ok().json["folder"])
+
+    assert (folder / "output" / "rank").read_text() == "0"
+    assert [(folder / "logs" / name).read_text().count("done 10") for name in ("1.log", "1-1.log")] == [1, 1]
+    assert left(ec2) == NOTHING
+
+
 def test_a_script_that_fails_on_one_machine_ends_all_with_its_exit_code(
     script: CommandLine, ec2: Any
 ) -> None:

@@ -10,6 +10,7 @@ from runctl.core.run_models import RunPhase
 from runctl.runs.pruning import HERE, Kept, MachineRun, prunable
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.run_logs.archive import KeptRun
+from tests.runs.nodes.records import on_machines
 from tests.runs.sample_runs import a_run
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -57,3 +58,10 @@ def test_a_run_that_the_machine_says_goes_on_stays_whatever_is_remembered() -> N
 def test_a_log_without_a_record_goes_by_its_age() -> None:
     logs = [KeptRun("run-a", 1, OLD.timestamp()), KeptRun("run-b", 1, NEW.timestamp())]
     assert [item.run_id for item in prunable([], logs, {}, before=BEFORE)] == ["run-a"]
+
+
+def test_every_machine_of_a_run_may_keep_something_of_it() -> None:
+    several = on_machines("run-a", "i-0", "i-1", logs=(b"", b""), ended_at=OLD)
+    machines = {InstanceId(each): [machine("run-a")] for each in ("i-0", "i-1", "i-2")}
+    found = prunable([several], [], machines, before=BEFORE)
+    assert [(item.kept, item.where) for item in found] == [(Kept.WORK, "i-0"), (Kept.WORK, "i-1")]

@@ -147,7 +147,7 @@ class Cleaning:
             if each.kind is K.INSTANCE and (each.id in ids or each.ends_with in ids)
         }
         with suppress(StateError):
-            records = [each for each in run_store(self._session).list() if each.instance_id in kept]
+            records = [each for each in run_store(self._session).list() if kept.intersection(each.machines)]
             return [each for each in refresh(self._session, records) if not each.has_ended]
         return []
 

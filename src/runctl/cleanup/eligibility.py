@@ -222,8 +222,11 @@ def _instance(resource: Resource, facts: Facts, now: datetime) -> Verdict:
     if _cut_short(resource, facts):
         return removable("the command that rented it was cut short")
     run_id = _run_of(resource)
-    run = next((each for each in facts.runs if each.id == run_id), None) or next(
-        (each for each in facts.runs if each.rented and each.instance_id == resource.id), None
+    runs = [each for each in facts.runs if each.id == run_id]
+    on_it = [each for each in facts.runs if each.instance_id == resource.id]
+    run = next(
+        iter([*(each for each in runs if each in on_it), *runs, *(each for each in on_it if each.rented)]),
+        None,
     )
     if run is not None:
         waits = run.fetched_until is not None and run.instance_id == resource.id and run.fetched_until > now

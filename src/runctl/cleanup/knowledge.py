@@ -67,14 +67,7 @@ def run_fact(record: RunRecord) -> RunFact:
 def run_facts(record: RunRecord) -> tuple[RunFact, ...]:
     """The same of each of its machines. Pure."""
     fact = run_fact(record)
-    return tuple(replace(fact, instance_id=machine) for machine in machines_of(record))
-
-
-def machines_of(record: RunRecord) -> tuple[str, ...]:
-    """The ids of a run's machines, by rank. Pure."""
-    if record.nodes is None:
-        return (record.instance_id,)
-    return tuple(node.instance_id for node in record.nodes.nodes)
+    return tuple(replace(fact, instance_id=machine) for machine in record.machines) or (fact,)
 
 
 def gather(session: Session, users: Mapping[str, str | None], listing: Listing) -> Facts:
@@ -156,6 +149,4 @@ def _as_resource(intent: Intent) -> Resource:
 def unfinished_on(records: Sequence[RunRecord], listing: Listing) -> list[RunRecord]:
     """The runs that may go on on a machine that was listed. Pure."""
     machines = {each.id for each in listing.resources if each.kind is ResourceKind.INSTANCE}
-    return [
-        record for record in records if not record.has_ended and machines.intersection(machines_of(record))
-    ]
+    return [record for record in records if not record.has_ended and machines.intersection(record.machines)]

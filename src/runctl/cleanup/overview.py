@@ -17,6 +17,7 @@ from runctl.cleanup.plan import Monthly
 from runctl.cleanup.pricing import monthly_of
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import RunctlError, UsageError
+from runctl.core.ids import InstanceId
 from runctl.providers.abilities.inventory import (
     EVERYTHING,
     Inventory,
@@ -141,7 +142,7 @@ def _usage(session: Session, facts: Facts) -> dict[str, Usage]:
 
     def ask(run: RunFact) -> tuple[str, Usage] | None:
         try:
-            record = run_store(session).get(run.id)
+            record = replace(run_store(session).get(run.id), instance_id=InstanceId(run.instance_id))
             status = machine_of(session, record).agent.status(run.id)
         except RunctlError:
             return None

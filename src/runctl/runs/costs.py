@@ -140,7 +140,8 @@ def note_past_ends(session: Session, record: RunRecord) -> None:
     there still."""
     if record.has_ended:
         for each in record.past:
-            note_end(session, record, each.instance_id)
+            for machine in each.machines or (each.instance_id,):
+                note_end(session, record, machine)
 
 
 def with_ledger_costs(session: Session, runs: Sequence[Run], now: datetime) -> tuple[Run, ...]:

@@ -79,10 +79,10 @@ def prunable(
         log = logs.pop(run.id, None)
         if log is not None:
             found.append(Prunable(run.id, Kept.LOG, HERE, log.size_bytes, run.ended_at))
-        for there in machines.get(run.instance_id, ()):
+        for machine, there in ((each, kept) for each in run.machines for kept in machines.get(each, ())):
             if there.run_id != run.id or not there.ended:
                 continue
-            where = str(run.instance_id)
+            where = str(machine)
             if there.work_bytes:
                 found.append(Prunable(run.id, Kept.WORK, where, there.work_bytes, run.ended_at))
             if results and there.result_bytes:
@@ -119,7 +119,13 @@ class Pruning:
         Machines that run are asked what they keep; one that cannot be asked is told of.
         """
         known = run_store(self._session).list(instance=instance)
-        machines = {(run.provider, run.region, run.instance_id) for run in known if run.has_ended}
+        machines = {
+            (run.provider, run.region, machine)
+            for run in known
+            if run.has_ended
+            for machine in run.machines
+            if instance in {None, machine}
+        }
         return prunable(
             known,
             () if instance is not None else log_archive().runs(),

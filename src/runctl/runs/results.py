@@ -28,6 +28,7 @@ from runctl.providers.interface import require
 from runctl.providers.registry import this_computer
 from runctl.runs.control import follow_run
 from runctl.runs.launch.launch_plan import ResultsPlan, Safety, is_address
+from runctl.runs.nodes.keeping import other_logs
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.stored.stored_results import fetch_from_store
 from runctl.storage.copying import copy
@@ -36,7 +37,7 @@ from runctl.transport.files import MachineFiles
 FOLDERS = ("output", "checkpoints")
 POLL_SECONDS = 1.0
 LOGS = "logs"
-"""As on a volume: ``logs/1.log`` and ``logs/1.end.json`` of the first attempt."""
+"""As on a volume: ``logs/1.log`` and ``logs/1.end.json`` of the first attempt, and ``logs/1-2.log`` of its rank 2."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def launch_end(record: RunRecord, results: Results | None, ended: GivenBack | No
 def fetch_results(session: Session, machine: Machine, record: RunRecord, folder: Path) -> Results:
     """The run's output, checkpoints and log are in ``folder/RUN``, each file checked by its checksum.
 
-    What is there already is not sent again. Raises what `runctl.storage.copying.copy` and `follow_run` raise.
+    Of a run on several machines these are rank 0's, and the logs of all. What is there already is not sent again.
+
+    Raises what `runctl.storage.copying.copy` and `follow_run` raise.
     """
     check_is_here(folder)
     target = _run_folder(folder.absolute(), record.id)
@@ -122,10 +125,14 @@ def fetch_results(session: Session, machine: Machine, record: RunRecord, folder:
         files, total, sent = files + done.files, total + done.bytes, sent + done.sent_bytes
         skipped += [f"{name}/{entry}" for entry in done.skipped]
     log, end = _fetch_log(session, machine, record, target / LOGS)
+    logs = 1
+    if record.nodes is not None:
+        others, more = other_logs(session, record, target / LOGS)
+        logs, log = logs + others, log + more
     return Results(
         record.id,
         target,
-        files + 1,
+        files + logs,
         total + log,
         sent + log,
         tuple(skipped),

@@ -11,10 +11,12 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
+from runctl.cli.top import actions
 from runctl.cli.top.app import TopApp
 from runctl.core.errors import ConfigError, RunctlError
 from runctl.runs.observing import Observation
-from tests.cli.top.observations import Fixed, an_observation
+from tests.cli.top.observations import NOW, Fixed, an_observation
+from tests.runs.nodes.records import on_machines
 
 HOUR = timedelta(hours=1)
 SIZE = (132, 28)
@@ -92,6 +94,13 @@ def test_a_key_carries_out_the_command_that_somebody_would_type(
     pressed: tuple[str, ...], command: str
 ) -> None:
     assert driven(keys(*pressed)) == [(*command.split(), "--profile", "work")]
+
+
+def test_all_machines_of_a_run_are_terminated() -> None:
+    run = on_machines("run-a", "i-1", "i-2").as_run(NOW)
+    assert actions.terminate(run.provider, actions.machines_of(run), run.region).argv == (
+        *("aws", "terminate", "i-1", "i-2", "--region", "us-east-1"),
+    )
 
 
 @pytest.mark.parametrize(

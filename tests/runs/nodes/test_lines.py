@@ -30,7 +30,7 @@ def record() -> RunRecord:
             rank,
             InstanceId(f"i-0000000000000000{rank}"),
             f"10.0.0.{rank + 4}",
-            RunPhase.ENDED,
+            state=RunPhase.ENDED,
             end=EndRecord(EndReason.COMPLETED, 0.0, exit_code=0, log_bytes=len(log)),
         )
         for rank, log in enumerate(LOGS)

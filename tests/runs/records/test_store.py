@@ -21,8 +21,10 @@ from runctl.machines.renting import RentalEvent, rental_of
 from runctl.render.run_table import run_details
 from runctl.runs.records.node_records import KnownNode, KnownNodes
 from runctl.runs.records.run_record import as_known, fell_back, from_status, with_end, with_its_machine
+from runctl.runs.records.run_times import run_times, working
 from runctl.runs.records.store import RunStore
 from tests.cli.fake_provider import FakeProvider, Script, an_instance
+from tests.runs.nodes.records import on_machines
 from tests.runs.sample_runs import T0, a_run
 
 
@@ -343,7 +345,7 @@ def test_of_several_machines_those_are_remembered_that_were_taken_back(
         EndRecord(EndReason.INTERRUPTED, T0.timestamp() + 60),
     )
     nodes = tuple(
-        KnownNode(rank, InstanceId(name), f"10.0.0.{rank}", RunPhase.ENDED, end=end)
+        KnownNode(rank, InstanceId(name), f"10.0.0.{rank}", state=RunPhase.ENDED, end=end)
         for rank, (name, end) in enumerate(zip(("i-0abc", "i-0def"), ends, strict=True))
     )
     run = replace(a_run(), nodes=KnownNodes("none", "t", 2, nodes))
@@ -353,3 +355,16 @@ def test_of_several_machines_those_are_remembered_that_were_taken_back(
     taken = [event.instance_id for event in pools.events(T0) if event.kind is PoolEventKind.INTERRUPTED]
     database.close()
     assert taken == ["i-0def"]
+
+
+def test_a_run_on_several_machines_is_found_by_each_of_them(store: RunStore, tmp_path: Path) -> None:
+    store.put(on_machines("run-several", "i-0", "i-1"))
+    store.put(a_run("run-alone"))
+
+    for each in ("i-0", "i-1", "digits-1"):
+        assert [record.id for record in store.list(instance=each)] == ["run-several"]
+    assert store.list(instance="i-2") == []
+    database = Database(tmp_path / "state.db")
+    assert dict(working(database)) == {"i-0": "run-several", "i-1": "run-several", "i-0abc": "run-alone"}
+    assert {time.instance_id for time in run_times(database)} == {"i-0", "i-1", "i-0abc"}
+    database.close()

@@ -247,13 +247,13 @@ def _record_runs(cli: Cli, instances: Sequence[Instance]) -> list[RunRecord]:
     """Remember how runs on these machines ended while the machines can still say; those that go on are named."""
     from runctl.runs.control import refresh
 
-    known = [record for instance in instances for record in cli.store.list(instance=instance.id)]
+    known = {record.id: record for instance in instances for record in cli.store.list(instance=instance.id)}
     running = []
-    for record in refresh(cli.session, [record for record in known if not record.has_ended]):
+    for record in refresh(cli.session, [record for record in known.values() if not record.has_ended]):
         if not record.has_ended:
             running.append(record)
             cli.progress.warn(
-                f"{record.id} ({record.script}) is {record.state.value} on {record.instance_id}"
+                f"{record.id} ({record.script}) is {record.state.value} on {', '.join(record.machines)}"
             )
     return running
 

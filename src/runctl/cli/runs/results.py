@@ -29,12 +29,15 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
     Its output, checkpoints and log come to FOLDER/RUN (default: what --results named, else the folder results); every
     file is checked by its checksum, and what is there already is not sent again. A machine that was rented for the run
     and waits for this ends itself afterwards. Of a run that goes on comes what it has written up to now. What a machine
-    that has ended has put into an object store comes from there.
+    that has ended has put into an object store comes from there. Of a run on several machines come rank 0's output and
+    checkpoints, and the logs of all; then all machines are given back.
     """
     from runctl.cli.train.launched import bring_home, end_rental
+    from runctl.cli.train.launched_nodes import give_machines_back
     from runctl.core.errors import NotFound
     from runctl.runs.control import machine_of, refresh
     from runctl.runs.launch.launch_plan import DEFAULT_RESULTS, is_address
+    from runctl.runs.nodes.keeping import keep_logs
     from runctl.runs.results import stored_results
     from runctl.runs.unattended.state import goes_on
 
@@ -43,6 +46,10 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
     try:
         machine = machine_of(cli.session, record)
     except NotFound:
+        if record.nodes is not None and record.has_ended:
+            # The other machines may still wait for somebody.
+            keep_logs(cli.session, record)
+            give_machines_back(cli, record)
         stored = stored_results(cli.session, record, Path(folder or DEFAULT_RESULTS))
         if stored is None:
             raise
@@ -52,7 +59,10 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
     if results is None:
         return
     cli.emit(results, text=lambda: str(results.folder), ids=[str(results.folder)])
-    if not results.complete or goes_on(record):
+    several = record.nodes is not None
+    if not results.complete or goes_on(record) or (several and not record.has_ended):
         cli.progress.note(f"{record.id} goes on: this is what it has written up to now")
+    elif several:
+        give_machines_back(cli, record)
     else:
         end_rental(cli, machine, record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runctl.cli.context import Settings
@@ -42,9 +43,14 @@ def stop_machine(machine: RunningMachine) -> Action:
     )
 
 
-def terminate(provider: str, instance_id: str, region: str | None) -> Action:
-    """Ends the machine for good."""
-    return Action((provider, "terminate", instance_id, *_region(provider, region)))
+def terminate(provider: str, instance_ids: Sequence[str], region: str | None) -> Action:
+    """Ends the machines for good."""
+    return Action((provider, "terminate", *instance_ids, *_region(provider, region)))
+
+
+def machines_of(run: Run) -> Sequence[str]:
+    """All of them, by rank; empty: it has none yet."""
+    return [each.instance_id for each in run.nodes] or [run.instance_id] * bool(run.instance_id)
 
 
 def options(settings: Settings) -> tuple[str, ...]:

@@ -199,12 +199,12 @@ class TopApp(App[None]):
             self._do(actions.stop_run(run))
 
     def action_terminate(self) -> None:
-        """Ends the chosen machine, or that of the chosen run."""
+        """Ends the chosen machine, or those of the chosen run."""
         machine, run = self._chosen()
         if machine is not None:
-            self._do(actions.terminate(machine.provider, machine.id, machine.region))
-        elif run is not None and run.instance_id:
-            self._do(actions.terminate(run.provider, run.instance_id, run.region))
+            self._do(actions.terminate(machine.provider, [machine.id], machine.region))
+        elif run is not None and actions.machines_of(run):
+            self._do(actions.terminate(run.provider, actions.machines_of(run), run.region))
         elif run is not None:
             self.notify(f"{run.id} has no machine yet")
 

@@ -115,7 +115,13 @@ def monitor_command(provider: str) -> click.Command:
 
         machine = reach(cli.session, find_instance(cli, provider, instance_id), transport)
         record = find_on_machine(cli.session, machine, run_id)
-        code = show_log(cli, machine, record, follow=follow, tail=tail)
+        if record.nodes is not None:
+            from runctl.cli.runs.node_logs import show_node_logs
+
+            rank = record.rank_on(machine.instance.id)
+            code = show_node_logs(cli, record, follow=follow, rank=rank, tail=tail)
+        else:
+            code = show_log(cli, machine, record, follow=follow, tail=tail)
         return code if wait else 0
 
     return command

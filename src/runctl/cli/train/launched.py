@@ -59,12 +59,14 @@ class Launched:
         """Say how to follow it, and what becomes of the machine."""
         record, cli = self.record, self.cli
         cli.emit(record.as_run(SystemClock().now()), text=lambda: record.id, ids=[record.id])
-        where = "" if is_this_computer(record.provider) else f" on {record.instance_id}"
+        machines = ", ".join(record.machines)
+        where = "" if is_this_computer(record.provider) else f" on {machines}"
         cli.progress.note(
             f"{record.id} has started{where}; follow it with: runctl runs logs {record.id} --follow"
         )
         if record.machine_end is not None:
-            cli.progress.note(f"{record.instance_id} ends {machine_end_text(record.machine_end)}")
+            ends = "ends" if len(record.machines) == 1 else "end"
+            cli.progress.note(f"{machines} {ends} {machine_end_text(record.machine_end)}")
         if record.results is not None and is_address(record.results):
             cli.progress.note(f"its results will be at {record.results}/{record.id}")
         elif record.results is not None:

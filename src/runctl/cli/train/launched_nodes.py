@@ -34,18 +34,19 @@ def nodes_to_the_end(cli: Cli, record: RunRecord) -> int:
     if record.results is not None and not is_address(record.results):
         machine = node_machine(cli.session, record, head)
         results = bring_home(cli, machine, on_node(record, head), record.results)
-    ended = _give_back(cli, record)
+    ended = give_machines_back(cli, record)
     if cli.settings.json:
         cli.emit(launch_end(record, results, ended), text=str)
     return code
 
 
-def _give_back(cli: Cli, record: RunRecord) -> GivenBack | None:
+def give_machines_back(cli: Cli, record: RunRecord) -> GivenBack | None:
+    """The machines of an ended run are given back together, and it is said what they cost, or why some stay; ``None``
+    where they were not rented for it, or are kept."""
     if record.machine_end is None:
         return None
-    ids = [node.instance_id for node in nodes_of(record).nodes]
     if record.machine_end.keep:
-        end_them = command(record.provider, "terminate", *ids)
+        end_them = command(record.provider, "terminate", *record.machines)
         cli.say(f"the machines stay, and are billed until they are terminated: {end_them}")
         return None
     try:
@@ -55,7 +56,8 @@ def _give_back(cli: Cli, record: RunRecord) -> GivenBack | None:
             "interrupted: the machines end themselves, as the run has ended",
             hint=f"{command(record.provider, 'list')} shows them",
         ) from None
-    cli.say(_told(record, done))
+    if done.machines:
+        cli.say(_told(record, done))
     if done.left:
         cli.progress.warn(f"{done.left}; runctl resources cleanup removes it")
     if not done.machines:

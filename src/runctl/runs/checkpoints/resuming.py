@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Conflict, NotFound
+from runctl.core.errors import Conflict, NotFound, Unsupported
 from runctl.core.run_models import Checkpoint, CheckpointState, RunPhase
 from runctl.machines.machine import Machine
 from runctl.machines.session import Session
@@ -34,13 +34,18 @@ class ResumePlan:
 
 def plan_resume(session: Session, reference: str) -> ResumePlan:
     """Everything that can be wrong is found here. Raises `NotFound`, `Conflict` (codes ``run-goes-on``,
-    ``no-checkpoint``), and what reaching the machine raises."""
+    ``no-checkpoint``), `Unsupported` for one on several machines, and what reaching the machine raises."""
     (record,) = refresh(session, [run_store(session).get(reference)])
     if not record.has_ended:
         raise Conflict(
             f"{record.id} has not ended: it is {record.state.value}",
             hint=f"runctl runs stop {record.id}",
             code="run-goes-on",
+        )
+    if record.nodes is not None:
+        raise Unsupported(
+            f"{record.id} is on several machines, which start over together",
+            hint=f"after an interruption: runctl runs recover {record.id}; else a new run: --resume-from {record.id}",
         )
     try:
         machine = machine_of(session, record)

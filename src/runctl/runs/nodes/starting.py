@@ -16,6 +16,7 @@ from runctl.agent.spec import RunSpec
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError
 from runctl.core.ids import VolumeId
+from runctl.core.tags import NAME
 from runctl.core.text import counted
 from runctl.machines.intents import IntentState
 from runctl.machines.machine import Machine
@@ -141,7 +142,7 @@ def start_on_nodes(
                 )
             )
         record = _planned(training, head.plan, ready[0])
-        nodes = tuple(KnownNode(node.rank, node.instance.id, node.address) for node in group.nodes)
+        nodes = tuple(known_node(node) for node in group.nodes)
         record = replace(
             record, nodes=KnownNodes(wanted.engine.value, group.token, min(wanted.least, len(nodes)), nodes)
         )
@@ -175,6 +176,11 @@ def agents_start(
     record = combined(record, nodes, statuses[0], SystemClock().now())
     store.put(record)
     return record
+
+
+def known_node(node: Node) -> KnownNode:
+    """As it is remembered before it has said anything. Pure."""
+    return KnownNode(node.rank, node.instance.id, node.address, node.instance.tags.get(NAME))
 
 
 def send_kept(session: Session, machines: Sequence[Machine], spec: RunSpec, projects: KeptProjects) -> None:

@@ -19,6 +19,8 @@ class KnownNode:
     rank: int
     instance_id: InstanceId
     address: str
+    name: str | None = None
+    """What the instance is called."""
     state: RunPhase = RunPhase.PENDING
     started_at: datetime | None = None
     end: EndRecord | None = None
@@ -55,6 +57,11 @@ class KnownNodes:
     def with_node(self, node: KnownNode) -> KnownNodes:
         """With what is known now of one of them."""
         return replace(self, nodes=tuple(node if each.rank == node.rank else each for each in self.nodes))
+
+    @property
+    def machines(self) -> tuple[InstanceId, ...]:
+        """Their ids, by rank."""
+        return tuple(node.instance_id for node in self.nodes)
 
     @property
     def ends(self) -> Mapping[int, EndRecord]:

@@ -66,6 +66,8 @@ class KnownAttempt:
     fallback: SpotFallback | None = None
     progress: ProgressStatus | None = None
     lead_seconds: float | None = None
+    machines: tuple[InstanceId, ...] = ()
+    """All of them, by rank; empty: ``instance_id`` alone."""
 
 
 @dataclass(frozen=True)
@@ -153,16 +155,41 @@ class RunRecord:
         """Whether nothing about it can change any more."""
         return self.state is RunPhase.ENDED
 
+    @property
+    def machines(self) -> tuple[InstanceId, ...]:
+        """Those of the newest attempt, by rank; empty: it has none yet."""
+        if self.nodes is not None:
+            return self.nodes.machines
+        return (self.instance_id,) if self.instance_id else ()
+
+    def rank_on(self, instance_id: str) -> int | None:
+        """The rank that this machine has, or had in an earlier attempt; ``None``: it is none of the run's."""
+        for machines in (
+            self.machines,
+            *(each.machines or (each.instance_id,) for each in reversed(self.past)),
+        ):
+            if instance_id in machines:
+                return machines.index(InstanceId(instance_id))
+        return None
+
+    def whole_log(self, rank: int = 0) -> tuple[int | None, str | None]:
+        """Length in bytes and SHA-256 of the log that this machine has written, once it has ended there."""
+        if self.nodes is None:
+            return self.log_bytes, self.log_sha256
+        end = self.nodes.ends.get(rank)
+        return (None, None) if end is None else (end.log_bytes, end.log_sha256)
+
     def cost(self, now: datetime) -> Decimal | None:
         """USD for the instances of all attempts, each from the attempt's creation to its end, or to ``now``."""
         if self.price_per_hour is None or not self.instance_id:
             return None
-        cost = self.price_per_hour * Decimal(str(self._seconds(self.created_at, now))) / 3600
+        paid = Decimal(str(self._seconds(self.created_at, now))) * len(self.machines)
+        cost = self.price_per_hour * paid / 3600
         for before in self.past:
             if before.price_per_hour is not None and before.ended_at is not None:
                 seconds = max((before.ended_at - before.created_at).total_seconds(), 0.0)
-                cost += before.price_per_hour * Decimal(str(seconds)) / 3600
-        return cost if self.nodes is None else cost * len(self.nodes.nodes)
+                cost += before.price_per_hour * Decimal(str(seconds)) / 3600 * max(1, len(before.machines))
+        return cost
 
     def _seconds(self, since: datetime, now: datetime) -> float:
         until = self.ended_at or self.by_its_clock(now)
@@ -251,7 +278,12 @@ def _lead_seconds(spec: RunSpec, instance: Instance, now: datetime) -> float | N
 def adopted(
     known: RunRecord | None, status: AttemptStatus, instance: Instance, now: datetime, region: str | None
 ) -> RunRecord:
-    """What is ``known`` here of a run that its machine tells of, or a new record of what the machine knows."""
+    """What is ``known`` here of a run that its machine tells of, or a new record of what the machine knows.
+
+    Of a run on several machines one of them tells nothing that is true of all: that stays as it is known.
+    """
+    if known is not None and known.nodes is not None:
+        return known
     if known is None:
         spec = RunSpec(
             run_id=status.run_id,

@@ -4,6 +4,7 @@ so that a command that only sums costs need not load what a run is."""
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -18,16 +19,18 @@ def run_times(database: Database) -> Sequence[RunTime]:
     """When each run worked on which instance, attempt by attempt. Raises `StateError`."""
     with database.reading() as connection:
         rows = connection.execute(
-            "SELECT id, attempt, instance_id, created_at, ended_at, past FROM runs"
+            "SELECT id, attempt, instance_id, created_at, ended_at, past, nodes FROM runs"
         ).fetchall()
     found = []
     for row in rows:
         began = parse_rfc3339(row["created_at"])
-        found.append(RunTime(row["id"], row["instance_id"], began, _moment(row["ended_at"]), row["attempt"]))
+        over = _moment(row["ended_at"])
+        found += [RunTime(row["id"], machine, began, over, row["attempt"]) for machine in _machines(row)]
         for past in json.loads(row["past"]):
             end = _moment(past["ended_at"]) or began
             start = parse_rfc3339(past["created_at"])
-            found.append(RunTime(row["id"], past["instance_id"], start, end, past["attempt"]))
+            machines = past.get("machines") or [past["instance_id"]]
+            found += [RunTime(row["id"], machine, start, end, past["attempt"]) for machine in machines]
     return found
 
 
@@ -38,10 +41,17 @@ def working(database: Database) -> Mapping[str, RunId]:
     """
     with database.reading() as connection:
         rows = connection.execute(
-            "SELECT instance_id, id FROM runs WHERE state != ? ORDER BY created_at DESC",
+            "SELECT instance_id, id, nodes FROM runs WHERE state != ? ORDER BY created_at DESC",
             (RunPhase.ENDED.value,),
         ).fetchall()
-    return {row["instance_id"]: RunId(row["id"]) for row in rows}
+    return {machine: RunId(row["id"]) for row in rows for machine in _machines(row)}
+
+
+def _machines(row: sqlite3.Row) -> Sequence[str]:
+    """Those of the newest attempt."""
+    if row["nodes"] is None:
+        return [row["instance_id"]]
+    return [node["instance_id"] for node in json.loads(row["nodes"])["nodes"]]
 
 
 def _moment(text: str | None) -> datetime | None:

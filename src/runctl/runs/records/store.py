@@ -73,8 +73,8 @@ class RunStore:
 
     def _note_end(self, record: RunRecord) -> None:
         if record.end_reason is EndReason.INTERRUPTED and record.ended_at is not None:
-            alone = (record.instance_id,)
-            for instance_id in alone if record.nodes is None else record.nodes.taken_back:
+            taken_back = record.machines if record.nodes is None else record.nodes.taken_back
+            for instance_id in taken_back:
                 note_interrupted(self._database, instance_id, record.ended_at)
 
     def _write(self, connection: sqlite3.Connection, record: RunRecord) -> None:
@@ -85,8 +85,7 @@ class RunStore:
             _to_row(record),
         )
         if record.machine_end is not None:
-            nodes = record.nodes.nodes if record.nodes is not None else ()
-            for instance_id in {record.instance_id, *(node.instance_id for node in nodes)}:
+            for instance_id in record.machines:
                 note_run(connection, instance_id, record.id, record.attempt)
         if record.has_ended and record.end_reason not in RETRIED:
             # It has ended for good: nobody needs its variables' values any more.
@@ -176,10 +175,15 @@ class RunStore:
         name: str | None = None,
         limit: int | None = None,
     ) -> Sequence[RunRecord]:
-        """Newest first; of one instance (by id or name), one project, one name, where these are given."""
+        """Newest first; of one instance (by id or name), one project, one name, where these are given.
+
+        A run on several machines is of each of them.
+        """
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT * FROM runs WHERE (:instance IS NULL OR :instance IN (instance_id, instance_name))"
+                "SELECT * FROM runs WHERE (:instance IS NULL OR :instance IN (instance_id, instance_name)"
+                "   OR EXISTS (SELECT 1 FROM json_each(nodes, '$.nodes') AS node WHERE :instance IN"
+                "     (json_extract(node.value, '$.instance_id'), json_extract(node.value, '$.name'))))"
                 " AND (:project IS NULL OR :project IN (project, substr(project, 1, length(project) - 9)))"
                 " AND (:name IS NULL OR name = :name)"
                 " ORDER BY created_at DESC, id LIMIT :limit",

@@ -17,8 +17,16 @@ from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.providers.capacity import Pool
 from runctl.runs.nodes.giving_back import give_back_nodes
-from runctl.runs.nodes.starting import agents_start, new_secret, node_specs, ranked, send_kept, spec_on
-from runctl.runs.records.node_records import KnownNode, KnownNodes
+from runctl.runs.nodes.starting import (
+    agents_start,
+    known_node,
+    new_secret,
+    node_specs,
+    ranked,
+    send_kept,
+    spec_on,
+)
+from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.records.run_record import RunRecord, as_known, planned
 from runctl.runs.records.store import run_store
 from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of
@@ -125,7 +133,7 @@ def _start(session: Session, record: RunRecord, recipe: Recipe, group: NodeGroup
     send_kept(session, machines, spec, kept_projects())
     now = SystemClock().now()
     following = planned(specs[0], group.head.instance, now, record.region, name=record.name, git=record.git)
-    nodes = tuple(KnownNode(node.rank, node.instance.id, node.address) for node in group.nodes)
+    nodes = tuple(known_node(node) for node in group.nodes)
     following = replace(
         following,
         results=record.results,

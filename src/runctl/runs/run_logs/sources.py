@@ -59,16 +59,17 @@ def on_volume(record: RunRecord) -> PurePosixPath | None:
     return PurePosixPath(record.saved_folder) / "logs" / f"{record.attempt}.log"
 
 
-def is_complete(record: RunRecord, archive: LogArchive) -> bool:
-    """Whether the whole log of an ended run is here, by length and checksum."""
-    if record.log_bytes is None or not record.log_sha256:
+def is_complete(record: RunRecord, archive: LogArchive, rank: int = 0) -> bool:
+    """Whether the whole log of an ended run is here, by length and checksum; of several machines, that one's."""
+    log_bytes, log_sha256 = record.whole_log(rank)
+    if log_bytes is None or not log_sha256:
         return False
-    if missing(archive.spans(record.id, record.attempt), record.log_bytes):
+    if missing(archive.spans(record.id, record.attempt, rank), log_bytes):
         return False
     checksum = hashlib.sha256()
-    for _, data in archive.read(record.id, record.attempt):
+    for _, data in archive.read(record.id, record.attempt, rank=rank):
         checksum.update(data)
-    return checksum.hexdigest() == record.log_sha256
+    return checksum.hexdigest() == log_sha256
 
 
 def find_kept_log(
@@ -103,14 +104,21 @@ def find_kept_log(
 
 
 def fetch_log(
-    machine: Machine, status: AttemptStatus, archive: LogArchive, on_trouble: Callable[[str], None]
+    machine: Machine,
+    status: AttemptStatus,
+    archive: LogArchive,
+    on_trouble: Callable[[str], None],
+    rank: int = 0,
 ) -> int:
     """What the machine has of an attempt's log, and this computer has not, is here; returns how many bytes came.
 
+    ``rank`` is the machine's, of several.
+
     Raises what `AgentClient.logs` raises.
     """
-    holes = missing(archive.spans(status.run_id, status.attempt), status.log_bytes)
-    writer = archive.writer(status.run_id, status.attempt, on_trouble) if holes or status.end else None
+    holes = missing(archive.spans(status.run_id, status.attempt, rank), status.log_bytes)
+    wanted = bool(holes) or status.end is not None
+    writer = archive.writer(status.run_id, status.attempt, on_trouble, rank) if wanted else None
     if writer is None:
         return 0
     at = begin = max(holes[0].start, status.log_bytes - FETCHED_BYTES) if holes else status.log_bytes
@@ -227,12 +235,17 @@ def fetch_logs(session: Session, instances: Sequence[Instance]) -> None:
         records = [
             record
             for record in store.list(instance=instance.id)
-            if record.end_reason is not EndReason.NOT_STARTED and not is_complete(record, archive)
+            if record.end_reason is not EndReason.NOT_STARTED
+            and not is_complete(record, archive, record.rank_on(instance.id) or 0)
         ]
         if not records:
             continue
         if instance.state is not InstanceState.RUNNING:
-            lost = [record.id for record in records if not archive.spans(record.id, record.attempt)]
+            lost = [
+                record.id
+                for record in records
+                if not archive.spans(record.id, record.attempt, record.rank_on(instance.id) or 0)
+            ]
             if lost:
                 session.progress.warn(
                     f"{instance.id} is {instance.state.value}: logs that were never fetched go with it:"
@@ -257,7 +270,8 @@ def _fetch_logs(session: Session, machine: Machine, store: RunStore, archive: Lo
         known = store.find(status.run_id)
         if known is None or (known.attempt <= status.attempt and not known.has_ended):
             store.put(adopted(known, status, machine.instance, SystemClock().now(), machine.provider.region))
-        fetched = fetch_log(machine, status, archive, session.progress.warn)
+        rank = (known.rank_on(machine.instance.id) if known is not None else None) or 0
+        fetched = fetch_log(machine, status, archive, session.progress.warn, rank)
         if fetched:
             session.progress.note(
                 f"fetched the log of {status.run_id} ({size_text(fetched)}): runctl runs logs {status.run_id}"
