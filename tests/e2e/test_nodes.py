@@ -135,10 +135,8 @@ def test_stopping_a_run_and_its_time_limit_reach_all_machines(script: CommandLin
     assert left(ec2)["instances"] == []
 
 
-# Of a machine that is killed the agents tell each other in tests/agent/supervising/test_several_machines.py.
-@pytest.mark.parametrize("fault", [pytest.param("killed", marks=pytest.mark.slow), "taken back"])
-def test_where_one_machine_is_gone_all_start_over_from_the_newest_checkpoint(
-    script: CommandLine, ec2: Any, faults: Faults, fault: str
+def test_where_one_machine_is_taken_back_all_start_over_from_the_newest_checkpoint(
+    script: CommandLine, ec2: Any, faults: Faults
 ) -> None:
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="several")
     found: list[Outcome] = []
@@ -152,24 +150,64 @@ def test_where_one_machine_is_gone_all_start_over_from_the_newest_checkpoint(
     try:
         until(lambda: _published(script), seconds=120, what="a checkpoint is in the store")
         victim = nodes_of(script)[1]["instance_id"]
-        if fault == "killed":
-            faults.kill_instance(victim)
-        else:
-            faults.interrupt(victim, 40)
+        faults.interrupt(victim, 40)
     finally:
         launching.join()
     (ended,) = found
 
     assert ended.ok().code == 0
     run = script("runs", "show", "latest", "--output", "json").ok().json
-    assert [each["end_reason"] for each in run["attempts"]] == [
-        "LOST" if fault == "killed" else "INTERRUPTED",
-        "COMPLETED",
-    ]
+    assert [each["end_reason"] for each in run["attempts"]] == ["INTERRUPTED", "COMPLETED"]
     assert run["attempts"][1]["resumed_step"] >= 5
     assert victim not in {node["instance_id"] for node in run["nodes"]}
     # What its provider takes back, nobody else ends.
     assert set(left(ec2)["instances"]) <= {victim}
+
+
+def test_another_computer_that_knows_the_runs_prefix_alone_starts_all_over(
+    script: CommandLine, ec2: Any, faults: Faults, tmp_path: Path
+) -> None:
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="elsewhere")
+    # The first attempt ends with its machine, however slow this computer is.
+    steps = "int(sys.argv[1])"
+    (script.cwd / "nodes.py").write_text(SCRIPT.replace(steps, f"{steps} if found else 1 << 20"))
+    there = CommandLine(tmp_path, {"XDG_DATA_HOME": str(tmp_path / "another computer")})
+    argv = ("aws", "launch", "nodes.py", *ON_TWO, "--spot", "--checkpoint-s3", "s3://elsewhere/runs")
+    run = script(*argv, "--no-auto-resume", "--no-results", "--quiet", "--", "20").ok().out.strip()
+    until(lambda: _published(script), seconds=120, what="a checkpoint is in the store")
+    first = left(ec2)["networks"]
+    before = nodes_of(script)
+
+    faults.kill_instance(before[1]["instance_id"])
+
+    def goes_on() -> bool:
+        said = there("runs", "recover", f"s3://elsewhere/runs/{run}").ok().out
+        return f"{run} goes on as attempt 2" in said
+
+    until(goes_on, seconds=240, what="the other computer has started all over")
+    # What was made for the machines of the first attempt has gone with them.
+    assert len(left(ec2)["networks"]) == 1
+    assert left(ec2)["networks"] != first
+    found = []
+    for computer in (script, there):
+        until(lambda on=computer: _shown(on, run)["state"] == "ended", what="the end")  # type: ignore[misc]
+        found.append(_shown(computer, run))
+    for each in found:
+        assert [attempt["end_reason"] for attempt in each["attempts"]] == ["LOST", "COMPLETED"]
+        assert each["attempts"][1]["resumed_step"] >= 5
+        assert [node["end_reason"] for node in each["nodes"]] == ["COMPLETED", "COMPLETED"]
+    machines = [[node["instance_id"] for node in each["nodes"]] for each in found]
+    assert machines[0] == machines[1]
+    assert not {node["instance_id"] for node in before} & set(machines[0])
+    # Its machines are gone by themselves, and have left their logs in the store.
+    until(lambda: left(ec2)["instances"] == [], what="the machines have ended", seconds=120)
+    kept = script("runs", "logs", run, "--node", "1").ok().out.splitlines()
+    assert any(line.startswith("done ") for line in kept)
+
+
+def _shown(runctl: CommandLine, run: str) -> dict[str, Any]:
+    shown: dict[str, Any] = runctl("runs", "show", run, "--output", "json").ok().json
+    return shown
 
 
 def _published(runctl: CommandLine) -> bool:

@@ -3,8 +3,9 @@
 ``spec.json`` is the `RunSpec`, values of variables included; ``run.json`` a `StoredRun`; ``agent.pyz`` this program;
 ``project/DIGEST.json`` the manifest of a tree and ``project/DIGEST.pack`` its files, as the verb ``apply`` takes both.
 Each attempt has ``spec.json`` (as it was asked for, without values of variables), ``machine.json`` (a `StoredMachine`)
-and ``status.json`` (an `AttemptStatus`) beside its log and its end. Checkpoints are described by
-`runctl.agent.checkpoints.layout`, the lease by `runctl.agent.lease`.
+and ``status.json`` (an `AttemptStatus`) beside its log and its end; where it has several machines, these are rank 0's,
+and ``nodes.json`` (`StoredNodes`) has all. Checkpoints are described by `runctl.agent.checkpoints.layout`, the lease by
+`runctl.agent.lease`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,28 @@ class StoredMachine:
     """USD; empty where whoever wrote this did not know it."""
 
 
+@dataclass(frozen=True)
+class StoredNode:
+    """One of the machines of an attempt that has several."""
+
+    rank: int
+    instance_id: str
+    address: str
+    name: str = ""
+    """What the instance is called; empty: nothing."""
+
+
+@dataclass(frozen=True)
+class StoredNodes:
+    """All of them, by rank, and what makes one run of them."""
+
+    engine: str
+    token: str
+    """Of the intent by which they were rented: what was made beside them has it as a tag."""
+    least: int
+    nodes: tuple[StoredNode, ...]
+
+
 def by_digest(image: str, digest: str) -> str:
     """The reference of the very image that an attempt has got, wherever its tag leads by now. Pure."""
     folder, slash, last = image.partition("@")[0].rpartition("/")
@@ -75,14 +98,19 @@ def pack_key(digest: str) -> str:
     return f"{PROJECT}{digest}.pack"
 
 
-def spec_key(attempt: int) -> str:
-    """What the attempt was asked for."""
-    return f"{ATTEMPTS}{attempt:04}/spec.json"
+def spec_key(attempt: int, rank: int = 0) -> str:
+    """What the attempt was asked for, on the machine of that rank."""
+    return f"{ATTEMPTS}{attempt:04}/" + (f"nodes/{rank:04}/" if rank else "") + "spec.json"
 
 
 def machine_key(attempt: int) -> str:
     """Where the attempt runs."""
     return f"{ATTEMPTS}{attempt:04}/machine.json"
+
+
+def nodes_key(attempt: int) -> str:
+    """Where it runs, if it has several machines."""
+    return f"{ATTEMPTS}{attempt:04}/nodes.json"
 
 
 def status_key(attempt: int) -> str:

@@ -179,7 +179,7 @@ def new_nodes(
         for warning in plan.machine.warnings:
             session.progress.warn(warning)
         found = NodeGroupPlan(plan, volumes, _scores(rentals.provider, plan))
-        yield NewNodes(session, provider, creation, found, each, planned)
+        yield NewNodes(session, provider, creation, found, each, request, planned)
 
 
 def _scores(provider: Provider, plan: NodesPlan) -> Mapping[str, int]:
@@ -225,12 +225,15 @@ class NewNodes:
         creation: Creation,
         plan: NodeGroupPlan,
         request: InstanceRequest,
+        whole: InstanceRequest,
         plan_in: Callable[[Market], NodesPlan],
     ) -> None:
         self.plan = plan
         """What was carried out in the end, after `rent`: on demand, where no spot machines were to be had."""
         self.request = request
         """What each of them is rented by."""
+        self.whole = whole
+        """What was asked for: with the volumes that all of them have, and the budget of all together."""
         self.existing = creation.existing
         """One of the instances that an earlier call of the same command has rented already."""
         self.group: NodeGroup | None = None

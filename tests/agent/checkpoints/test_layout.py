@@ -15,9 +15,12 @@ from runctl.agent.checkpoints.layout import (
     data_key,
     decode,
     encode,
+    end_key,
+    is_end_key,
     is_inside,
     log_key,
     log_offset,
+    log_prefix,
     newest_first,
     to_prune,
     unused_data,
@@ -96,6 +99,14 @@ def test_a_piece_of_a_log_says_where_it_begins() -> None:
     assert log_key(2, 4096) == "attempts/0002/log/000000004096"
     assert log_offset(log_key(2, 4096)) == 4096
     assert log_offset("attempts/0002/end.json") is None
+
+
+def test_of_several_machines_each_has_a_log_and_an_end_and_the_attempts_end_is_rank_0s() -> None:
+    assert log_key(2, 4096, 3) == "attempts/0002/nodes/0003/log/000000004096"
+    assert log_offset(log_key(2, 4096, 3)) == 4096
+    assert not log_key(2, 4096, 3).startswith(log_prefix(2))
+    assert end_key(2, 3) == "attempts/0002/nodes/0003/end.json"
+    assert [is_end_key(key) for key in (end_key(2), end_key(2, 3), log_key(2, 0))] == [True, False, False]
 
 
 def test_unknown_keys_of_a_later_manifest_are_ignored() -> None:

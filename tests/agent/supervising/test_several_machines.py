@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -81,6 +82,34 @@ def test_a_script_that_fails_on_one_rank_ends_the_others(machines: Machines) -> 
     assert [end.caused_by for end in ends] == [1, None, 1]
     assert ends[1].exit_code == 3
     assert ends[0].message == "node 1: the script failed with exit code 3"
+
+
+def test_every_machine_puts_its_log_and_its_end_into_the_store_and_rank_0_the_checkpoints(
+    machines: Machines, tmp_path: Path
+) -> None:
+    agents = machines(2)
+    script = (
+        "import os, pathlib, sys, time\n"
+        "rank = os.environ['RANK']\n"
+        "print('this is', rank)\n"
+        "pathlib.Path(os.environ['RUNCTL_CHECKPOINT_DIR'], 'of-' + rank + '.json').write_text('{}')\n"
+        "if rank == '1': sys.exit(3)\n"
+        "while True: time.sleep(0.1)\n"
+    )
+    (tmp_path / "store").mkdir()
+    start(agents, script, store={"url": str(tmp_path / "store")})
+    for agent in agents:
+        agent.ended("r")
+    prefix = tmp_path / "store" / "r"
+    of_rank_1 = prefix / "attempts" / "0001" / "nodes" / "0001"
+    folders = (of_rank_1.parents[1], of_rank_1)
+    for rank, folder in enumerate(folders):
+        log = "".join(piece.read_text() for piece in sorted((folder / "log").iterdir()))
+        assert f"this is {rank}" in log
+    ends = [json.loads((folder / "end.json").read_bytes()) for folder in folders]
+    assert [(end["reason"], end.get("caused_by")) for end in ends] == [("STOPPED", 1), ("FAILED", None)]
+    manifests = [json.loads(path.read_bytes())["name"] for path in (prefix / "checkpoints").glob("*.json")]
+    assert set(manifests) <= {"of-0.json"}
 
 
 @pytest.mark.parametrize("rank", [0, 1])

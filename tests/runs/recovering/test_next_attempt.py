@@ -18,6 +18,7 @@ from runctl.runs.launch.launch_plan import UNUSED_FOR
 from runctl.runs.records.run_record import RunRecord, as_known
 from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of, spent
 from runctl.runs.stored.recipe import Recipe
+from tests.runs.nodes.records import on_machines
 from tests.runs.sample_runs import T0, a_run
 
 SPOT = InstanceRequest("g5.xlarge", market=Market.SPOT)
@@ -154,3 +155,9 @@ def test_a_schedule_that_is_computed_uses_what_was_seen_of_machines_by_now() -> 
 
     assert schedule(CheckpointSchedule()) == CheckpointSchedule(between_interruptions=5 * 3600.0)
     assert schedule(CheckpointSchedule(every_seconds=60.0)) == CheckpointSchedule(every_seconds=60.0)
+
+
+def test_every_machine_of_several_has_used_the_runs_budget() -> None:
+    one = ended(price_per_hour=Decimal(1))
+    several = on_machines("run-aaaa", "i-0", "i-1", "i-2", created_at=one.created_at, ended_at=one.ended_at)
+    assert spent(replace(several, price_per_hour=Decimal(1))) == 3 * spent(one)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+
+import pytest
 
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints.layout import end_key
 from runctl.agent.encoding import dumps
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
-from runctl.agent.stored_run import StoredMachine, machine_key, status_key
+from runctl.agent.stored_run import (
+    StoredMachine,
+    StoredNode,
+    StoredNodes,
+    machine_key,
+    nodes_key,
+    status_key,
+)
 from runctl.checkpoints.download import Prefix
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId
@@ -96,3 +106,58 @@ def test_a_machine_that_died_in_silence_has_told_the_store_how_far_it_was() -> N
     at.storage.put(at.bucket, at.key(end_key(1)), dumps(EndRecord(EndReason.INTERRUPTED, began)).encode())
     assert caught_up(at, stopped).end_reason is EndReason.STOPPED
     assert caught_up(at, told).end_reason is EndReason.INTERRUPTED
+
+
+NODES = StoredNodes(
+    "none", "t", 2, (StoredNode(0, "i-0", "10.0.0.4", "digits-0"), StoredNode(1, "i-1", "10.0.0.5"))
+)
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"),
+    [
+        ({}, None),
+        ({0: EndReason.COMPLETED}, None),
+        ({0: EndReason.COMPLETED, 1: EndReason.COMPLETED}, "COMPLETED"),
+        ({0: EndReason.COMPLETED, 1: EndReason.FAILED}, "FAILED"),
+        ({0: EndReason.INTERRUPTED, 1: EndReason.COMPLETED}, "INTERRUPTED"),
+    ],
+)
+def test_a_run_on_several_machines_has_ended_when_all_have_written_their_ends(
+    ends: Mapping[int, EndReason], reason: str | None
+) -> None:
+    at, began = Prefix(MemoryStorage(), "mine", "runs/run-1"), NOW.timestamp()
+
+    def put(key: str, value: object) -> None:
+        at.storage.put(at.bucket, at.key(key), dumps(value).encode())
+
+    put(nodes_key(1), NODES)
+    put(status_key(1), AttemptStatus("run-1", 1, RunState.ENDED if 0 in ends else RunState.RUNNING))
+    for rank, each in ends.items():
+        put(end_key(1, rank), EndRecord(each, began + 60, script_ended_at=began + 50))
+
+    record = caught_up(at, planned(RunSpec("run-1", "train.py"), an_instance(), NOW, None))
+
+    assert record.machines == ("i-0", "i-1")
+    assert (record.end_reason and record.end_reason.value, record.has_ended) == (reason, reason is not None)
+
+
+def test_an_attempt_on_several_machines_that_followed_elsewhere_is_known_with_all_of_them() -> None:
+    at, began = Prefix(MemoryStorage(), "mine", "runs/run-1"), NOW.timestamp()
+
+    def put(key: str, value: object) -> None:
+        at.storage.put(at.bucket, at.key(key), dumps(value).encode())
+
+    later = replace(
+        NODES, token="u", nodes=tuple(replace(each, instance_id=f"i-{each.rank + 2}") for each in NODES.nodes)
+    )
+    put(nodes_key(1), NODES)
+    put(end_key(1), EndRecord(EndReason.LOST, began + 60, message="node 1 is silent", caused_by=1))
+    put(machine_key(2), StoredMachine("i-2", began + 100))
+    put(nodes_key(2), later)
+
+    record = caught_up(at, planned(RunSpec("run-1", "train.py"), an_instance(), NOW, None))
+
+    assert (record.attempt, record.machines, record.end_reason) == (2, ("i-2", "i-3"), None)
+    (past,) = record.past
+    assert (past.machines, past.nodes_token, past.end_reason) == (("i-0", "i-1"), "t", EndReason.LOST)

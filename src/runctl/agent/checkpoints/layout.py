@@ -2,7 +2,8 @@
 
 ``URL/RUN_ID/`` holds ``data/SHA256`` (a file's bytes, written once), ``checkpoints/AAAA-NNNNNN.json`` (attempt, number
 within it; written after all of its data, and never changed: the newest is the one with the greatest name),
-``attempts/AAAA/log/OFFSET`` and ``attempts/AAAA/end.json``.
+``attempts/AAAA/log/OFFSET`` and ``attempts/AAAA/end.json``. Of a run on several machines these are rank 0's; the others
+have the same below ``attempts/AAAA/nodes/RRRR/``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ WHOLE_FOLDER = "."
 """The name of a checkpoint that a script has saved into the run's checkpoint folder itself."""
 _MANIFEST = re.compile(r"checkpoints/(\d{4,})-(\d{6,})\.json")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_LOG = re.compile(r"attempts/\d{4,}/log/(\d{12,})")
+_LOG = re.compile(r"attempts/\d{4,}/(?:nodes/\d{4,}/)?log/(\d{12,})")
+_END = re.compile(r"attempts/\d{4,}/end\.json")
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,14 @@ def data_key(sha256: str) -> str:
     return DATA + sha256
 
 
-def log_key(attempt: int, offset: int) -> str:
-    """The piece of an attempt's log that begins at this offset."""
-    return f"{log_prefix(attempt)}{offset:012}"
+def log_key(attempt: int, offset: int, rank: int = 0) -> str:
+    """The piece of an attempt's log, on the machine of that rank, that begins at this offset."""
+    return f"{log_prefix(attempt, rank)}{offset:012}"
 
 
-def log_prefix(attempt: int) -> str:
-    """Of all pieces of an attempt's log."""
-    return f"{ATTEMPTS}{attempt:04}/log/"
+def log_prefix(attempt: int, rank: int = 0) -> str:
+    """Of all pieces of that log."""
+    return f"{_attempt(attempt, rank)}log/"
 
 
 def log_offset(key: str) -> int | None:
@@ -103,9 +105,18 @@ def log_offset(key: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def end_key(attempt: int) -> str:
-    """How the attempt ended."""
-    return f"{ATTEMPTS}{attempt:04}/end.json"
+def end_key(attempt: int, rank: int = 0) -> str:
+    """How the attempt ended, on the machine of that rank."""
+    return f"{_attempt(attempt, rank)}end.json"
+
+
+def is_end_key(key: str) -> bool:
+    """Whether it is the end of an attempt: of its only machine, or of rank 0's."""
+    return _END.fullmatch(key) is not None
+
+
+def _attempt(attempt: int, rank: int) -> str:
+    return f"{ATTEMPTS}{attempt:04}/" + (f"nodes/{rank:04}/" if rank else "")
 
 
 def encode(manifest: Manifest) -> bytes:

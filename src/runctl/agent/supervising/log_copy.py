@@ -118,15 +118,17 @@ class FolderStore:
 class StoredLog:
     """In a run's prefix, as pieces that are named by where they begin."""
 
-    def __init__(self, store: Store, attempt: int) -> None:
-        self._store, self._attempt = store, attempt
+    def __init__(self, store: Store, attempt: int, rank: int = 0) -> None:
+        """``rank`` is this machine's, of several."""
+        self._store, self._attempt, self._rank = store, attempt, rank
         self._size: int | None = None
 
     def size(self) -> int:
         """See `LogStore`. Asked of the store once. Raises `AgentError`, as the other methods do."""
         if self._size is None:
             pieces = [
-                (layout.log_offset(key), key) for key in self._store.keys(layout.log_prefix(self._attempt))
+                (layout.log_offset(key), key)
+                for key in self._store.keys(layout.log_prefix(self._attempt, self._rank))
             ]
             last = max(((offset, key) for offset, key in pieces if offset is not None), default=None)
             self._size = 0 if last is None else last[0] + len(self._store.read(last[1]))
@@ -134,7 +136,7 @@ class StoredLog:
 
     def write(self, offset: int, data: bytes) -> None:
         """See `LogStore`."""
-        self._store.put(layout.log_key(self._attempt, offset), data)
+        self._store.put(layout.log_key(self._attempt, offset, self._rank), data)
         self._size = offset + len(data)
 
     def flush(self) -> None:
@@ -142,7 +144,7 @@ class StoredLog:
 
     def seal(self, end: EndRecord) -> None:
         """See `LogStore`."""
-        self._store.put(layout.end_key(self._attempt), dumps(end).encode())
+        self._store.put(layout.end_key(self._attempt, self._rank), dumps(end).encode())
 
     def close(self) -> None:
         """See `LogStore`: the store is its owner's."""

@@ -1,5 +1,7 @@
 """The process that publishes beside a training (``publish``), and the one that fetches before it (``restore``).
 
+Of a run on several machines rank 0 publishes checkpoints, and each its own log and end.
+
 Commands come as JSON lines on stdin, answers go to stdout. What is known is written into the attempt's folder, for
 ``status``. Nothing that goes wrong here reaches the training.
 """
@@ -111,7 +113,9 @@ class _Process:
         self._checkpoints = run_folders(spec, folder).checkpoints
         self._log = Log(folder.log)
         self._store: Store = open_store(store_spec, spec.run_id, os.environ)
-        self._stored_log = StoredLog(self._store, spec.attempt)
+        self._stored_log = StoredLog(
+            self._store, spec.attempt, spec.node.rank if spec.node is not None else 0
+        )
         self._publisher = Publisher(
             self._store,
             self._checkpoints,
@@ -158,7 +162,7 @@ class _Process:
             return
         try:
             began = time.monotonic()
-            if self._publisher.publish_new(time.time()):
+            if self._spec.saves_for_all and self._publisher.publish_new(time.time()):
                 self._note_seconds(time.monotonic() - began)
             if time.monotonic() >= self._next_log:
                 self._copy_log()
@@ -169,23 +173,29 @@ class _Process:
                 self._failed(_message(error))
         else:
             self._works()
-        self._write_status(self._publisher.published)
+        if self._spec.saves_for_all:
+            self._write_status(self._publisher.published)
 
     def _failed(self, why: str) -> None:
         if not self._trouble:
             self._log.line(
-                f"warning: checkpoints are not published to {self._url}: {why}; the training goes on"
+                f"warning: {self._what()} not published to {self._url}: {why}; the training goes on"
             )
         self._trouble = why
         self._next_try = time.monotonic() + self._pause
         self._pause = min(LONGEST_PAUSE, self._pause * 2)
 
+    def _what(self) -> str:
+        return "checkpoints are" if self._spec.saves_for_all else "the log is"
+
     def _works(self) -> None:
         if self._trouble:
-            self._log.line(f"checkpoints are published to {self._url} again")
+            self._log.line(f"{self._what()} published to {self._url} again")
         self._trouble, self._pause = "", FIRST_PAUSE
 
     def _finish(self, until: float) -> dict[str, Any]:
+        if not self._spec.saves_for_all:
+            return {"left": []}
         pause = FIRST_PAUSE / 2
         while True:
             published = self._publisher.finish(until)
@@ -212,7 +222,7 @@ class _Process:
                 if self._copy_log() == end.log_bytes:
                     self._tell_status()
                     self._stored_log.seal(end)
-                    if end.reason not in RETRIED:
+                    if end.reason not in RETRIED and self._spec.saves_for_all:
                         self._forget_values()
                     return True
             except (AgentError, OSError) as error:
@@ -234,6 +244,8 @@ class _Process:
 
     def _tell_status(self) -> None:
         """Whoever reads the store knows how far the attempt is, and which image it has got."""
+        if not self._spec.saves_for_all:
+            return
         status = observe(self._folder)
         newest = status.checkpoint.path if status.checkpoint is not None else ""
         known = (status.state, status.started_at, status.image_digest, status.resumed, newest)

@@ -250,7 +250,8 @@ def check_store(spec: RunSpec, own: Mapping[str, str]) -> None:
     if spec.store is not None:
         store = open_store(spec.store, spec.run_id, given, tries=2, timeout=5.0)
         try:
-            store.put(spec_key(spec.attempt), dumps(without_values(spec)).encode())
+            rank = spec.node.rank if spec.node is not None else 0
+            store.put(spec_key(spec.attempt, rank), dumps(without_values(spec)).encode())
         finally:
             store.close()
     if spec.resume_from is not None and is_prefix(spec.resume_from):

@@ -120,11 +120,12 @@ class Supervisor:
         if self.attempt.live.saved is not None:
             self.copier = LogCopier(folder.log, self.attempt.folders.checkpoints.parent, folder.attempt)
         self.publishing: Publishing | None = None
-        if spec.store is not None and spec.saves_for_all:
+        if spec.store is not None:
             from runctl.agent.supervising.publishing import Publishing
 
             self.publishing = Publishing(self.attempt)
-            self.attempt.publish_seconds = self.publishing.seconds_for_next
+            if spec.saves_for_all:
+                self.attempt.publish_seconds = self.publishing.seconds_for_next
             self.attempt.each_second.append(self.publishing.keep_going)
 
     def run(self, cannot_mount: str = "") -> None:
@@ -272,7 +273,7 @@ class Supervisor:
 
     def _publish_last(self, hand_over: HandOver | None) -> None:
         """The newest checkpoint is in the run's store, or the log and the hand-off say why it is not."""
-        if self.publishing is not None:
+        if self.publishing is not None and self.spec.saves_for_all:
             self._finish_publishing(self.publishing, hand_over)
         if hand_over is not None:
             hand_over.compute_checksum()

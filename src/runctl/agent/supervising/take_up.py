@@ -372,7 +372,7 @@ class RunKeeper:
     def _has_ended(self) -> bool:
         """Whether an attempt has ended in a way that no other one follows."""
         for key in self._store.keys(layout.ATTEMPTS):
-            if key.endswith("/end.json"):
+            if layout.is_end_key(key):
                 end = self._read(key, EndRecord)
                 if end is not None and end.reason not in RETRIED:
                     self._over(end.reason.value)

@@ -53,5 +53,9 @@ def recovered(cli: Cli, record: RunRecord) -> RunRecord | None:
             cli.progress.step(f"waiting for another command that recovers {record.id}")
             SystemClock().sleep(2.0)
             continue
+        if done.outcome is Outcome.GOES_ON and done.record.has_ended:
+            cli.progress.step(f"{record.id} {done.why}")
+            SystemClock().sleep(2.0)
+            continue
         cli.progress.note(f"{record.id} {done.why}")
         return None if done.outcome is Outcome.ENDED else done.record

@@ -269,7 +269,7 @@ class Launch:
         """As `start`; where the run cannot be started on all machines, all are given back."""
         group = ranked(new.rent(wait=ready_timeout, ask_fallback=ask_fallback), self.nodes, new.plan.volumes)
         try:
-            self.training.rented_by = new.request
+            self.training.rented_by = new.whole
             self.training.instance = group.head.instance
             self.training.fallback = self._fallback(new.request, group.head.instance)
             return self._start_engine(group)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord
 from runctl.core.clock import SystemClock
-from runctl.core.errors import MachineError, RunctlError
+from runctl.core.errors import InstanceEnded, MachineError, RunctlError
 from runctl.core.run_models import RunPhase
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
@@ -23,6 +23,7 @@ from runctl.runs.records.run_record import (
     from_status,
     with_end,
 )
+from runctl.runs.stored.stored_results import end_in_store
 
 AT_ONCE = 16
 
@@ -106,18 +107,20 @@ def _ask(session: Session, record: RunRecord, node: KnownNode) -> tuple[KnownNod
     except RunctlError as error:
         gone = what_became_of(provider, node.instance_id)
         if gone is not None:
-            return ended(node, end_with_its_machine(gone, now)), None
+            return node.ended(end_of_gone(session, record, node, gone)), None
         if isinstance(error, MachineError) and error.code == "no-such-run":
             end = EndRecord(EndReason.NOT_STARTED, now.timestamp(), message="the machine never heard of it")
-            return ended(node, end), None
+            return node.ended(end), None
         session.progress.warn(f"node {node.rank} ({node.instance_id}) cannot be asked: {error.message}")
         return replace(node, state=RunPhase.UNKNOWN), None
     return told_by(node, status), status
 
 
-def ended(node: KnownNode, end: EndRecord) -> KnownNode:
-    """That it ended so. Pure."""
-    return replace(node, state=RunPhase.ENDED, end=end)
+def end_of_gone(session: Session, record: RunRecord, node: KnownNode, gone: InstanceEnded) -> EndRecord:
+    """How it ended on a machine that is no more: as that has written into the run's store before, else as its provider
+    says."""
+    end = end_in_store(session, record, node.rank)
+    return end or end_with_its_machine(gone, record.by_its_clock(SystemClock().now()))
 
 
 def stop_nodes(

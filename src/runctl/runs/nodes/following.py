@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from runctl.agent.spec import EndReason, EndRecord
@@ -12,12 +13,13 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import NotFound, RunctlError
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
-from runctl.runs.nodes.asking import ask_nodes, combined, ended, node_machine, nodes_of, on_node
+from runctl.runs.nodes.asking import ask_nodes, combined, end_of_gone, node_machine, nodes_of, on_node
 from runctl.runs.records.node_records import KnownNode
-from runctl.runs.records.run_record import RunRecord, end_with_its_machine
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.run_logs.archive import log_archive, missing
 from runctl.runs.run_logs.follow import Followed, follow
+from runctl.runs.run_logs.sources import read_stored_log
 
 LONGEST_LINE = 1 << 16
 """What is longer is shown in pieces."""
@@ -141,7 +143,7 @@ def follow_nodes(
     for each in followers:
         end = _end_of(session, record, each, followers)
         if end is not None:
-            known = known.with_node(ended(each.node, end))
+            known = known.with_node(each.node.ended(end))
     head = followers[0].followed
     if head is not None:
         record = replace(head.record, nodes=nodes)
@@ -181,13 +183,16 @@ def _end_of(
     session: Session, record: RunRecord, follower: _Follower, followers: Sequence[_Follower]
 ) -> EndRecord | None:
     """How it ended on one machine; ``None`` where it goes on."""
-    if follower.followed is not None:
-        return follower.followed.end
+    followed = follower.followed
+    if followed is not None and not followed.machine_ended:
+        return followed.end
     now, node = record.by_its_clock(SystemClock().now()), follower.node
     provider = session.in_region(record.region).provider(record.provider)
     gone = what_became_of(provider, node.instance_id)
     if gone is not None:
-        return end_with_its_machine(gone, now)
+        return end_of_gone(session, record, node, gone)
+    if followed is not None:
+        return followed.end
     said = [
         each.followed.end for each in followers if each.followed is not None and each.followed.end is not None
     ]
@@ -243,9 +248,18 @@ def lines_of(
             raise
         failure, followed = error, FollowedNodes(record, nodes_of(record).end)
     silent = [rank for rank in wanted if rank not in passed_on] if followed.record.has_ended else []
+    _read_stored(session, followed.record, _not_kept(followed.record, silent))
     if not kept_lines(record, on_line, ranks=silent) and failure is not None and not passed_on:
         raise failure
     return replace(followed, cut_short=tuple(_not_kept(followed.record, silent)))
+
+
+def _read_stored(session: Session, record: RunRecord, ranks: Sequence[int]) -> None:
+    """What machines that cannot be asked any more have put into the run's store is here."""
+    for rank in ranks:
+        with suppress(RunctlError):
+            provider = session.in_region(record.region).provider(record.provider)
+            read_stored_log(record, log_archive(), provider, session.progress, rank)
 
 
 def _not_kept(record: RunRecord, ranks: Sequence[int]) -> list[int]:

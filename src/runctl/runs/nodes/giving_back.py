@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from runctl.agent.after_run import Stay
@@ -11,9 +11,11 @@ from runctl.core.errors import NotFound, RunctlError
 from runctl.core.machine_models import Instance
 from runctl.machines.nodes import tidy_up
 from runctl.machines.session import Session
+from runctl.providers.interface import require
 from runctl.runs.nodes.asking import node_machine, nodes_of, on_each, on_node
 from runctl.runs.records.node_records import KnownNode
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.store import run_store
 from runctl.runs.results import GivenBack, give_back
 
 
@@ -52,11 +54,42 @@ def give_back_nodes(session: Session, record: RunRecord) -> GivenBackNodes:
         each for each in on_each(nodes, lambda node: _give_back(session, record, node)) if each is not None
     )
     found = GivenBackNodes(done)
+    tidy_up_networks(session, record)
     if found.stay is not None:
         return found
     there = session.in_region(record.region)
     left = tidy_up(there, record.provider, nodes.token, wait_for=[each.instance for each in done])
     return GivenBackNodes(done, left)
+
+
+def tidy_up_networks(session: Session, record: RunRecord) -> RunRecord:
+    """What was made beside the machines of earlier attempts is gone, where these have ended; the record knows it.
+
+    A machine that its provider takes back uses its network until it is gone: then it is tried again.
+    """
+    waiting = [each for each in record.past if each.nodes_token is not None]
+    if not waiting:
+        return record
+    there = session.in_region(record.region)
+    gone = {
+        token for token in (each.nodes_token for each in waiting) if token and _is_tidy(there, record, token)
+    }
+    if not gone:
+        return record
+    past = tuple(
+        replace(each, nodes_token=None) if each.nodes_token in gone else each for each in record.past
+    )
+    tidy = replace(record, past=past)
+    return tidy if run_store(session).replace(tidy, record) else record
+
+
+def _is_tidy(session: Session, record: RunRecord, token: str) -> bool:
+    try:
+        if require(session.provider(record.provider).nodes).find(token):
+            return False
+    except RunctlError:
+        return False
+    return not tidy_up(session, record.provider, token)
 
 
 def _give_back(session: Session, record: RunRecord, node: KnownNode) -> GivenBack | None:

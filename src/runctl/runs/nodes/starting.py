@@ -28,6 +28,8 @@ from runctl.runs.nodes.asking import combined, told_by
 from runctl.runs.records.node_records import KnownNode, KnownNodes
 from runctl.runs.records.run_record import RunRecord, as_known, never_started, planned
 from runctl.runs.records.store import run_store
+from runctl.runs.stored.recipe import Recipes
+from runctl.runs.stored.stored_run import prefix_of, put_nodes
 from runctl.runs.train.plan import RunPlan
 from runctl.runs.train.training import Training
 from runctl.transport.agent import AgentClient
@@ -147,12 +149,26 @@ def start_on_nodes(
             record, nodes=KnownNodes(wanted.engine.value, group.token, min(wanted.least, len(nodes)), nodes)
         )
         stack.enter_context(training.keeping(head.plan)(ready[0]))
+        _store_nodes(session, record)
         agents = [each.training.machine.agent for each in started]
         record = agents_start(session, record, list(zip(agents, ready, strict=True)))
     for node in group.nodes:
         session.intents.close(IntentState.DONE, node.instance.id, group.token)
     store.put(record)
     return record
+
+
+def _store_nodes(session: Session, record: RunRecord) -> None:
+    """Other computers can recover the run, as they know its machines; where that fails the run starts all the same."""
+    recipe = Recipes(session.database).find(record.id)
+    if recipe is None or record.nodes is None:
+        return
+    try:
+        at = prefix_of(session, recipe)
+        if at is not None:
+            put_nodes(at, record.attempt, record.nodes)
+    except RunctlError as error:
+        session.progress.warn(f"{record.id} can be recovered by this computer only: {error.message}")
 
 
 def agents_start(

@@ -25,6 +25,10 @@ class KnownNode:
     started_at: datetime | None = None
     end: EndRecord | None = None
 
+    def ended(self, end: EndRecord) -> KnownNode:
+        """That it ended so."""
+        return replace(self, state=RunPhase.ENDED, end=end)
+
     def as_run_node(self) -> RunNode:
         """As the JSON contract shows it."""
         end = self.end
@@ -53,6 +57,10 @@ class KnownNodes:
     """With so many the run may go on."""
     nodes: tuple[KnownNode, ...]
     """By rank."""
+
+    def at(self, rank: int) -> KnownNode | None:
+        """That one; ``None``: there is none."""
+        return next((node for node in self.nodes if node.rank == rank), None)
 
     def with_node(self, node: KnownNode) -> KnownNodes:
         """With what is known now of one of them."""

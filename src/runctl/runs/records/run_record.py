@@ -68,6 +68,8 @@ class KnownAttempt:
     lead_seconds: float | None = None
     machines: tuple[InstanceId, ...] = ()
     """All of them, by rank; empty: ``instance_id`` alone."""
+    nodes_token: str | None = None
+    """By which what was made beside several machines is found; ``None``: nothing of that is left."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,11 @@ class RunRecord:
         if self.nodes is not None:
             return self.nodes.machines
         return (self.instance_id,) if self.instance_id else ()
+
+    @property
+    def nodes_token(self) -> str | None:
+        """By which what was made beside its machines is found, if it has several."""
+        return None if self.nodes is None else self.nodes.token
 
     def rank_on(self, instance_id: str) -> int | None:
         """The rank that this machine has, or had in an earlier attempt; ``None``: it is none of the run's."""

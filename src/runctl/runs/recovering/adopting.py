@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from runctl.agent import stored_run
 from runctl.agent.stored_run import StoredMachine
 from runctl.checkpoints.download import Prefix
-from runctl.core.errors import NotFound
+from runctl.core.errors import NotFound, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.machines.session import Session
@@ -61,7 +61,13 @@ def _first(at: Prefix, recipe: Recipe, facts: RunFacts) -> RunRecord:
         name=facts.name,
         git=facts.git,
     )
-    return with_stored(replace(record, results=facts.results), read_attempt(at, 1))
+    known = with_stored(replace(record, results=facts.results), read_attempt(at, 1))
+    if recipe.nodes is not None and known.nodes is None:
+        raise Unsupported(
+            f"{recipe.run_id} is on several machines, and {at} does not say which",
+            hint="the computer that has started it recovers it",
+        )
+    return known
 
 
 def _instance(recipe: Recipe, machine: StoredMachine) -> Instance:

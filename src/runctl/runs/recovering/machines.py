@@ -42,7 +42,7 @@ def check_recipe(run: RecoveredRun) -> None:
     spec = run.recipe.spec
     if spec.node is not None:
         raise Unsupported(
-            f"{spec.run_id} is on several machines, which only the computer that started it can replace",
+            f"{spec.run_id} is on several machines, and nothing here says which",
             hint="start a new run from its checkpoints: --resume-from",
         )
     if spec.tree is None and not spec.is_command and not spec.builtin:

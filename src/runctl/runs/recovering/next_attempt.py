@@ -96,7 +96,8 @@ def spent(record: RunRecord) -> Decimal:
     for each in (*record.past, as_known(record)):
         if each.price_per_hour is not None and each.ended_at is not None:
             time = max(each.ended_at - each.created_at, timedelta(0)) + BOOT_AND_END
-            total += each.price_per_hour * Decimal(time.total_seconds()) / 3600
+            machines = max(1, len(each.machines))
+            total += each.price_per_hour * Decimal(time.total_seconds()) / 3600 * machines
     return total
 
 

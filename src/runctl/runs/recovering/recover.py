@@ -40,6 +40,7 @@ from runctl.providers.interface import require
 from runctl.runs.control import refresh
 from runctl.runs.costs import note_end
 from runctl.runs.images.run_image import logged_in
+from runctl.runs.nodes.giving_back import tidy_up_networks
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.recovering.machines import (
@@ -129,7 +130,7 @@ def recover_run(
     with _alone(record.id):
         known = store.get(record.id)
         if known.nodes is not None:
-            return _recover_nodes(session, known, once=once)
+            return _recover_nodes(RecoveredRun(session, known, clock or SystemClock()), once=once)
         if needs_refresh(known):
             (known,) = refresh(session, [known])
             if lives(known):
@@ -151,17 +152,38 @@ def recover_run(
             return _held_elsewhere(run, held)
 
 
-def _recover_nodes(session: Session, known: RunRecord, *, once: bool) -> Recovered:
+def _recover_nodes(run: RecoveredRun, *, once: bool) -> Recovered:
     """As `recover_run`, for a run on several machines."""
-    (record,) = refresh(session, [known])
+    (run.record,) = refresh(run.session, [run.record])
+    run.record = tidy_up_networks(run.session, run.record)
+    stays = _nodes_stay(run.record)
+    if stays is not None:
+        return stays
+    try:
+        with _leased(run):
+            if run.lease is not None:
+                before = run.record
+                run.record = catch_up(run.session, before)
+                if run.record.attempt != before.attempt or not run.record.has_ended:
+                    (run.record,) = refresh(run.session, [run.record])
+            stays = _nodes_stay(run.record)
+            if stays is not None:
+                return stays
+            following, why = recover_nodes(run, once=once)
+    except HeldElsewhere as held:
+        return _held_elsewhere(run, held)
+    if following is not None:
+        return Recovered(following, Outcome.STARTED, f"goes on as attempt {following.attempt}")
+    return Recovered(run.record, Outcome.ENDED if why else Outcome.NO_CAPACITY, why or "has no machines")
+
+
+def _nodes_stay(record: RunRecord) -> Recovered | None:
+    """Why a run on several machines is not started over; ``None``: it is. Pure."""
     if not record.has_ended:
         return Recovered(record, Outcome.GOES_ON, going_on(record))
     if record.end_reason not in RETRIED:
         return Recovered(record, Outcome.ENDED, why_it_ended(record))
-    following, why = recover_nodes(session, record, once=once)
-    if following is not None:
-        return Recovered(following, Outcome.STARTED, f"goes on as attempt {following.attempt}")
-    return Recovered(record, Outcome.ENDED if why else Outcome.NO_CAPACITY, why or "has no machines")
+    return None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from runctl.machines.renting import Rentals
 from runctl.machines.session import Session
 from runctl.providers.interface import Provider
 from runctl.runs.control import find_kept
+from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.records.run_record import RunRecord, as_known, fell_back, planned, with_end
 from runctl.runs.records.store import run_store
 from runctl.runs.recovering.next_attempt import why_it_ended
@@ -122,7 +123,7 @@ class RecoveredRun:
             raise self.stopped()
         self.record = record
 
-    def written_down(self, spec: RunSpec, instance: Instance) -> RunRecord:
+    def written_down(self, spec: RunSpec, instance: Instance, nodes: KnownNodes | None = None) -> RunRecord:
         """The next attempt is what is remembered of the run, unless somebody has stopped it meanwhile."""
         before = self.record
         record = planned(
@@ -139,6 +140,7 @@ class RecoveredRun:
             results=before.results,
             moved_volumes=before.moved_volumes,
             past=(*before.past, as_known(before)),
+            nodes=nodes,
         )
         if not self.store.replace(record, before):
             raise self.stopped()

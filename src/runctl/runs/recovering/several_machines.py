@@ -5,17 +5,22 @@ What follows is decided by the same function as for one machine, `runctl.runs.re
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 
-from runctl.core.clock import SystemClock
-from runctl.core.errors import CapacityError, Conflict, Unsupported
+from runctl.agent.spec import RunSpec
+from runctl.core.errors import CapacityError, Unsupported
+from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Market
+from runctl.core.money import usd
+from runctl.core.tags import ATTEMPT, INTENT
 from runctl.core.text import counted
 from runctl.machines.machine import reach
-from runctl.machines.nodes import Engine, NodeGroup, NodesWanted, new_nodes
-from runctl.machines.session import Session
+from runctl.machines.nodes import Engine, NodeGroup, NodesWanted, give_back, new_nodes
 from runctl.project.kept import kept_projects
 from runctl.providers.capacity import Pool
+from runctl.runs.images.run_image import logged_in
 from runctl.runs.nodes.giving_back import give_back_nodes
 from runctl.runs.nodes.starting import (
     agents_start,
@@ -27,28 +32,30 @@ from runctl.runs.nodes.starting import (
     spec_on,
 )
 from runctl.runs.records.node_records import KnownNodes
-from runctl.runs.records.run_record import RunRecord, as_known, planned
-from runctl.runs.records.store import run_store
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of
+from runctl.runs.recovering.run import HasEndedError, RecoveredRun
 from runctl.runs.recovery import GiveUp, NextAttempt, Progress, decide_next
-from runctl.runs.stored.recipe import Recipe, Recipes
+from runctl.runs.stored.recipe import Recipe
+from runctl.runs.stored.stored_run import put_nodes
 
 PAUSE_SECONDS = 5.0
 REFUSED_SECONDS = 60.0
 """After which capacity that was refused is asked for again."""
 
 
-def recover_nodes(session: Session, record: RunRecord, *, once: bool) -> tuple[RunRecord | None, str]:
+def recover_nodes(run: RecoveredRun, *, once: bool) -> tuple[RunRecord | None, str]:
     """The run's next attempt, which all machines have taken up; or ``None``, and why there is none (empty: no machines
     are to be had now, and ``once``: they are not waited for).
 
     The machines of the attempt before are given back first. What was rented for an attempt that could not be started is
     given back, after Ctrl-C too. Raises what renting and starting raise.
     """
-    recipe, clock = Recipes(session.database).get(record.id), SystemClock()
+    record, recipe, clock = run.record, run.recipe, run.clock
     began = record.past[0].created_at if record.past else record.created_at
     check_recoverable(record, recipe)
-    give_back_nodes(session, record)
+    give_back_nodes(run.session, record)
+    _give_back_strays(run)
     spot = recipe.request is not None and recipe.request.market is Market.SPOT
     pool = str(Pool(record.instance_type or "", record.zone or ""))
     refused_at: float | None = None
@@ -62,17 +69,37 @@ def recover_nodes(session: Session, record: RunRecord, *, once: bool) -> tuple[R
             return None, step.why
         if isinstance(step, NextAttempt):
             try:
-                return _start_over(session, record, recipe, step), ""
+                return _start_over(run, step), ""
+            except HasEndedError as error:
+                return None, error.message
             except CapacityError as error:
-                session.progress.update(f"no machines yet: {error.message}")
+                run.session.progress.update(f"no machines yet: {error.message}")
                 refused_at = clock.monotonic()
         if once:
             return None, ""
         clock.sleep(PAUSE_SECONDS)
 
 
+def _give_back_strays(run: RecoveredRun) -> None:
+    """What another computer has rented for an attempt of the run that it could not start, and has not given back."""
+    own = {intent.token for intent in run.session.intents.unfinished()}
+    known = {machine for each in run.record.past for machine in each.machines} | set(run.record.machines)
+    strays = [
+        each
+        for each in run.provider.instances()
+        if each.tags.get(ATTEMPT, "").partition("/")[0] == run.record.id
+        and not each.state.is_over
+        and each.id not in known
+        and each.tags.get(INTENT) not in own
+    ]
+    for token in sorted({each.tags[INTENT] for each in strays if INTENT in each.tags}):
+        run.session.progress.note(f"giving back what another computer has rented for {run.record.id}")
+        give_back(run.session, run.record.provider, token)
+
+
 def check_recoverable(record: RunRecord, recipe: Recipe) -> None:
-    """Raises `Unsupported` where the machines of a further attempt would not have what the first ones had."""
+    """Raises `Unsupported` where the machines of a further attempt would not have what the first ones had, and what
+    `KeptProjects.check` raises."""
     if recipe.spec.store is None:
         raise Unsupported(
             f"{record.id} has its checkpoints on one machine, and all need them to go on",
@@ -86,23 +113,32 @@ def check_recoverable(record: RunRecord, recipe: Recipe) -> None:
         raise Unsupported(
             f"{record.id} used the project that its machines had (--no-sync-code)", hint="start a new run"
         )
+    container = recipe.spec.container
+    if container is not None and container.build is not None and container.build.secrets:
+        raise Unsupported(
+            f"the image of {record.id} is built with secrets, which are not kept", hint="start a new run"
+        )
+    if recipe.spec.tree is not None:
+        kept_projects().check(recipe.spec.tree)
 
 
-def _start_over(session: Session, record: RunRecord, recipe: Recipe, step: NextAttempt) -> RunRecord:
-    request, least_most = recipe.request, recipe.nodes
+def _start_over(run: RecoveredRun, step: NextAttempt) -> RunRecord:
+    record, request, least_most = run.record, run.recipe.request, run.recipe.nodes
     if request is None or least_most is None or record.nodes is None:
         raise Unsupported(
             f"what the machines of {record.id} were rented by is not known", hint="start a new run"
         )
+    run.check_wanted()
     market = Market.SPOT if step.market == "spot" else Market.ON_DEMAND
-    number = record.attempt + 1
+    number = run.next_attempt
     wanted = NodesWanted(least_most[0], least_most[1], Engine(record.nodes.engine))
     machine = replace(next_request(request, record, number, market, None), volumes=request.volumes)
-    there = session.in_region(record.region)
-    with new_nodes(there, record.provider, machine, wanted) as new:
+    if machine.budget is not None and machine.budget <= 0:
+        raise HasEndedError(f"has used up its budget of {usd(request.budget or machine.budget)}")
+    with new_nodes(run.session, record.provider, machine, wanted) as new:
         group = ranked(new.rent(), wanted, new.plan.volumes)
         try:
-            return _start(there, record, recipe, group)
+            return _start(run, group, number)
         except BaseException as error:
             told = new.after_failure(error)
             if told is error:
@@ -110,35 +146,47 @@ def _start_over(session: Session, record: RunRecord, recipe: Recipe, step: NextA
             raise told from error
 
 
-def _start(session: Session, record: RunRecord, recipe: Recipe, group: NodeGroup) -> RunRecord:
-    store = run_store(session)
-    if record.nodes is None or store.get(record.id).attempt != record.attempt:
-        raise Conflict(f"{record.id} goes on as another attempt already", code="has-ended")
-    spec = next_spec(recipe, record, ends_itself=True)
+def _start(run: RecoveredRun, group: NodeGroup, number: int) -> RunRecord:
+    before, recipe, session = run.record, run.recipe, run.session
+    if before.nodes is None:
+        raise ValueError(f"{before.id} has one machine")
+    spec = replace(next_spec(recipe, before, ends_itself=True), attempt=number)
     known = recipe.spec.node
+    told = node_specs(
+        [node.address for node in group.nodes],
+        before.nodes.engine,
+        before.id,
+        number,
+        least=before.nodes.least,
+        options=known.options if known is not None else (),
+        secret=new_secret(),
+    )
     specs = [
-        spec_on(spec, node)
-        for node in node_specs(
-            [node.address for node in group.nodes],
-            record.nodes.engine,
-            record.id,
-            spec.attempt,
-            least=record.nodes.least,
-            options=known.options if known is not None else (),
-            secret=new_secret(),
-        )
+        with_own_volumes(spec_on(spec, each), node.volumes)
+        for each, node in zip(told, group.nodes, strict=True)
     ]
     machines = [reach(session, node.instance, recipe.transport) for node in group.nodes]
     session.progress.step(f"sending the project to {counted(len(machines), 'machine')}")
     send_kept(session, machines, spec, kept_projects())
-    now = SystemClock().now()
-    following = planned(specs[0], group.head.instance, now, record.region, name=record.name, git=record.git)
-    nodes = tuple(known_node(node) for node in group.nodes)
-    following = replace(
-        following,
-        results=record.results,
-        past=(*record.past, as_known(record)),
-        nodes=KnownNodes(record.nodes.engine, group.token, record.nodes.least, nodes),
+    nodes = KnownNodes(
+        before.nodes.engine, group.token, before.nodes.least, tuple(known_node(node) for node in group.nodes)
     )
-    Recipes(session.database).put(replace(recipe, spec=specs[0]))
-    return agents_start(session, following, list(zip([each.agent for each in machines], specs, strict=True)))
+    if run.at is not None and run.lease is not None:
+        # Before the attempt has its number: whoever finds that finds all of its machines.
+        put_nodes(run.at, number, nodes)
+    run.begin(specs[0], group.head.instance, is_new=True)
+    following = run.written_down(specs[0], group.head.instance, nodes)
+    with ExitStack() as stack:
+        for machine in machines:
+            stack.enter_context(logged_in(session, machine, spec))
+        agents = [each.agent for each in machines]
+        return agents_start(session, following, list(zip(agents, specs, strict=True)))
+
+
+def with_own_volumes(spec: RunSpec, volumes: Mapping[str, VolumeId]) -> RunSpec:
+    """The spec for a machine that has these in the place of the run's own volumes, by their ids. Pure."""
+    mounts = tuple(
+        replace(each, volume_id=str(volumes.get(each.volume_id or "", each.volume_id or "")) or None)
+        for each in spec.mounts
+    )
+    return replace(spec, mounts=mounts)

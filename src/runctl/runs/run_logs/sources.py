@@ -86,7 +86,7 @@ def find_kept_log(
     read_from, elsewhere = "", ""
     if not is_complete(record, archive):
         try:
-            read_from = _read_store(record, archive, provider, progress)
+            read_from = read_stored_log(record, archive, provider, progress)
         except RunctlError as error:
             elsewhere = f"{record.store} may have it, and cannot be read: {error.message}"
     end = archive.end(record.id, record.attempt)
@@ -139,8 +139,11 @@ def fetch_log(
     return at - begin
 
 
-def _read_store(record: RunRecord, archive: LogArchive, provider: Provider, progress: Progress) -> str:
-    """What of the log is in the run's store is here; where that was, if anything was there."""
+def read_stored_log(
+    record: RunRecord, archive: LogArchive, provider: Provider, progress: Progress, rank: int = 0
+) -> str:
+    """What of the log is in the run's store is here; where that was, if anything was there. Of several machines, that
+    one's log. Raises what the store raises."""
     at = run_prefix(record.store, record)
     storage = provider.object_storage
     if at is None or isinstance(storage, Unsupported):
@@ -149,21 +152,22 @@ def _read_store(record: RunRecord, archive: LogArchive, provider: Provider, prog
     progress.step(f"reading the log from {at}")
     pieces = [
         (offset, each)
-        for each in storage.objects(at.bucket, f"{at.prefix}/{log_prefix(record.attempt)}")
+        for each in storage.objects(at.bucket, f"{at.prefix}/{log_prefix(record.attempt, rank)}")
         if (offset := log_offset(each.key[above:])) is not None
     ]
-    writer = archive.writer(record.id, record.attempt, progress.warn) if pieces else None
+    writer = archive.writer(record.id, record.attempt, progress.warn, rank) if pieces else None
     if writer is None:
         return ""
     try:
         for hole in missing(
-            archive.spans(record.id, record.attempt), max(offset + each.size_bytes for offset, each in pieces)
+            archive.spans(record.id, record.attempt, rank),
+            max(offset + each.size_bytes for offset, each in pieces),
         ):
             for offset, each in pieces:
                 if offset < hole.stop and hole.start < offset + each.size_bytes:
                     writer.write(offset, storage.read(at.bucket, each.key))
         with contextlib.suppress(NotFound, ValueError, TypeError):
-            text = storage.read(at.bucket, f"{at.prefix}/{end_key(record.attempt)}")
+            text = storage.read(at.bucket, f"{at.prefix}/{end_key(record.attempt, rank)}")
             writer.end(from_json(EndRecord, loads(text)))
     finally:
         writer.close()

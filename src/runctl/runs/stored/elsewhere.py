@@ -15,7 +15,7 @@ from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints.layout import end_key
 from runctl.agent.encoding import dumps, from_json, loads
 from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord
-from runctl.agent.stored_run import StoredMachine
+from runctl.agent.stored_run import StoredMachine, StoredNodes
 from runctl.checkpoints.download import Prefix
 from runctl.core.errors import InstanceEnded, NotFound, RunctlError
 from runctl.core.ids import InstanceId
@@ -23,6 +23,7 @@ from runctl.core.run_models import RunPhase
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.runs.launch.launch_plan import is_address
+from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.records.run_record import (
     RunRecord,
     as_known,
@@ -34,7 +35,7 @@ from runctl.runs.records.run_record import (
 from runctl.runs.records.store import run_store
 from runctl.runs.stored.leases import end_lease, peek
 from runctl.runs.stored.recipe import Recipe, Recipes
-from runctl.runs.stored.stored_run import prefix_of
+from runctl.runs.stored.stored_run import known_nodes, prefix_of
 
 T = TypeVar("T")
 THREADS = 8
@@ -51,6 +52,8 @@ class StoredAttempt:
     status: AttemptStatus | None = None
     """When its machine wrote it last."""
     end: EndRecord | None = None
+    nodes: KnownNodes | None = None
+    """Its machines, with the ends that they have written; ``machine``, ``status`` and ``end`` are rank 0's then."""
 
 
 def attempts_in_store(at: Prefix, first: int, last: int) -> tuple[StoredAttempt, ...]:
@@ -68,7 +71,20 @@ def read_attempt(at: Prefix, number: int) -> StoredAttempt:
         read(at, stored_run.machine_key(number), StoredMachine),
         read(at, stored_run.status_key(number), AttemptStatus),
         end,
+        _nodes(at, number, end),
     )
+
+
+def _nodes(at: Prefix, number: int, head: EndRecord | None) -> KnownNodes | None:
+    stored = read(at, stored_run.nodes_key(number), StoredNodes)
+    if stored is None:
+        return None
+    known = known_nodes(stored)
+    for node in known.nodes:
+        end = read(at, end_key(number, node.rank), EndRecord) if node.rank else head
+        if end is not None:
+            known = known.with_node(node.ended(end))
+    return known
 
 
 def told_by_store(record: RunRecord, attempts: Sequence[StoredAttempt], gone: Gone) -> RunRecord:
@@ -79,7 +95,7 @@ def told_by_store(record: RunRecord, attempts: Sequence[StoredAttempt], gone: Go
         if each.number > record.attempt or not record.instance_id:
             if each.machine is None or each.number < record.attempt:
                 continue
-            record = _next_attempt(record, each.number, each.machine, gone)
+            record = replace(_next_attempt(record, each.number, each.machine, gone), nodes=each.nodes)
         if each.number == record.attempt:
             record = with_stored(record, each)
     return record
@@ -88,16 +104,38 @@ def told_by_store(record: RunRecord, attempts: Sequence[StoredAttempt], gone: Go
 def with_stored(record: RunRecord, stored: StoredAttempt) -> RunRecord:
     """The record with what its attempt's machine has put into the store, where that is more than is known. Pure."""
     status = stored.status
+    if record.nodes is None and stored.nodes is not None:
+        record = replace(record, nodes=stored.nodes)
     if status is not None:
         told = from_status(record, replace(status, now=None, end=None), record.created_at)
         newest = _newer(record.checkpoint, status.checkpoint)
+        if told.has_ended and record.nodes is not None and not record.has_ended:
+            # Rank 0 has: how the run goes on is decided with what the others say.
+            told = replace(told, state=RunPhase.RUNNING)
         if record.has_ended:
             # Nobody has asked the machine after it wrote this.
             told = replace(told, state=record.state, log_bytes=record.log_bytes, log_sha256=record.log_sha256)
         record = replace(told, checkpoint=newest)
+    if record.nodes is not None:
+        return _with_nodes(record, stored.nodes)
     end = stored.end or (status.end if status is not None else None)
     if end is not None and record.end_reason in {None, *RETRIED}:
         record = with_end(record, end)
+    return record
+
+
+def _with_nodes(record: RunRecord, stored: KnownNodes | None) -> RunRecord:
+    """The record with what its machines have written of their ends, which counts more than what their provider says."""
+    if record.nodes is None or stored is None:
+        return record
+    nodes = record.nodes
+    for node in stored.nodes:
+        known = nodes.at(node.rank)
+        if node.end is not None and known is not None and (known.end is None or known.end.log_sha256 == ""):
+            nodes = nodes.with_node(known.ended(node.end))
+    record = replace(record, nodes=nodes)
+    if nodes.have_ended and record.end_reason in {None, *RETRIED}:
+        record = with_end(record, nodes.end)
     return record
 
 
@@ -138,10 +176,18 @@ def _next_attempt(record: RunRecord, number: int, machine: StoredMachine, gone: 
 
 def _ended_unseen(record: RunRecord, at: datetime, gone: Gone) -> RunRecord:
     """Of an attempt that another one has followed, and that has not told its end."""
-    ended = gone(record.instance_id) or InstanceEnded(
-        f"instance {record.instance_id} was gone without a word"
-    )
-    return with_end(record, end_with_its_machine(ended, at))
+    nodes = record.nodes
+    if nodes is not None:
+        for node in nodes.nodes:
+            if node.end is None:
+                nodes = nodes.with_node(node.ended(_unseen(node.instance_id, at, gone)))
+        return with_end(replace(record, nodes=nodes), nodes.end)
+    return with_end(record, _unseen(record.instance_id, at, gone))
+
+
+def _unseen(machine: InstanceId, at: datetime, gone: Gone) -> EndRecord:
+    ended = gone(machine) or InstanceEnded(f"instance {machine} was gone without a word")
+    return end_with_its_machine(ended, at)
 
 
 def catch_up(session: Session, record: RunRecord, recipe: Recipe | None = None) -> RunRecord:
@@ -180,11 +226,7 @@ def seen_elsewhere(session: Session, records: Sequence[RunRecord]) -> list[RunRe
     waiting = {
         record.id
         for record in records
-        if record.store is not None
-        and is_address(record.store)
-        and record.end_reason in RETRIED
-        # Of several machines only rank 0 writes there, and its end need not be the run's.
-        and record.nodes is None
+        if record.store is not None and is_address(record.store) and record.end_reason in RETRIED
     }
     if not waiting:
         return list(records)

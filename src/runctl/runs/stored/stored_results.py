@@ -20,13 +20,12 @@ from runctl.runs.launch.launch_plan import is_address
 from runctl.runs.records.run_record import RunRecord
 
 
-def end_in_store(session: Session, record: RunRecord) -> EndRecord | None:
+def end_in_store(session: Session, record: RunRecord, rank: int = 0) -> EndRecord | None:
     """How the attempt ended, by the record that its machine has put last beside its results, or beside its checkpoints;
-    ``None`` where there is none, or it cannot be read from here."""
-    addresses = (
-        (record.results, f"logs/{record.attempt}.end.json"),
-        (record.store, end_key(record.attempt)),
-    )
+    ``None`` where there is none, or it cannot be read from here. Of several machines, how it ended on that one."""
+    addresses = [(record.store, end_key(record.attempt, rank))]
+    if rank == 0:
+        addresses.insert(0, (record.results, f"logs/{record.attempt}.end.json"))
     for address, key in addresses:
         found = run_prefix(address, record)
         if found is None:

@@ -22,16 +22,18 @@ from runctl.agent.encoding import dumps, from_json, loads, to_json
 from runctl.agent.object_store import parse_source
 from runctl.agent.package import build
 from runctl.agent.spec import RunSpec
-from runctl.agent.stored_run import StoredMachine, StoredRun, StoredVolume
+from runctl.agent.stored_run import StoredMachine, StoredNode, StoredNodes, StoredRun, StoredVolume
 from runctl.checkpoints.download import Prefix
 from runctl.core.database import StateError
 from runctl.core.errors import NotFound, Unsupported
 from runctl.core.files import cache_folder
+from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance
 from runctl.core.run_models import GitState
 from runctl.machines.session import Session
 from runctl.project.kept import KeptProjects, kept_projects
 from runctl.runs.launch.launch_plan import is_address
+from runctl.runs.records.node_records import KnownNode, KnownNodes
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.stored.leases import note_attempt
 from runctl.runs.stored.recipe import Recipe
@@ -118,6 +120,26 @@ def put_machine(at: Prefix, attempt: int, instance: Instance, created_at: dateti
         str(price) if price is not None else "",
     )
     _put(at, stored_run.machine_key(attempt), dumps(machine).encode())
+
+
+def put_nodes(at: Prefix, attempt: int, nodes: KnownNodes) -> None:
+    """Whoever recovers the run knows all of the attempt's machines."""
+    stored = StoredNodes(
+        nodes.engine,
+        nodes.token,
+        nodes.least,
+        tuple(StoredNode(each.rank, each.instance_id, each.address, each.name or "") for each in nodes.nodes),
+    )
+    _put(at, stored_run.nodes_key(attempt), dumps(stored).encode())
+
+
+def known_nodes(stored: StoredNodes) -> KnownNodes:
+    """As they are remembered before they have said anything. Pure."""
+    nodes = tuple(
+        KnownNode(each.rank, InstanceId(each.instance_id), each.address, each.name or None)
+        for each in sorted(stored.nodes, key=lambda each: each.rank)
+    )
+    return KnownNodes(stored.engine, stored.token, stored.least, nodes)
 
 
 def read_run(at: Prefix) -> TakenUp:
