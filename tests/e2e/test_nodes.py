@@ -11,6 +11,7 @@ import pytest
 
 from runctl.sandbox.fault_client import Faults
 from tests.e2e.command_line import CommandLine, Outcome, until
+from tests.e2e.test_deadlines import PATTERN, TRAIN
 from tests.e2e.test_renting_nodes import NOTHING, left
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.usefixtures("clean_account")]
@@ -214,6 +215,34 @@ def _published(runctl: CommandLine) -> bool:
     runs = runctl("runs", "list", "--output", "json").ok().json
     newest = runs[0]["checkpoint"] if runs else None
     return newest is not None and newest["published_at"] is not None
+
+
+@pytest.mark.slow
+def test_a_run_that_falls_behind_is_moved_with_all_machines_to_on_demand(
+    script: CommandLine, ec2: Any
+) -> None:
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="in-time")
+    (script.cwd / "behind.py").write_text(TRAIN)
+    argv = ("aws", "launch", "behind.py", *ON_TWO, "--no-results", "--deadline", "1h")
+    assert "needs an object store" in script(*argv, "--no-checkpoint", "--", "10").err
+
+    # By its progress it takes days, which nobody knew before.
+    done = script(
+        *(*argv, "--progress-pattern", PATTERN, "--checkpoint-s3", "s3://in-time/runs", "--wait"),
+        *("--", "10000000"),
+        timeout=400,
+    ).ok()
+
+    assert "is to be on on-demand, because no more time may be lost" in done.err
+    run = _shown(script, "latest")
+    assert [(each["market"], each["end_reason"]) for each in run["attempts"]] == [
+        ("spot", "MOVED"),
+        ("on-demand", "COMPLETED"),
+    ]
+    assert run["attempts"][1]["resumed_step"] == run["attempts"][0]["step"] > 0
+    assert [node["end_reason"] for node in run["nodes"]] == ["COMPLETED", "COMPLETED"]
+    assert run["attempts"][0]["instance_id"] not in {node["instance_id"] for node in run["nodes"]}
+    until(lambda: left(ec2)["instances"] == [], what="the machines' end")
 
 
 def test_in_containers_the_machines_reach_each_other_by_name(in_container: CommandLine, ec2: Any) -> None:

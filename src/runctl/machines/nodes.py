@@ -274,6 +274,10 @@ class NewNodes:
             raise told from error
         return self.group
 
+    def check(self, market: Market) -> None:
+        """Raises what `Nodes.plan` raises where as many cannot be had on that market."""
+        self._plan_in(market)
+
     def give_back(self) -> tuple[str, str]:
         """Everything that was rented and made is given back: what became of it, and what to do where that failed."""
         told = give_back(self._session, self._provider, self._creation.token)

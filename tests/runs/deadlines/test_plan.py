@@ -112,6 +112,10 @@ def test_the_plan_says_what_each_way_costs() -> None:
     plan = plan_deadline(replace(SPEC, between_interruptions=48 * 3600.0), priced(Market.SPOT, "0.30"), T0)
     # 48 hours, and five minutes for each of two starts.
     assert plan.expected_usd == Decimal("14.4500")
+    several = plan_deadline(
+        replace(SPEC, between_interruptions=48 * 3600.0), priced(Market.SPOT, "0.30"), T0, 3
+    )
+    assert several.expected_usd == 3 * plan.expected_usd
     assert plan.on_demand_usd == Decimal("48.0833")
     # And one attempt that was lost while it started.
     assert plan.most_usd == Decimal("48.0833") + Decimal("0.1083")

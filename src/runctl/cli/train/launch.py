@@ -59,7 +59,6 @@ def _renting(provider: str) -> click.Command:
             ("--unattended", "--wait"),
             ("--nodes", "--unattended"),
             ("--nodes", "--contract"),
-            ("--nodes", "--deadline"),
         ],
         needs=[
             ("--data-mount-point", "--data-volume-size"),

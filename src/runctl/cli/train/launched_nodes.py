@@ -14,6 +14,7 @@ from runctl.runs.launch.launch_plan import is_address
 from runctl.runs.nodes.asking import node_machine, nodes_of, on_node
 from runctl.runs.nodes.giving_back import GivenBackNodes, give_back_nodes
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.recovering.watching import DeadlineWatch
 from runctl.runs.recovery import RETRIED
 from runctl.runs.results import GivenBack, launch_end
 
@@ -23,9 +24,14 @@ def nodes_to_the_end(cli: Cli, record: RunRecord) -> int:
     if cli.settings.quiet:
         cli.write(record.id)
     while True:
-        code = show_node_logs(cli, record, follow=True, document=True)
-        record = cli.store.get(record.id)
-        following = recovered(cli, record) if record.end_reason in RETRIED else None
+        with DeadlineWatch(cli.session, record):
+            code = show_node_logs(cli, record, follow=True, document=True)
+        shown, record = record.attempt, cli.store.get(record.id)
+        if record.attempt > shown and not record.has_ended:
+            # It was moved while its logs were read.
+            following: RunRecord | None = record
+        else:
+            following = recovered(cli, record) if record.end_reason in RETRIED else None
         if following is None:
             break
         record = following

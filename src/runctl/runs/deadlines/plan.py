@@ -180,14 +180,14 @@ def settled(spec: DeadlineSpec, machine: CreatePlan, lifetime: timedelta) -> Dea
     return replace(spec, spot_share=round(share, 4), between_interruptions=lifetime.total_seconds())
 
 
-def plan_deadline(spec: DeadlineSpec, machine: CreatePlan, now: datetime) -> DeadlinePlan:
-    """For the launch plan; ``machine`` is the first one's."""
+def plan_deadline(spec: DeadlineSpec, machine: CreatePlan, now: datetime, count: int = 1) -> DeadlinePlan:
+    """For the launch plan; ``machine`` is the first one's, of which there are ``count``."""
     market, why = _first(spec, now)
     job = _job(spec, now)
     latest = None
     if job is not None and spec.policy not in (Policy.SPOT.value, Policy.ON_DEMAND.value):
         latest = datetime.fromtimestamp(now.timestamp() + last_moment(job, Standing(0.0, 0.0)), UTC)
-    expected, alone, most = _costs(spec, job, machine)
+    expected, alone, most = (None if usd is None else usd * count for usd in _costs(spec, job, machine))
     return DeadlinePlan(
         policy=Policy(spec.policy),
         ends_at=datetime.fromtimestamp(spec.ends_at, UTC),

@@ -10,15 +10,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 from runctl.agent.checkpoint_spec import StoreSpec
-from runctl.agent.deadline import Policy
 from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
-from runctl.core.errors import CapacityError, InstanceEnded, Interrupted, RunctlError, Unsupported, add_fact
+from runctl.core.errors import (
+    InstanceEnded,
+    Interrupted,
+    RunctlError,
+    Unsupported,
+    add_fact,
+)
 from runctl.core.ids import new_run_id
-from runctl.core.machine_models import Instance, Market, Volume
+from runctl.core.machine_models import Instance, Volume
 from runctl.core.run_models import SpotFallback
 from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
@@ -28,19 +34,15 @@ from runctl.machines.nodes import Engine, NewNodes, NodeGroup, NodeGroupPlan, No
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.providers.abilities.limits import OFF
-from runctl.providers.capacity import Pool
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
 from runctl.runs.deadlines.plan import (
+    DeadlinePlan,
     DeadlineRequest,
-    check_deadline,
-    first_spec,
-    on_demand_request,
     plan_deadline,
-    settled,
     with_market,
 )
-from runctl.runs.deadlines.standing import restarts
 from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions
+from runctl.runs.launch.deadline import check_nodes, check_on_demand, deadline_spec, settled_deadline
 from runctl.runs.launch.launch_plan import (
     UNUSED_FOR,
     AfterRun,
@@ -60,14 +62,11 @@ from runctl.runs.launch.launch_plan import (
     without_repeats,
 )
 from runctl.runs.nodes.starting import ranked, start_on_nodes
-from runctl.runs.records.run_record import RunRecord, as_known, fell_back, never_started
-from runctl.runs.records.store import run_store
+from runctl.runs.records.run_record import RunRecord, fell_back, never_started
 from runctl.runs.results import check_results_folder
 from runctl.runs.train.project_plan import TrainRequest, plan_project
 from runctl.runs.train.training import Training, find_checkpoint
 
-RUNS_MEASURED = 10
-"""How many of the last runs say how long a restart takes."""
 ASKED = 3
 ASKED_EVERY = 1.0
 """How often a machine is asked whether it has taken up the run, and the seconds between."""
@@ -101,7 +100,7 @@ def launching(
     """
     train, own = request.train, session.provider(provider)
     if request.nodes is not None:
-        require(own.nodes)
+        check_nodes(own, train, machine, moves=request.deadline is not None)
     _check_machine_end(own, request.after)
     train, machine = image_for_machine(own, train, machine)
     project = plan_project(train)
@@ -144,10 +143,11 @@ def launching(
         if warning is not None:
             session.progress.warn(warning)
         if spec is not None:
-            spec = settled_deadline(session, provider, spec, planned, new.request)
+            on_demand = partial(check_on_demand, session, provider, new)
+            spec = settled_deadline(session, provider, spec, planned, on_demand, rented.count)
         training.request = replace(train, machine_end=end, results=results.target, deadline=spec)
         run = replace(run, spec=replace(run.spec, machine_end=end, deadline=spec), results=results.target)
-        by_deadline = plan_deadline(spec, planned, SystemClock().now()) if spec is not None else None
+        by_deadline = rented.deadline(spec)
         storing = storing_of(own, planned, results, run.spec.store)
         plan = LaunchPlan(
             planned,
@@ -171,6 +171,15 @@ class _Rented:
     new: NewMachine | NewNodes
     nodes: NodeGroupPlan | None = None
     engine: Engine | None = None
+
+    def deadline(self, spec: DeadlineSpec | None) -> DeadlinePlan | None:
+        """What the deadline means for them."""
+        return None if spec is None else plan_deadline(spec, self.machine, SystemClock().now(), self.count)
+
+    @property
+    def count(self) -> int:
+        """How many there are at most."""
+        return self.nodes.nodes.most if self.nodes is not None else 1
 
     @property
     def shared(self) -> Sequence[NodeVolume]:
@@ -331,42 +340,6 @@ class Launch:
             else:
                 return any(run.end is None or run.run_id == self.training.run_id for run in runs)
         return True
-
-
-def deadline_spec(session: Session, provider: str, wanted: DeadlineRequest | None) -> DeadlineSpec | None:
-    """What is wanted, with what earlier runs on the provider's machines have shown of restarts.
-
-    Raises `UsageError` for what cannot be kept.
-    """
-    if wanted is None:
-        return None
-    records = [
-        record for record in run_store(session).list(limit=RUNS_MEASURED) if record.provider == provider
-    ]
-    spec = first_spec(wanted, [each for record in records for each in restarts((as_known(record),))])
-    check_deadline(spec, SystemClock().now())
-    return spec
-
-
-def settled_deadline(
-    session: Session, provider: str, spec: DeadlineSpec, plan: CreatePlan, request: InstanceRequest
-) -> DeadlineSpec:
-    """With the prices and the lifetimes of the machine's pools. Raises what `Renting.plan` raises where the account may
-    not have the on-demand machine that the deadline may need."""
-    if plan.market is Market.SPOT and spec.policy != Policy.SPOT.value:
-        try:
-            session.rentals(provider).plan(on_demand_request(request))
-        except CapacityError as error:
-            add_fact(
-                error,
-                "and the deadline may need an on-demand machine",
-                "--policy spot does not look at the deadline",
-            )
-            raise
-    record, now = session.pool_record(provider), SystemClock().now()
-    pools = [offer.pool for offer in plan.offers] or [Pool(plan.instance_type, plan.zone or "")]
-    lives = [record.lifetime(pool.instance_type, pool.zone, now).mean for pool in pools]
-    return settled(spec, plan, min(lives))
 
 
 def _check_machine_end(provider: Provider, after: AfterRun) -> None:

@@ -45,9 +45,9 @@ class GivenBackNodes:
         return None if None in costs else sum((cost for cost in costs if cost is not None), Decimal(0))
 
 
-def give_back_nodes(session: Session, record: RunRecord) -> GivenBackNodes:
+def give_back_nodes(session: Session, record: RunRecord, *, wait: bool = True) -> GivenBackNodes:
     """No machine of the run is rented any longer, but for those that something keeps; where none is, their network has
-    gone with them."""
+    gone with them. Without ``wait`` nobody waits until they have ended, and their network is `tidy_up_networks`'."""
     nodes = nodes_of(record)
     session.progress.step(f"giving {len(nodes.nodes)} machines back")
     done = tuple(
@@ -55,7 +55,7 @@ def give_back_nodes(session: Session, record: RunRecord) -> GivenBackNodes:
     )
     found = GivenBackNodes(done)
     tidy_up_networks(session, record)
-    if found.stay is not None:
+    if found.stay is not None or not wait:
         return found
     there = session.in_region(record.region)
     left = tidy_up(there, record.provider, nodes.token, wait_for=[each.instance for each in done])

@@ -65,7 +65,7 @@ from runctl.runs.recovering.next_attempt import history, next_spec, rules_of, wh
 from runctl.runs.recovering.pools import SpotPools
 from runctl.runs.recovering.relocating import bring_volumes, tidy_up
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun
-from runctl.runs.recovering.several_machines import recover_nodes
+from runctl.runs.recovering.several_machines import check_recoverable, move_nodes, recover_nodes
 from runctl.runs.recovering.volumes import volumes_as_before
 from runctl.runs.recovery import (
     RETRIED,
@@ -156,7 +156,7 @@ def _recover_nodes(run: RecoveredRun, *, once: bool) -> Recovered:
     """As `recover_run`, for a run on several machines."""
     (run.record,) = refresh(run.session, [run.record])
     run.record = tidy_up_networks(run.session, run.record)
-    stays = _nodes_stay(run.record)
+    stays = _nodes_stay(run)
     if stays is not None:
         return stays
     try:
@@ -166,9 +166,11 @@ def _recover_nodes(run: RecoveredRun, *, once: bool) -> Recovered:
                 run.record = catch_up(run.session, before)
                 if run.record.attempt != before.attempt or not run.record.has_ended:
                     (run.record,) = refresh(run.session, [run.record])
-            stays = _nodes_stay(run.record)
+            stays = _nodes_stay(run)
             if stays is not None:
                 return stays
+            if not run.record.has_ended:
+                return _moved(run)
             following, why = recover_nodes(run, once=once)
     except HeldElsewhere as held:
         return _held_elsewhere(run, held)
@@ -177,10 +179,11 @@ def _recover_nodes(run: RecoveredRun, *, once: bool) -> Recovered:
     return Recovered(run.record, Outcome.ENDED if why else Outcome.NO_CAPACITY, why or "has no machines")
 
 
-def _nodes_stay(record: RunRecord) -> Recovered | None:
-    """Why a run on several machines is not started over; ``None``: it is. Pure."""
+def _nodes_stay(run: RecoveredRun) -> Recovered | None:
+    """Why a run on several machines is neither started over nor moved; ``None``: it is."""
+    record = run.record
     if not record.has_ended:
-        return Recovered(record, Outcome.GOES_ON, going_on(record))
+        return Recovered(record, Outcome.GOES_ON, going_on(record)) if _due(run) is None else None
     if record.end_reason not in RETRIED:
         return Recovered(record, Outcome.ENDED, why_it_ended(record))
     return None
@@ -294,8 +297,12 @@ def _moved(run: RecoveredRun) -> Recovered:
         return Recovered(record, Outcome.GOES_ON, going_on(record))
     market, reason = due
     run.session.progress.note(f"{record.id} is to be on {market.value}, because {reason.value}")
-    check_recipe(run)
     try:
+        if record.nodes is not None:
+            check_recoverable(record, run.recipe)
+            moved = move_nodes(run, market, reason)
+            return Recovered(moved, Outcome.STARTED, f"goes on as attempt {moved.attempt}")
+        check_recipe(run)
         return _move(run, market, reason)
     except HasEndedError as error:
         if not run.record.has_ended:

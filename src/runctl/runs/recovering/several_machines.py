@@ -5,22 +5,25 @@ What follows is decided by the same function as for one machine, `runctl.runs.re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+from runctl.agent.deadline import Why
 from runctl.agent.spec import RunSpec
-from runctl.core.errors import CapacityError, Unsupported
+from runctl.core.errors import CapacityError, Unreachable, Unsupported
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Market
 from runctl.core.money import usd
 from runctl.core.tags import ATTEMPT, INTENT
 from runctl.core.text import counted
+from runctl.machines.intents import IntentState
 from runctl.machines.machine import reach
 from runctl.machines.nodes import Engine, NodeGroup, NodesWanted, give_back, new_nodes
 from runctl.project.kept import kept_projects
 from runctl.providers.capacity import Pool
 from runctl.runs.images.run_image import logged_in
+from runctl.runs.nodes.asking import ask_nodes
 from runctl.runs.nodes.giving_back import give_back_nodes
 from runctl.runs.nodes.starting import (
     agents_start,
@@ -33,9 +36,17 @@ from runctl.runs.nodes.starting import (
 )
 from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.records.run_record import RunRecord
-from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of
+from runctl.runs.recovering.moving import (
+    END_PATIENCE,
+    POLL_SECONDS,
+    deadline_of,
+    elapsed_of,
+    leave_machine,
+    progress_of,
+)
+from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of, why_it_ended
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun
-from runctl.runs.recovery import GiveUp, NextAttempt, Progress, decide_next
+from runctl.runs.recovery import RETRIED, GiveUp, NextAttempt, decide_next
 from runctl.runs.stored.recipe import Recipe
 from runctl.runs.stored.stored_run import put_nodes
 
@@ -52,32 +63,78 @@ def recover_nodes(run: RecoveredRun, *, once: bool) -> tuple[RunRecord | None, s
     given back, after Ctrl-C too. Raises what renting and starting raise.
     """
     record, recipe, clock = run.record, run.recipe, run.clock
-    began = record.past[0].created_at if record.past else record.created_at
     check_recoverable(record, recipe)
     give_back_nodes(run.session, record)
     _give_back_strays(run)
+    rules, attempts = rules_of(recipe), history(record)
     spot = recipe.request is not None and recipe.request.market is Market.SPOT
+    spot = spot or record.deadline is not None
     pool = str(Pool(record.instance_type or "", record.zone or ""))
-    refused_at: float | None = None
+    refused: dict[Market, float] = {}
+
+    def may_be_asked(market: Market) -> bool:
+        return market not in refused or clock.monotonic() - refused[market] >= REFUSED_SECONDS
+
     while True:
-        elapsed = (clock.now() - began).total_seconds()
-        asks = refused_at is None or clock.monotonic() - refused_at >= REFUSED_SECONDS
-        step = decide_next(
-            history(record), rules_of(recipe), Progress(elapsed, 0.0, (pool,) if spot and asks else ())
-        )
+        elapsed = elapsed_of(run)
+        deadline = deadline_of(record, elapsed, run)
+        pools = (pool,) if spot and may_be_asked(Market.SPOT) else ()
+        progress = progress_of(record, deadline, elapsed, pools, on_demand=may_be_asked(Market.ON_DEMAND))
+        step = decide_next(attempts, replace(rules, deadline=deadline), progress)
         if isinstance(step, GiveUp):
             return None, step.why
         if isinstance(step, NextAttempt):
+            market = Market(step.market)
             try:
-                return _start_over(run, step), ""
+                with _rented(run, market) as (group, number):
+                    return _start(run, group, number), ""
             except HasEndedError as error:
                 return None, error.message
             except CapacityError as error:
                 run.session.progress.update(f"no machines yet: {error.message}")
-                refused_at = clock.monotonic()
+                refused[market] = clock.monotonic()
+                if market is Market.SPOT:
+                    # Whether that calls for on-demand, for waiting or for giving up is decided there.
+                    continue
         if once:
             return None, ""
         clock.sleep(PAUSE_SECONDS)
+
+
+def move_nodes(run: RecoveredRun, market: Market, reason: Why) -> RunRecord:
+    """The next attempt has been taken up by machines that were ready before the run has left those it was on.
+
+    Raises `HasEndedError` where the run has ended by itself meanwhile, `CapacityError`, and what renting, leaving and
+    starting raise.
+    """
+    record = run.record
+    with _rented(run, market) as (group, number):
+        run.check_wanted()
+        left = _left(run, market, reason)
+        if not run.store.replace(left, record):
+            # Whoever follows the logs may have been quicker to write the same end down.
+            known = run.store.get(record.id)
+            if (known.attempt, known.end_reason) != (left.attempt, left.end_reason):
+                raise run.stopped()
+        run.record = left
+        if left.end_reason not in RETRIED:
+            raise HasEndedError(why_it_ended(left))
+        give_back_nodes(run.session, left, wait=False)
+        return _start(run, group, number)
+
+
+def _left(run: RecoveredRun, market: Market, reason: Why) -> RunRecord:
+    """The attempt has ended on all machines: rank 0, which is asked, tells the others."""
+    leave_machine(run, market, reason)
+    until = run.clock.monotonic() + END_PATIENCE
+    while not (record := ask_nodes(run.session, run.record)).has_ended:
+        if run.clock.monotonic() >= until:
+            raise Unreachable(
+                f"{record.id} was asked to leave its machines and has not ended on all of them",
+                hint=f"runctl runs show {record.id}",
+            )
+        run.clock.sleep(POLL_SECONDS)
+    return record
 
 
 def _give_back_strays(run: RecoveredRun) -> None:
@@ -122,14 +179,16 @@ def check_recoverable(record: RunRecord, recipe: Recipe) -> None:
         kept_projects().check(recipe.spec.tree)
 
 
-def _start_over(run: RecoveredRun, step: NextAttempt) -> RunRecord:
+@contextmanager
+def _rented(run: RecoveredRun, market: Market) -> Iterator[tuple[NodeGroup, int]]:
+    """Machines that are ready, and the number of the attempt for which they are rented; they are given back where the
+    block fails. Raises `HasEndedError` for a budget that is used up, and what `NewNodes.rent` raises."""
     record, request, least_most = run.record, run.recipe.request, run.recipe.nodes
     if request is None or least_most is None or record.nodes is None:
         raise Unsupported(
             f"what the machines of {record.id} were rented by is not known", hint="start a new run"
         )
     run.check_wanted()
-    market = Market.SPOT if step.market == "spot" else Market.ON_DEMAND
     number = run.next_attempt
     wanted = NodesWanted(least_most[0], least_most[1], Engine(record.nodes.engine))
     machine = replace(next_request(request, record, number, market, None), volumes=request.volumes)
@@ -138,12 +197,14 @@ def _start_over(run: RecoveredRun, step: NextAttempt) -> RunRecord:
     with new_nodes(run.session, record.provider, machine, wanted) as new:
         group = ranked(new.rent(), wanted, new.plan.volumes)
         try:
-            return _start(run, group, number)
+            yield group, number
         except BaseException as error:
             told = new.after_failure(error)
             if told is error:
                 raise
             raise told from error
+        for node in group.nodes:
+            run.session.intents.close(IntentState.DONE, node.instance.id, group.token)
 
 
 def _start(run: RecoveredRun, group: NodeGroup, number: int) -> RunRecord:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.package import build
@@ -33,9 +33,16 @@ from runctl.project.manifest import HashCache, build_manifest
 from runctl.project.root import project_name
 from runctl.providers.abilities.groups import GroupPlan, GroupRequest, Groups, TakeUp
 from runctl.providers.abilities.limits import OFF
-from runctl.providers.interface import InstanceRequest, Provider, require
-from runctl.runs.deadlines.plan import check_deadline, plan_deadline, unattended, unattended_request
+from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
+from runctl.runs.deadlines.plan import (
+    check_deadline,
+    on_demand_request,
+    plan_deadline,
+    unattended,
+    unattended_request,
+)
 from runctl.runs.deadlines.standing import learned_from
+from runctl.runs.launch.deadline import RUNS_MEASURED, deadline_spec, settled_deadline
 from runctl.runs.launch.launch_plan import (
     LaunchPlan,
     ResultsPlan,
@@ -48,10 +55,7 @@ from runctl.runs.launch.launch_plan import (
     without_repeats,
 )
 from runctl.runs.launch.launching import (
-    RUNS_MEASURED,
     LaunchRequest,
-    deadline_spec,
-    settled_deadline,
     storing_of,
     variables_of,
     volumes_of,
@@ -123,7 +127,7 @@ def launching_unattended(
             session.progress.warn(warning)
         by_deadline = None
         if deadline is not None:
-            deadline = settled_deadline(session, provider, deadline, plan.machine, machine)
+            deadline = _settled(session, provider, deadline, plan.machine, machine)
             train = replace(train, deadline=deadline)
             by_deadline = plan_deadline(deadline, plan.machine, SystemClock().now())
         instance = machine_to_be(plan.machine, SystemClock().now())
@@ -152,6 +156,14 @@ def launching_unattended(
             machine,
             volumes,
         )
+
+
+def _settled(
+    session: Session, provider: str, spec: DeadlineSpec, plan: CreatePlan, machine: InstanceRequest
+) -> DeadlineSpec:
+    """As `settled_deadline`, of one machine."""
+    on_demand = partial(session.rentals(provider).plan, on_demand_request(machine))
+    return settled_deadline(session, provider, spec, plan, on_demand)
 
 
 def _with_estimate(session: Session, deadline: DeadlineSpec, project: ProjectPlan) -> DeadlineSpec:
