@@ -67,6 +67,19 @@ def test_a_list_is_of_the_callers_own(have: Have, invoke: Invoke) -> None:
     assert [each["id"] for each in everyones["resources"]] == ["i-1", "vol-1", "vol-2"]
 
 
+def test_a_list_can_be_put_together_by_what_things_have_in_common(have: Have, invoke: Invoke) -> None:
+    have(DISK, MACHINE, a_thing(K.VOLUME, "vol-3", project="digits"))
+
+    text = invoke("resources", "list", *ONE, "--group-by", "project").output
+    ids = invoke("resources", "list", *ONE, "--group-by", "kind", "--sort", "name", "--quiet").output.split()
+
+    assert [line for line in text.splitlines() if line.startswith("project ")] == [
+        "project -: 2 resources, $0.00+ a month",
+        "project digits: 1 resource",
+    ]
+    assert ids == ["i-1", "vol-1", "vol-3"]
+
+
 def test_what_could_not_be_read_is_said_and_ends_with_1(have: Have, invoke: Invoke) -> None:
     have(DISK, unread=(DEAD,))
 

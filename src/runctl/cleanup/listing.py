@@ -247,12 +247,17 @@ def in_order(priced: Iterable[Priced], by: SortKey) -> list[Priced]:
     return sorted(priced, key=key)
 
 
-def grouped(priced: Iterable[Priced], by: GroupKey) -> list[Group]:
-    """The sums, by what they have in common. Pure."""
+def by_group(priced: Iterable[Priced], by: GroupKey) -> dict[str, list[Priced]]:
+    """What has something in common, in the order in which it is given; the groups by their names. Pure."""
     parts: dict[str, list[Priced]] = {}
     for each in priced:
         value = getattr(each.resource, by.value)
         parts.setdefault(str(value) if value else "-", []).append(each)
+    return dict(sorted(parts.items()))
+
+
+def grouped(priced: Iterable[Priced], by: GroupKey) -> list[Group]:
+    """The sums, by what they have in common. Pure."""
     return [
         Group(
             name,
@@ -261,5 +266,5 @@ def grouped(priced: Iterable[Priced], by: GroupKey) -> list[Group]:
             sum((each.usd_per_month for each in part if each.usd_per_month is not None), Decimal(0)),
             sum(each.usd_per_month is None for each in part),
         )
-        for name, part in sorted(parts.items())
+        for name, part in by_group(priced, by).items()
     ]

@@ -10,10 +10,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from runctl.cleanup.listing import Group, Priced
+from runctl.cleanup.listing import Group, GroupKey, Priced, by_group, grouped
 from runctl.core.clock import rfc3339
 from runctl.core.money import plain, usd
-from runctl.core.text import printable, size, time_span
+from runctl.core.text import counted, printable, size, time_span
 from runctl.providers.abilities.inventory import Resource, Unread
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit
 
@@ -44,6 +44,23 @@ def resources_table(
     if owners:
         columns.append(Column("OWNER", [r.owner for r in found], 1))
     return fit(columns, screen)
+
+
+def grouped_tables(
+    priced: Sequence[Priced],
+    by: GroupKey,
+    now: datetime,
+    *,
+    owners: bool = False,
+    screen: Screen = PLAIN,
+) -> str:
+    """A table for each group, below its name, how many there are, and what they cost."""
+    parts = by_group(priced, by)
+    return "\n\n".join(
+        f"{by.value} {printable(group.name)}: {counted(group.count, 'resource')}{_told_sum(group)}\n"
+        + resources_table(parts[group.name], now, owners=owners, screen=screen)
+        for group in grouped(priced, by)
+    )
 
 
 def plan_table(items: Sequence[Item], screen: Screen = PLAIN) -> str:
@@ -131,6 +148,11 @@ def _sum(group: Group) -> str | None:
     if group.unpriced == group.count:
         return None
     return usd(group.usd_per_month) + ("+" if group.unpriced else "")
+
+
+def _told_sum(group: Group) -> str:
+    found = _sum(group)
+    return f", {found} a month" if found else ""
 
 
 _COLUMNS = (

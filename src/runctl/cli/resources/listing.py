@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from runctl.cleanup.listing import GroupKey, Priced, SortKey, grouped, in_order
+from runctl.cleanup.listing import GroupKey, Priced, SortKey, by_group, grouped, in_order
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import COUNT, wide_option
@@ -22,6 +22,7 @@ from runctl.core.clock import SystemClock
     examples=[
         ("runctl resources list --kind volume --older-than 7d", "volumes that exist for a week"),
         ("runctl resources list --sort cost --region us-east-1", "of one region, the dearest first"),
+        ("runctl resources list --group-by project", "each project by itself, with its sum"),
     ],
 )
 @click.argument("references", metavar="[ID|NAME]...", nargs=-1)
@@ -34,6 +35,11 @@ from runctl.core.clock import SystemClock
     show_default=True,
     help="The oldest, the dearest or the largest first.",
 )
+@click.option(
+    "--group-by",
+    type=click.Choice([key.value for key in GroupKey]),
+    help="Put together what has this in common, with a sum of each; within a group, --sort holds.",
+)
 @click.option("--limit", type=COUNT, metavar="N", help="Show at most N of them.")
 @wide_option
 @click.pass_obj
@@ -45,6 +51,7 @@ def list_command(
     provider: str | None,
     everyone: bool,
     sort: str,
+    group_by: str | None,
     limit: int | None,
     wide: bool,
     **chosen: Any,
@@ -61,15 +68,18 @@ def list_command(
         cli.session, selection(references=references, **chosen), provider=provider, everyone=everyone
     )
     ordered = in_order(found.resources, SortKey(sort))
+    if group_by is not None:
+        ordered = [each for part in by_group(ordered, GroupKey(group_by)).values() for each in part]
     shown = ordered if limit is None else ordered[:limit]
 
     def text() -> str:
-        from runctl.render.resources import resources_table
+        from runctl.render.resources import grouped_tables, resources_table
         from runctl.render.tables import screen_of
 
-        return resources_table(
-            shown, SystemClock().now(), owners=everyone, screen=screen_of(sys.stdout, wide=wide)
-        )
+        now, screen = SystemClock().now(), screen_of(sys.stdout, wide=wide)
+        if group_by is not None:
+            return grouped_tables(shown, GroupKey(group_by), now, owners=everyone, screen=screen)
+        return resources_table(shown, now, owners=everyone, screen=screen)
 
     cli.emit(
         {"resources": [flat(each) for each in shown], "unread": found.unread, "regions": found.regions},
