@@ -10,7 +10,7 @@ import pytest
 from runctl.cleanup.facts import Facts, RunFact
 from runctl.cleanup.insights import Insight, InsightKind, Measured, Usage, insights
 from runctl.core.tags import PERSISTENT
-from runctl.providers.abilities.inventory import Alternative, Resource, ResourceKind
+from runctl.providers.abilities.inventory import Alternative, Measurement, Resource, ResourceKind
 from tests.cleanup.resources import ME, NOW, a_resource
 
 K, I = ResourceKind, InsightKind  # noqa: E741
@@ -141,6 +141,80 @@ def test_what_a_run_uses_is_held_against_its_machine(usage: Usage, kinds: list[I
     seen = found(MACHINE, measured=Measured(usage={"i-1": usage}), runs=(running,))
 
     assert [each.kind for each in seen] == kinds
+
+
+SMALL = Alternative("m5.medium has half of it", ("m5.medium", "--spot"), Decimal(12), by_use=True)
+QUIET = Measurement(hours=24, cpu_percent=1.0, highest_cpu_percent=3.0)
+HALF = Measurement(hours=24, cpu_percent=20.0, highest_cpu_percent=39.0)
+
+
+@pytest.mark.parametrize(
+    ("measured", "kinds"),
+    [
+        (QUIET, [I.IDLE]),
+        (HALF, [I.OVERSIZED]),
+        (replace(HALF, highest_cpu_percent=41.0), []),
+        # The processors of a machine with GPUs, and a short time, say nothing.
+        (replace(QUIET, gpus=1), []),
+        (replace(QUIET, hours=5), []),
+        (Measurement(), []),
+    ],
+)
+def test_a_machine_that_nobody_could_ask_is_judged_by_its_providers_measurements(
+    measured: Measurement, kinds: list[InsightKind]
+) -> None:
+    machine = replace(MACHINE, created_at=NOW)
+
+    seen = found(machine, measured=Measured(alternatives={"i-1": [SMALL]}, provider={"i-1": measured}))
+
+    assert [each.kind for each in seen] == kinds
+
+
+def test_a_smaller_machine_is_named_with_what_it_saves() -> None:
+    machine = replace(MACHINE, created_at=NOW)
+    measured = Measured(alternatives={"i-1": [SMALL]}, provider={"i-1": HALF})
+
+    (insight,) = found(machine, measured=measured)
+
+    assert (insight.usd_per_month, insight.command) == (Decimal(18), "runctl aws create m5.medium --spot")
+    assert "39 % in the busiest hour" in insight.message
+
+
+def test_a_run_that_answers_counts_for_more_than_what_is_measured_from_outside() -> None:
+    running = replace(RUN, goes_on=True, unfinished=True)
+    measured = Measured(usage={"i-1": Usage(350.0, None)}, provider={"i-1": QUIET})
+
+    assert found(MACHINE, measured=measured, runs=(running,)) == []
+    # Its machine is never called idle.
+    (insight,) = found(MACHINE, measured=Measured(provider={"i-1": QUIET}), runs=(running,))
+    assert insight.kind is I.OVERSIZED
+
+
+def test_iops_that_nobody_needed_are_advised_away() -> None:
+    fewer = Alternative("3,000 IOPS are enough", ("--iops", "3000"), Decimal("0.5"), by_use=True)
+
+    (insight,) = found(
+        replace(DISK, attached_to=("i-1",)), measured=Measured(alternatives={"vol-1": [fewer]})
+    )
+
+    assert (insight.kind, insight.usd_per_month) == (I.OVER_PROVISIONED, Decimal("1.5"))
+    assert insight.command == "runctl aws ebs resize vol-1 --iops 3000"
+
+
+@pytest.mark.parametrize(
+    ("home", "command"),
+    [
+        ("us-east-1", "runctl aws terminate i-1 --region eu-west-1"),
+        ("eu-west-1", "runctl aws terminate i-1"),
+        (None, "runctl aws terminate i-1"),
+    ],
+)
+def test_a_command_names_the_region_where_it_would_look_elsewhere(home: str | None, command: str) -> None:
+    there = replace(MACHINE, region="eu-west-1")
+
+    (insight,) = found(there, measured=Measured(regions={"aws": home}))
+
+    assert insight.command == command
 
 
 def test_the_largest_saving_comes_first_and_an_unknown_one_last() -> None:

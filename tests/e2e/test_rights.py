@@ -98,6 +98,7 @@ def test_a_user_with_the_printed_policy_can_work_and_without_each_right_is_told_
     for right in ("MakeRoles", "Rent", "RentOf", "GiveRoles"):
         refused(right, *create)
     machine = runctl(*create, "--name", "dev").ok().out.strip()
+    refused("ReadMeasurements", "resources", "insights", "--region", "us-east-1")
     refused("RentFromPools", *create, "--spot")
     refused("TagWhatIsMade", "aws", "ebs", "create", "--size", 1, "--name", "other")
     refused("MakeVolumes", "aws", "ebs", "create", "--size", 1, "--name", "other")

@@ -13,7 +13,7 @@ from runctl.cleanup.facts import Facts, RunFact
 from runctl.cleanup.plan import Monthly
 from runctl.core.machine_models import Market
 from runctl.core.text import counted, time_span
-from runctl.providers.abilities.inventory import Alternative, Resource, ResourceKind
+from runctl.providers.abilities.inventory import Alternative, Measurement, Resource, ResourceKind
 from runctl.providers.registry import command, volume_command
 
 K = ResourceKind
@@ -23,6 +23,12 @@ UNATTACHED = timedelta(days=7)
 SUPERSEDED = timedelta(days=7)
 KEPT_LONG = timedelta(days=30)
 IDLE_GPU_PERCENT = 5.0
+IDLE_CPU_PERCENT = 5.0
+"""Of all processors, in the busiest hour of a day: a machine that nobody needs."""
+HALF_CPU_PERCENT = 40.0
+"""Of all processors, in the busiest hour of a day: half of them would have done."""
+MEASURED_HOURS = 6
+"""What was measured for a shorter time says little."""
 LITTLE_CPU_PERCENT = 10.0
 """Of one processor, as the kernel counts a process."""
 
@@ -32,9 +38,11 @@ class InsightKind(StrEnum):
 
     RUNS_LONG = "runs-long"
     IDLE_GPU = "idle-gpu"
+    IDLE = "idle"
     OVERSIZED = "oversized"
     ON_DEMAND = "on-demand"
     CHEAPER_TYPE = "cheaper-type"
+    OVER_PROVISIONED = "over-provisioned"
     STOPPED = "stopped"
     UNATTACHED = "unattached"
     SUPERSEDED = "superseded"
@@ -71,7 +79,11 @@ class Measured:
     usage: Mapping[str, Usage] = field(default_factory=dict)
     """By instance."""
     alternatives: Mapping[str, Sequence[Alternative]] = field(default_factory=dict)
-    """By volume: the same for less."""
+    """By volume: the same for less. By machine: a smaller one."""
+    provider: Mapping[str, Measurement] = field(default_factory=dict)
+    """What the provider has measured of the last day, by resource."""
+    regions: Mapping[str, str | None] = field(default_factory=dict)
+    """By provider, where its commands look when nobody names a region."""
 
 
 def insights(
@@ -80,11 +92,20 @@ def insights(
     """Of the caller's own resources, what saves most first. Pure."""
     own = [each for each in resources if not_ours(each, facts) is None]
     found = [
-        insight
+        _there(insight, measured)
         for rule in (_machines, _volumes, _snapshots, _results, _images)
         for insight in rule(own, facts, now, monthly, measured)
     ]
     return sorted(found, key=lambda each: (-(each.usd_per_month or Decimal(0)), each.resource.id))
+
+
+def _there(insight: Insight, measured: Measured) -> Insight:
+    """With the region in the command, where it would look elsewhere."""
+    provider, region = insight.resource.provider, insight.resource.region
+    home = measured.regions.get(provider)
+    if home is None or region in {None, home} or not insight.command.startswith(command(provider)):
+        return insight
+    return replace(insight, command=f"{insight.command} --region {region}")
 
 
 Rule = Callable[[Sequence[Resource], Facts, datetime, Monthly, Measured], Iterator[Insight]]
@@ -132,9 +153,11 @@ def _machines(
 
 
 def _measured(machine: Resource, facts: Facts, cost: Decimal | None, measured: Measured) -> Iterator[Insight]:
+    """By the machine's own agent where it has answered, else by its provider."""
     usage = measured.usage.get(machine.id)
     run = next((each for each in facts.runs if each.goes_on and each.instance_id == machine.id), None)
     if usage is None or run is None:
+        yield from _measured_from_outside(machine, run, cost, measured)
         return
     if usage.gpu_percent is not None and usage.gpu_percent < IDLE_GPU_PERCENT:
         yield Insight(
@@ -147,13 +170,45 @@ def _measured(machine: Resource, facts: Facts, cost: Decimal | None, measured: M
     elif (
         usage.gpu_percent is None and usage.cpu_percent is not None and usage.cpu_percent < LITTLE_CPU_PERCENT
     ):
-        yield Insight(
-            InsightKind.OVERSIZED,
-            machine,
-            f"{run.id} uses {usage.cpu_percent:.0f} % of one processor at the moment: a smaller machine may do",
-            None,
-            f"runctl runs show {run.id}",
+        yield _oversized(
+            machine, f"{run.id} uses {usage.cpu_percent:.0f} % of one processor at the moment", cost, measured
         )
+
+
+def _measured_from_outside(
+    machine: Resource, run: RunFact | None, cost: Decimal | None, measured: Measured
+) -> Iterator[Insight]:
+    found = measured.provider.get(machine.id)
+    # Of a machine with GPUs the processors say nothing: what trains there may need one of many.
+    if found is None or found.gpus or found.hours < MEASURED_HOURS:
+        return
+    mean, highest = found.cpu_percent, found.highest_cpu_percent
+    if mean is None or highest is None:
+        return
+    used = f"in {found.hours} hours it has used {mean:.0f} % of its processors, {highest:.0f} % in the busiest hour"
+    if highest < IDLE_CPU_PERCENT and run is None:
+        yield Insight(
+            InsightKind.IDLE, machine, used, cost, command(machine.provider, "terminate", machine.id)
+        )
+    elif highest < HALF_CPU_PERCENT:
+        yield _oversized(machine, used, cost, measured)
+
+
+def _oversized(machine: Resource, used: str, cost: Decimal | None, measured: Measured) -> Insight:
+    """With the next smaller machine, where it is known what that costs."""
+    smaller = next(iter(measured.alternatives.get(machine.id, ())), None)
+    if smaller is None or cost is None or smaller.usd_per_month >= cost:
+        message, saving = f"{used}: a smaller machine may do", None
+        return Insight(
+            InsightKind.OVERSIZED, machine, message, saving, command(machine.provider, "show", machine.id)
+        )
+    return Insight(
+        InsightKind.OVERSIZED,
+        machine,
+        f"{used}: {smaller.text}",
+        cost - smaller.usd_per_month,
+        command(machine.provider, "create", *smaller.options),
+    )
 
 
 def _volumes(
@@ -176,7 +231,7 @@ def _volumes(
         for other in measured.alternatives.get(volume.id, ()):
             if cost is not None and other.usd_per_month < cost:
                 yield Insight(
-                    InsightKind.CHEAPER_TYPE,
+                    InsightKind.OVER_PROVISIONED if other.by_use else InsightKind.CHEAPER_TYPE,
                     volume,
                     other.text,
                     cost - other.usd_per_month,

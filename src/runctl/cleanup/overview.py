@@ -22,6 +22,7 @@ from runctl.providers.abilities.inventory import (
     EVERYTHING,
     Inventory,
     Listing,
+    Measurement,
     Resource,
     ResourceKind,
     Unread,
@@ -30,7 +31,7 @@ from runctl.runs.control import machine_of
 from runctl.runs.records.store import run_store
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from runctl.machines.session import Session
 
@@ -115,41 +116,83 @@ class Advice:
 
     insights: tuple[Insight, ...]
     unread: tuple[Unread, ...]
+    unmeasured: tuple[str, ...] = ()
+    """Sentences about machines of which nobody knows what they use."""
 
 
 def advice(
     session: Session, *, provider: str | None = None, measure: bool = True, clock: Clock | None = None
 ) -> Advice:
-    """See `runctl.cleanup.insights`. With ``measure``, running machines are asked what their runs use."""
+    """See `runctl.cleanup.insights`.
+
+    With ``measure``, running machines are asked what their runs use, and providers what they have measured.
+    """
     account = Account(session, provider=provider, clock=clock)
     own, facts = account.own(), account.facts()
+    usage, silent = _usage(session, facts) if measure else ({}, {})
+    outside, unread = _from_outside(account, own) if measure else ({}, ())
     alternatives = {
-        each.id: account.inventories[each.provider].alternatives(each)
+        each.id: account.inventories[each.provider].alternatives(each, outside.get(each.id))
         for each in own
-        if each.kind is ResourceKind.VOLUME
+        if each.kind in {ResourceKind.VOLUME, ResourceKind.INSTANCE}
     }
-    usage = _usage(session, facts) if measure else {}
-    found = insights(own, facts, account.now, account.monthly, Measured(usage, alternatives))
-    return Advice(tuple(found), account.listing.unread)
+    regions = {name: session.provider(name).region for name in account.inventories}
+    measured = Measured(usage, alternatives, outside, regions)
+    found = insights(own, facts, account.now, account.monthly, measured)
+    unmeasured = [*_unmeasured(own, facts, measured, silent)] if measure else []
+    return Advice(tuple(found), (*account.listing.unread, *unread), tuple(unmeasured))
 
 
-def _usage(session: Session, facts: Facts) -> dict[str, Usage]:
-    """What runs use at the moment, by machine; one that cannot be asked is left out."""
+def _usage(session: Session, facts: Facts) -> tuple[dict[str, Usage], dict[str, str]]:
+    """What runs use at the moment, by machine, and why those that could not be asked were silent."""
     running = [run for run in facts.runs if run.goes_on and run.instance_id in facts.existing]
     if not running:
-        return {}
+        return {}, {}
     session.progress.step("asking machines what their runs use")
 
-    def ask(run: RunFact) -> tuple[str, Usage] | None:
+    def ask(run: RunFact) -> Usage | str:
         try:
             record = replace(run_store(session).get(run.id), instance_id=InstanceId(run.instance_id))
             status = machine_of(session, record).agent.status(run.id)
-        except RunctlError:
-            return None
-        return run.instance_id, Usage(status.cpu_percent, status.gpu_percent)
+        except RunctlError as error:
+            return error.message
+        return Usage(status.cpu_percent, status.gpu_percent)
 
     with ThreadPoolExecutor(min(8, len(running))) as pool:
-        return dict(answer for answer in pool.map(ask, running) if answer is not None)
+        answers = dict(zip((run.instance_id for run in running), pool.map(ask, running), strict=True))
+    return (
+        {machine: answer for machine, answer in answers.items() if isinstance(answer, Usage)},
+        {machine: answer for machine, answer in answers.items() if isinstance(answer, str)},
+    )
+
+
+def _from_outside(
+    account: Account, own: Sequence[Resource]
+) -> tuple[dict[str, Measurement], tuple[Unread, ...]]:
+    found: dict[str, Measurement] = {}
+    unread: list[Unread] = []
+    for name, inventory in account.inventories.items():
+        of_provider = [each for each in own if each.provider == name]
+        if of_provider:
+            answer = inventory.measurements(of_provider, account.now, account.session.progress)
+            found |= answer.found
+            unread += answer.unread
+    return found, tuple(unread)
+
+
+def _unmeasured(
+    own: Sequence[Resource], facts: Facts, measured: Measured, silent: Mapping[str, str]
+) -> Iterator[str]:
+    """Pure."""
+    busy = {run.instance_id for run in facts.runs if run.goes_on}
+    for each in own:
+        if each.kind is not ResourceKind.INSTANCE or each.state != "running" or each.id in measured.usage:
+            continue
+        outside = measured.provider.get(each.id, Measurement())
+        if each.id in silent and (outside.gpus or outside.cpu_percent is None):
+            yield f"{each.id} could not be asked what its run uses: {silent[each.id]}"
+        elif outside.gpus and each.id not in busy:
+            yield f"nobody measures the GPUs of {each.id}: no run of this computer is on it"
 
 
 @dataclass(frozen=True)

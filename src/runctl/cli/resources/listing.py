@@ -169,7 +169,11 @@ def summary_command(
 
 @click.command(cls=Command, name="insights")
 @PROVIDER
-@click.option("--cached", is_flag=True, help="Do not ask machines what their runs use at the moment.")
+@click.option(
+    "--cached",
+    is_flag=True,
+    help="Ask neither machines nor providers what is used.",
+)
 @click.pass_obj
 def insights_command(cli: Cli, *, provider: str | None, cached: bool) -> int:
     """Say what could be had for less: the saving a month and the exact command, the largest first.
@@ -201,10 +205,13 @@ def insights_command(cli: Cli, *, provider: str | None, cached: bool) -> int:
                 for each in found.insights
             ],
             "unread": found.unread,
+            "unmeasured": found.unmeasured,
         },
         text=text,
         ids=[each.resource.id for each in found.insights],
     )
+    for sentence in found.unmeasured:
+        cli.progress.note(sentence)
     return warn_of_unread(cli, found.unread)
 
 

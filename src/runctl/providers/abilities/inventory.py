@@ -127,14 +127,41 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What a provider has measured of a machine or a volume in the last day; ``None``: nothing."""
+
+    hours: int = 0
+    """Of that day, those that are measured."""
+    cpu_percent: float | None = None
+    """Of all processors of a machine, the mean."""
+    highest_cpu_percent: float | None = None
+    """The mean of the busiest hour."""
+    gpus: int = 0
+    """How many the machine has; nobody measures them from outside."""
+    most_iops: float | None = None
+    """Operations a second of a volume, in the busiest five minutes."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Of several resources, by id."""
+
+    found: Mapping[str, Measurement] = field(default_factory=dict)
+    unread: tuple[Unread, ...] = ()
+    """What could not be asked for."""
+
+
+@dataclass(frozen=True)
 class Alternative:
-    """The same for less."""
+    """The same for less, or what is enough."""
 
     text: str
     """What would be different, in words."""
     options: tuple[str, ...]
-    """Of the command that changes a volume."""
+    """Of the command that changes a volume, or creates a machine."""
     usd_per_month: Decimal
+    by_use: bool = False
+    """It is enough for what was measured, and not as fast as what is there."""
 
 
 class Inventory(ABC):
@@ -166,9 +193,19 @@ class Inventory(ABC):
         del resource
         return ""
 
-    def alternatives(self, resource: Resource) -> tuple[Alternative, ...]:
-        """What a volume could be instead, as fast and as large, where that costs less."""
-        del resource
+    def measurements(
+        self, resources: Sequence[Resource], now: datetime, progress: Progress = SILENT
+    ) -> Measurements:
+        """What the provider has measured of machines and volumes. Never raises for what cannot be read."""
+        del resources, now, progress
+        return Measurements()
+
+    def alternatives(
+        self, resource: Resource, measured: Measurement | None = None
+    ) -> tuple[Alternative, ...]:
+        """What a volume could be instead, as fast and as large, or enough for what was measured, and the next smaller
+        machine; only what costs less for sure is of use."""
+        del resource, measured
         return ()
 
     @abstractmethod

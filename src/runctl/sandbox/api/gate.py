@@ -247,7 +247,8 @@ def _read(environ: dict[str, Any]) -> _Call:
     if service == "ecr" and call.access_key.startswith(rights.TEMPORARY):
         region = scope[2]
         resources = [*_repositories(_body(environ), region)]
-    needs = [Need(f"{service}:{call.action}", resource) for resource in resources]
+    allowed = _SERVICES.get(service, service)
+    needs = [Need(f"{allowed}:{call.action}", resource) for resource in resources]
     if call.access_key.startswith(rights.TEMPORARY):
         if service == "ec2":
             needs = ec2_needs(call.action, call.form, scope[2])
@@ -260,6 +261,10 @@ def _read(environ: dict[str, Any]) -> _Call:
     if service == "autoscaling":
         needs = [_need_of_group(call)]
     return replace(call, needs=tuple(needs))
+
+
+_SERVICES = {"monitoring": "cloudwatch"}
+"""Services that sign by another name than that of their actions."""
 
 
 def _need_of_group(call: _Call) -> Need:
@@ -276,8 +281,8 @@ def _read_s3(environ: dict[str, Any], call: _Call) -> _Call:
     request = s3_request.read(call.method, path, environ.get("QUERY_STRING", ""))
     environ[REQUEST_KEY] = request
     headers = {"x-amz-copy-source": environ.get("HTTP_X_AMZ_COPY_SOURCE", "")}
-    removing = "delete" in request.query and not request.key
-    found = s3_request.needs(request, headers, _body(environ) if removing else b"")
+    told_by_body = not request.key and ("delete" in request.query or call.method == "PUT")
+    found = s3_request.needs(request, headers, _body(environ) if told_by_body else b"")
     needs = [Need(*need) for need in found]
     by_role = call.access_key.startswith(rights.TEMPORARY)
     if by_role and request.reads_object and not rights.has_object(request.bucket, request.key):

@@ -12,9 +12,6 @@ from runctl.core.errors import Unreachable
 _SHOWN = 120
 """Characters of a foreign answer that are quoted."""
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
-_SPEAK_JSON = frozenset(
-    {"budgets", "cost-explorer", "ecr", "pricing", "service-quotas", "ssm", "ec2-instance-connect"}
-)
 _LOGIN = re.compile(r"//[^/@]*@")
 
 
@@ -50,7 +47,10 @@ def not_from_aws(
 
 def watch(client: Any) -> None:
     """Answers that are not AWS's raise `Unreachable` (code ``not-aws``) instead of an error of a parser's."""
-    service = client.meta.service_model.service_id.hyphenize()
+    model = client.meta.service_model
+    service, protocol = model.service_id.hyphenize(), model.resolved_protocol
+    # What is neither is not text.
+    begins = b"{" if protocol.endswith("json") else b"" if protocol.endswith("cbor") else b"<"
 
     def check(
         *,
@@ -58,7 +58,7 @@ def watch(client: Any) -> None:
         operation_model: Any,
         **_: Any,
     ) -> None:
-        if not operation_model.has_streaming_output and _is_foreign(response_dict, service):
+        if not operation_model.has_streaming_output and _is_foreign(response_dict, begins):
             headers, endpoint = response_dict["headers"], client.meta.endpoint_url
             raise not_from_aws(
                 endpoint,
@@ -83,8 +83,8 @@ def watch(client: Any) -> None:
     client.meta.events.register_first(f"after-call.{service}", check_content)
 
 
-def _is_foreign(answer: Any, service: str) -> bool:
-    """Whether the body is in a language that this service does not speak."""
+def _is_foreign(answer: Any, begins: bytes) -> bool:
+    """Whether the body is not in the language that its service speaks, in which all answers begin so."""
     status, body = answer["status_code"], answer["body"]
     # AWS's own load balancers speak of 5xx in HTML; botocore tries those again.
     if status >= 500 or not body or not isinstance(body, bytes):
@@ -93,8 +93,7 @@ def _is_foreign(answer: Any, service: str) -> bool:
     start = body[:500].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return True
-    speaks_json = service in _SPEAK_JSON
-    return not start.startswith((b"{",) if speaks_json else (b"<",))
+    return not start.startswith(begins)
 
 
 def _is_empty(parsed: Any, model: Any) -> bool:

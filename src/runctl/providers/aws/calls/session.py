@@ -225,6 +225,11 @@ class AwsSession:
         return self._client("budgets", region="us-east-1")
 
     @property
+    def cloudwatch(self) -> Any:
+        """Measurements; each series that is asked for is billed. boto3's."""
+        return self._client("cloudwatch")
+
+    @property
     def quotas(self) -> Any:
         """Service Quotas: what the account may have."""
         return self._client("service-quotas")

@@ -110,6 +110,12 @@ RIGHTS: tuple[Right, ...] = (
         ("cost reconcile",),
     ),
     Right(
+        "ReadMeasurements",
+        ("cloudwatch:GetMetricData",),
+        ALL,
+        ("resources insights",),
+    ),
+    Right(
         "FindImages",
         ("ssm:GetParameter",),
         ("arn:{partition}:ssm:*::parameter/aws/service/*",),

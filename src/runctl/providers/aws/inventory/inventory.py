@@ -5,26 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 
 from runctl.agent.object_store import partition_of
 from runctl.core import tags as tag
 from runctl.core.errors import CredentialsError, PermissionDenied, RunctlError
+from runctl.core.money import HOURS_PER_MONTH
 from runctl.core.progress import SILENT, Progress
+from runctl.costs.rates import Rate
 from runctl.providers.abilities.inventory import (
     Alternative,
     Inventory,
     Listing,
+    Measurement,
+    Measurements,
     Resource,
     ResourceKind,
     Unread,
 )
+from runctl.providers.abilities.volume_plans import DiskShape
 from runctl.providers.aws.calls.errors import our_errors, raising_our_errors
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.types import as_gp3
-from runctl.providers.aws.inventory import account, regional, removal
+from runctl.providers.aws.inventory import account, measuring, regional, removal
 from runctl.providers.aws.inventory.regional import Found
 from runctl.providers.aws.prices.price_list import Group
 
@@ -143,21 +149,70 @@ class AwsInventory(Inventory):
             else ""
         )
 
-    def alternatives(self, resource: Resource) -> tuple[Alternative, ...]:
-        """gp3 for older types, with the IOPS that they have."""
+    def measurements(
+        self, resources: Sequence[Resource], now: datetime, progress: Progress = SILENT
+    ) -> Measurements:
+        """CloudWatch's, region by region."""
+        found: dict[str, Measurement] = {}
+        unread: list[Unread] = []
+        regions: dict[str, list[Resource]] = {}
+        for each in resources:
+            if each.region is not None and measuring.queries([each]):
+                regions.setdefault(each.region, []).append(each)
+        if regions:
+            progress.step("asking CloudWatch what machines and volumes have used")
+        for region, there in regions.items():
+            session = self.session_in(region)
+            try:
+                found |= measuring.measurements(measuring.read(session, measuring.queries(there), now))
+            except RunctlError as error:
+                unread.append(account.untold(region, "measurements", error))
+            found |= measuring.with_gpus(session, there, found)
+        return Measurements(found, tuple(unread))
+
+    def alternatives(
+        self, resource: Resource, measured: Measurement | None = None
+    ) -> tuple[Alternative, ...]:
+        """gp3 for older types, with the IOPS that they have; fewer IOPS; half of a machine."""
+        if resource.kind is ResourceKind.INSTANCE:
+            return tuple(self._smaller(resource))
         if resource.kind is not ResourceKind.VOLUME or resource.size_bytes is None:
             return ()
-        shape = as_gp3(resource.type or "", resource.size_bytes >> 30, resource.iops)
-        if shape is None:
-            return ()
+        found: list[Alternative] = []
+        fast = as_gp3(resource.type or "", resource.size_bytes >> 30, resource.iops)
+        if fast is not None and (rate := self._volume_rate(resource, fast)) is not None:
+            options = ["--volume-type", fast.type]
+            options += ["--iops", str(fast.iops), "--throughput", str(fast.throughput)]
+            text = f"{fast.type} with {fast.iops:,} IOPS and {fast.throughput} MiB/s is as fast as its {resource.type}"
+            found.append(Alternative(text, tuple(options), rate.usd))
+        few = measuring.enough(resource, measured)
+        if (
+            few is not None
+            and (rate := self._volume_rate(resource, few)) is not None
+            and measured is not None
+        ):
+            text = (
+                f"it did at most {measured.most_iops:,.0f} operations a second in the last day, and has"
+                f" {resource.iops:,} IOPS: {few.iops:,} are enough"
+            )
+            found.append(Alternative(text, ("--iops", str(few.iops)), rate.usd, by_use=True))
+        return tuple(found)
+
+    def _volume_rate(self, resource: Resource, shape: DiskShape) -> Rate | None:
         book = self._context.prices.in_region(resource.region or self._context.session.region)
-        rate = book.current_rates(Group.EBS).volume(shape)
-        if rate is None:
-            return ()
-        options = ["--volume-type", shape.type]
-        options += ["--iops", str(shape.iops), "--throughput", str(shape.throughput)]
-        text = f"{shape.type} with {shape.iops:,} IOPS and {shape.throughput} MiB/s is as fast as its {resource.type}"
-        return (Alternative(text, tuple(options), rate.usd),)
+        return book.current_rates(Group.EBS).volume(shape)
+
+    def _smaller(self, machine: Resource) -> Iterator[Alternative]:
+        name = measuring.smaller_type(machine.type or "")
+        if name is None:
+            return
+        book = self._context.prices.in_region(machine.region or self._context.session.region)
+        rate = book.spot(name, machine.zone) if machine.market == "spot" else book.on_demand(name)
+        if rate is not None:
+            options = (name, *(("--zone", machine.zone) if machine.zone else ()))
+            options = (*options, *(("--spot",) if machine.market == "spot" else ("--on-demand",)))
+            text = f"{name} has half of its processors and memory"
+            yield Alternative(text, options, rate.usd * HOURS_PER_MONTH, by_use=True)
 
     def remove(self, resource: Resource, progress: Progress = SILENT) -> None:
         """See `runctl.providers.aws.inventory.removal`."""
