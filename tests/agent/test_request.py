@@ -76,7 +76,7 @@ def test_every_request_is_taken_or_refused(request: object) -> None:
 def test_a_sync_answers_every_line(request: dict[str, object]) -> None:
     sink = io.BytesIO()
 
-    answer_requests(json.dumps(request).encode() + b"\n", "p", "0" * 64, io.BytesIO(), sink, "/nonexistent")
+    answer_requests(json.dumps(request).encode() + b"\n", io.BytesIO(), sink, "/nonexistent")
 
     for line in sink.getvalue().splitlines():
         assert json.loads(line).get("error", {}).get("code") != "agent-failed"

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from runctl.agent.trees import verbs as trees
 from runctl.agent.trees.names import tree_status
+from runctl.agent.trees.small_change import change
 from runctl.project.root import project_name
 
 
@@ -42,8 +43,12 @@ class Machine:
     def status(self) -> Mapping[str, Any]:
         return self.seen
 
-    def prepare(self) -> None:
-        pass
+    def change(self, digest: str, record: bytes, pack: bytes) -> Mapping[str, Any]:
+        made = change(self.about[0], digest, record, pack, str(self.state))
+        if made is None:
+            return {"applied": False}
+        self.calls.append("change")
+        return {"applied": True, **made}
 
     def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         self.calls.append("manifest")

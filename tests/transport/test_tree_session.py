@@ -51,7 +51,6 @@ def test_a_machine_without_the_agent_gets_it_and_then_the_tree(client: AgentClie
     request, pack = tree(b"print(1)")
 
     with client.trees("demo", None) as session:
-        session.prepare()
         assert session.status() == {"have": False, "current": False}
         assert session.manifest(request) == {"have": False, "known": True, "missing": "all"}
         assert session.apply(request, pack, len(pack))["applied"]

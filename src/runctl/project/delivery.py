@@ -6,17 +6,18 @@ import base64
 import gzip
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runctl.agent.trees.manifest import Entry, Manifest, contents
+from runctl.agent.trees.changes import encode_changes
+from runctl.agent.trees.manifest import FEW, Entry, Manifest, contents
 from runctl.core.errors import MachineError
 from runctl.core.progress import Progress
 from runctl.core.text import counted, size
-from runctl.project.manifest import write_pack
+from runctl.project.manifest import pack_of, write_pack
 from runctl.transport.tree_session import TreeSession
 
 EAGER_BYTES = 256 * 1024
@@ -45,6 +46,8 @@ class Delta:
     """The other one's digest."""
     changed: Mapping[str, Entry]
     removed: tuple[str, ...]
+    before: Mapping[str, Entry]
+    """What the other one has where this one differs."""
     new: Mapping[str, int]
     """The contents that the other one has not, with their sizes."""
 
@@ -54,10 +57,35 @@ class Delta:
         differences = base.differences(manifest)
         changed = {path: new for path, (_, new) in differences.items() if new is not None}
         removed = sorted(path for path, (_, new) in differences.items() if new is None)
-        return cls(base.digest, changed, tuple(removed), new_contents(base, changed))
+        before = {path: old for path, (old, _) in differences.items() if old is not None}
+        return cls(base.digest, changed, tuple(removed), before, _new_contents(base, changed))
+
+    @classmethod
+    def of(cls, base: Manifest, changed: Mapping[str, Entry], removed: Sequence[str]) -> Delta:
+        """What is made of the one by these entries, and by taking these away."""
+        before = {path: old for path in (*changed, *removed) if (old := base.get(path)) is not None}
+        return cls(base.digest, changed, tuple(removed), before, _new_contents(base, changed))
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it can be made without a manifest: a few files, each with a content that the other one has not."""
+        files = contents(self.changed.values())
+        return (
+            len(self.changed) + len(self.removed) <= FEW
+            and files.keys() == self.new.keys()
+            and sum(files.values()) <= EAGER_BYTES
+        )
+
+    @property
+    def record(self) -> bytes:
+        """As the machine takes a small one."""
+        paths = (*self.changed, *self.removed)
+        return encode_changes(
+            self.base, {path: (self.before.get(path), self.changed.get(path)) for path in paths}
+        )
 
 
-def new_contents(base: Manifest, changed: Mapping[str, Entry]) -> dict[str, int]:
+def _new_contents(base: Manifest, changed: Mapping[str, Entry]) -> dict[str, int]:
     """The contents of these entries that are nowhere in ``base``, with their sizes."""
     new = contents(changed.values())
     for _, entry in base.files_with(set(new)):
@@ -91,6 +119,8 @@ class Delivery:
         (``sync-failed``) when the machine loses files as fast as they come.
         """
         sent = Sent()
+        if delta is not None and delta.is_small and self._apply_small(delta, sent):
+            return sent
         request = self._full() if delta is None else self._change(delta)
         if sum(request.missing.values()) > EAGER_BYTES:
             answer = self._ask(request, sent)
@@ -110,6 +140,16 @@ class Delivery:
             hint="something on it removes the project's files while they arrive; try again",
             code="sync-failed",
         )
+
+    def _apply_small(self, delta: Delta, sent: Sent) -> bool:
+        record = delta.record
+        pack = pack_of(self.root, delta.changed)
+        sent.bytes += len(record) + len(pack)
+        answer = self.session.change(self.manifest.digest, record, pack)
+        if not answer["applied"]:
+            return False
+        sent.files, sent.removed = len(delta.new), answer["removed"]
+        return True
 
     def _name(self) -> dict[str, Any]:
         return {"project": self.project, "digest": self.manifest.digest}

@@ -9,8 +9,10 @@ import json
 import os
 import stat
 import time
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -153,6 +155,18 @@ def write_pack(root: Path, entries: Mapping[str, Entry], wanted: Collection[str]
     return len(packed)
 
 
+def pack_of(root: Path, entries: Mapping[str, Entry]) -> bytes:
+    """Each content of these files once, in the order of their paths, by zlib. Raises as `write_pack` does."""
+    packed: dict[str, bytes] = {}
+    for path in sorted(entries):
+        entry = entries[path]
+        if entry[0] == "f" and entry[3] not in packed:
+            sink = BytesIO()
+            _pack_file(root, path, entry[2], entry[3], sink)
+            packed[entry[3]] = sink.getvalue()
+    return zlib.compress(b"".join(packed.values()), 3)
+
+
 def _hash(root: Path, path: str) -> tuple[os.stat_result, str]:
     """The file's status and hash, which belong together: it was the same before and after reading."""
     for _ in range(_ATTEMPTS):
@@ -170,7 +184,7 @@ def _hash(root: Path, path: str) -> tuple[os.stat_result, str]:
     raise _changed(path)
 
 
-def _pack_file(root: Path, path: str, size: int, sha: str, stream: gzip.GzipFile) -> None:
+def _pack_file(root: Path, path: str, size: int, sha: str, stream: BinaryIO | gzip.GzipFile) -> None:
     digest = hashlib.sha256()
     left = size
     try:

@@ -13,7 +13,7 @@ from runctl.agent.trees.manifest import Manifest
 from runctl.core.files import cache_folder
 from runctl.core.progress import SILENT, Progress
 from runctl.project.caches import SentTrees
-from runctl.project.delivery import Delivery, Delta, Sent, new_contents
+from runctl.project.delivery import Delivery, Delta, Sent
 from runctl.project.fingerprint import Changes, FileStats, Fingerprint
 from runctl.project.manifest import FileChanged, HashCache, build_manifest
 from runctl.project.root import project_name
@@ -124,8 +124,6 @@ def sync(
     sent_last = sent_trees.digest()
     # What is on this disk and what is on the machine take about as long to find out: both at once.
     with target.trees(project, sent_last) as session:
-        # The machine reads what a change needs while it is found out here whether there is one.
-        session.prepare()
         there = _Machine(project, session, sent_trees, sent_last)
         before = Fingerprint.load(_fingerprint(folder, project))
         likely = before.paths if before is not None and before.root == str(root) else ()
@@ -172,7 +170,7 @@ def _bring(
         updated = stats.updated(before, changes)
         if updated is not None:
             now, manifest, changed = updated
-            delta = Delta(before.digest, changed, changes.removed, new_contents(before.manifest, changed))
+            delta = Delta.of(before.manifest, changed, changes.removed)
             with ThreadPoolExecutor(1) as pool:
                 # It says nothing of the machine, which works meanwhile.
                 pool.submit(now.save, path)

@@ -32,8 +32,8 @@ class TreeSession(Protocol):
         """What `runctl.agent.trees.names.tree_status` says of the tree that it began with."""
         ...
 
-    def prepare(self) -> None:
-        """The machine gets ready for a change to that tree, once it has answered. Does not wait."""
+    def change(self, digest: str, record: bytes, pack: bytes) -> Mapping[str, Any]:
+        """What `runctl.agent.trees.small_change.change` makes of it, and ``applied``: if that is true, it is over."""
         ...
 
     def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -72,8 +72,6 @@ class StreamedTreeSession:
         self._lock = threading.Lock()
         self._writer: int | None = None
         self._left = False
-        self._answered = False
-        self._must_prepare = False
         self._thread = threading.Thread(target=self._run, name="runctl-sync", daemon=True)
 
     def __enter__(self) -> Self:
@@ -95,11 +93,11 @@ class StreamedTreeSession:
             self._status = self._answer()
         return self._status
 
-    def prepare(self) -> None:
+    def change(self, digest: str, record: bytes, pack: bytes) -> Mapping[str, Any]:
         """See `TreeSession`."""
-        with self._lock:
-            self._must_prepare = True
-            self._tell()
+        self.status()
+        self._send(b"change %s %d %d\n" % (digest.encode(), len(record), len(pack)) + record + pack)
+        return self._answer()
 
     def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `TreeSession`."""
@@ -160,14 +158,6 @@ class StreamedTreeSession:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._answers.put(line)
-            with self._lock:
-                self._answered = True
-                self._tell()
-
-    def _tell(self) -> None:
-        if self._answered and self._must_prepare and self._writer is not None:
-            self._must_prepare = False
-            self._send(_line({}, "prepare"))
 
 
 class PolledTreeSession:
@@ -197,8 +187,10 @@ class PolledTreeSession:
             raise found
         return found
 
-    def prepare(self) -> None:
-        """See `TreeSession`; a question that costs a command of its own does not come early."""
+    def change(self, digest: str, record: bytes, pack: bytes) -> Mapping[str, Any]:
+        """See `TreeSession`; a question that costs a command of its own is not asked where it may be in vain."""
+        del digest, record, pack
+        return {"applied": False}
 
     def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `TreeSession`."""

@@ -9,12 +9,15 @@ import io
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runctl.agent.trees import verbs as trees
+from runctl.agent.trees.changes import encode_changes
 from runctl.agent.trees.manifest import Manifest
+from runctl.agent.trees.small_change import change
 
 NAME = "train-0123abcd"
 Tree = Mapping[str, Any]
@@ -105,3 +108,21 @@ FIRST: Tree = {
     "latest": "src/model",
     "empty": b"",
 }
+
+
+def small_change(before: Tree, after: Tree) -> tuple[str, bytes, bytes]:
+    """The digest, the record and the pack that make the one into the other."""
+    old, new = describe(before), describe(after)
+    paths = [path for path in {**old, **new} if old.get(path) != new.get(path)]
+    record = encode_changes(digest_of(before), {path: (old.get(path), new.get(path)) for path in paths})
+    contents: dict[str, bytes] = {}
+    for path in sorted(set(paths) & new.keys()):
+        what = after[path]
+        if not isinstance(what, str):
+            contents.setdefault(new[path][3], what[0] if isinstance(what, tuple) else what)
+    return digest_of(after), record, zlib.compress(b"".join(contents.values()))
+
+
+def make(state: Path, before: Tree, after: Tree) -> dict[str, int] | None:
+    """Ask for a small change, as the command line does first."""
+    return change(NAME, *small_change(before, after), str(state))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runctl.agent.trees import verbs as trees
-from runctl.agent.trees.store import KEEP
+from runctl.agent.trees.names import KEEP
 from tests.agent.trees.project import (
     FIRST,
     NAME,
@@ -150,7 +150,9 @@ def test_the_newest_trees_stay_and_the_others_go(tmp_path: Path) -> None:
 
     assert tree_names(tmp_path) == {digest_of(tree) for tree in versions[-KEEP:]}
     manifests = {path.name for path in (tmp_path / "projects" / NAME / "manifests").iterdir()}
-    assert manifests == {f"{digest_of(tree)}.json" for tree in versions[-KEEP:]}
+    assert manifests == {
+        f"{digest_of(tree)}.{kind}" for tree in versions[-KEEP:] for kind in ("json", "changes")
+    }
 
 
 def test_a_tree_that_somebody_put_files_into_is_not_built_upon(tmp_path: Path) -> None:

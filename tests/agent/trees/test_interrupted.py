@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.trees.names import TreeError
-from runctl.agent.trees.store import KEEP
+from runctl.agent.trees.names import KEEP, TreeError
 from tests.agent.trees.project import (
     FIRST,
     NAME,
@@ -24,6 +23,7 @@ from tests.agent.trees.project import (
     digest_of,
     pack_of,
     request_for,
+    small_change,
     tree_names,
 )
 
@@ -55,16 +55,22 @@ def hook(event, args):
             import os, signal
             os.kill(os.getpid(), signal.SIGKILL)
 import ctypes, gzip, hashlib, shutil, tempfile
+from runctl.agent.trees.small_change import change
+small = json.loads(sys.argv[5]) if len(sys.argv) > 5 else None
 sys.addaudithook(hook)
-print(trees.apply(request, io.BytesIO(pack), sys.argv[1]))
+if small is None:
+    print(trees.apply(request, io.BytesIO(pack), sys.argv[1]))
+elif change(request["project"], small[0], bytes.fromhex(small[1]), bytes.fromhex(small[2]), sys.argv[1]) is None:
+    sys.exit("it was not made as a small change")
 """
 """Applies, and kills itself in the middle of the N-th thing that it does to the file system."""
 
 
-def run_apply(state: Path, tree: Tree, kill_at: int) -> int:
+def run_apply(state: Path, tree: Tree, kill_at: int, small: tuple[str, bytes, bytes] | None) -> int:
     request = json.dumps(request_for(tree, pack_follows=True))
+    more = [json.dumps([small[0], small[1].hex(), small[2].hex()])] if small is not None else []
     done = subprocess.run(
-        [sys.executable, "-c", APPLY, str(state), request, pack_of(tree).hex(), str(kill_at)],
+        [sys.executable, "-c", APPLY, str(state), request, pack_of(tree).hex(), str(kill_at), *more],
         capture_output=True,
         timeout=60,
         check=False,
@@ -73,8 +79,14 @@ def run_apply(state: Path, tree: Tree, kill_at: int) -> int:
     return done.returncode
 
 
-@pytest.mark.parametrize("trees_before", [1, KEEP], ids=["new tree", "tree made from the oldest"])
-def test_an_apply_killed_anywhere_leaves_one_whole_tree_current(tmp_path: Path, trees_before: int) -> None:
+@pytest.mark.parametrize(
+    ("trees_before", "is_small"),
+    [(1, False), (KEEP, False), (KEEP, True)],
+    ids=["new tree", "tree made from the oldest", "small change"],
+)
+def test_an_apply_killed_anywhere_leaves_one_whole_tree_current(
+    tmp_path: Path, trees_before: int, is_small: bool
+) -> None:
     for n in range(trees_before - 1):
         bring(tmp_path / "prepared", {"old.py": b"%d" % n, "pkg/mod.py": b"mod"})
     before: Tree = {"train.py": b"before", "pkg/mod.py": b"mod", "link": "pkg"}
@@ -90,7 +102,7 @@ def test_an_apply_killed_anywhere_leaves_one_whole_tree_current(tmp_path: Path, 
     for kill_at in range(1, 400):
         state = tmp_path / str(kill_at)
         subprocess.run(["cp", "-a", prepared, state], check=True)
-        code = run_apply(state, after, kill_at)
+        code = run_apply(state, after, kill_at, small_change(before, after) if is_small else None)
 
         served = copied(state)
         assert served in (before, after), f"killed at {kill_at}"

@@ -6,18 +6,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from typing import BinaryIO
 
-from runctl.agent.trees.files import (
-    CHUNK,
-    NO_LINKS,
-    discard,
-    encoded,
-    limited,
-    write_file,
-)
+from runctl.agent.trees.files import discard, limited
 from runctl.agent.trees.manifest import EMPTY, Entry, Manifest, contents, folders
+from runctl.agent.trees.on_disk import CHUNK, NO_LINKS, encoded, write_file
 
 
 class Builder:
@@ -83,7 +78,7 @@ class Builder:
                 continue
             first = self.root + encoded(paths[0])
             executable = self.added[paths[0]][1]
-            write_file(first, executable, limited(pack, size), sha)
+            write_file(first, executable, limited(pack, size), sha, hashlib.sha256)
             written.append(first)
             for path in paths[1:]:
                 if self._link_or_copy(path, {executable: first}):
@@ -102,5 +97,5 @@ class Builder:
             else:
                 return False
         with open(next(iter(copies.values())), "rb") as source:
-            write_file(target, executable, iter(lambda: source.read(CHUNK), b""), sha)
+            write_file(target, executable, iter(lambda: source.read(CHUNK), b""), sha, hashlib.sha256)
         return True

@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
+KEEP = 3
+"""So many trees of a project stay, the current one among them."""
 _HEX = frozenset("0123456789abcdef")
 _NAME = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-")
 
@@ -35,6 +37,10 @@ class TreeNames:
     def manifest(self, digest: str) -> str:
         return os.path.join(self.manifests, digest + ".json")
 
+    def changes(self, digest: str) -> str:
+        """See `runctl.agent.trees.changes`."""
+        return os.path.join(self.manifests, digest + ".changes")
+
     def current(self) -> str | None:
         """Digest of the tree that was synced last; ``None`` if none was."""
         try:
@@ -44,7 +50,27 @@ class TreeNames:
 
     def has(self, digest: str) -> bool:
         """Whether the complete tree is here."""
-        return os.path.isdir(self.tree(digest)) and os.path.exists(self.manifest(digest))
+        return os.path.isdir(self.tree(digest)) and (
+            os.path.exists(self.manifest(digest)) or os.path.exists(self.changes(digest))
+        )
+
+    def spare(self) -> str | None:
+        """The tree that would be pruned by one more; a new one that starts from it costs as much as it differs.
+
+        With one file changed of thousands that is one file, where a tree of links to another would be thousands.
+        """
+        trees = self.complete()
+        return trees[-1] if len(trees) >= KEEP and trees[-1] != self.current() else None
+
+    def complete(self) -> list[str]:
+        """The digests of the trees that are here: the current one first, then the newest."""
+        current = self.current()
+        found = []
+        with os.scandir(self.trees) as listing:
+            for entry in listing:
+                if is_digest(entry.name):
+                    found.append((entry.name != current, -entry.stat().st_mtime_ns, entry.name))
+        return [name for _, _, name in sorted(found)]
 
 
 def tree_status(project: object, digest: object, state: str | None = None) -> dict[str, bool]:

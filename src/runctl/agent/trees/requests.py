@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 from typing import Any, BinaryIO, Mapping
@@ -10,32 +9,23 @@ from typing import Any, BinaryIO, Mapping
 from runctl.agent.errors import AgentError, unexpected
 from runctl.agent.request import checked
 from runctl.agent.trees import verbs as trees
-from runctl.agent.trees.manifest import Manifest
-from runctl.agent.trees.store import TreeStore
 
 
-def answer_requests(
-    line: bytes, project: str, digest: str, source: BinaryIO, sink: BinaryIO, state: str | None = None
-) -> None:
+def answer_requests(line: bytes, source: BinaryIO, sink: BinaryIO, state: str | None = None) -> None:
     """Answer ``line`` and the lines of ``source``, until it ends or a tree has been applied.
 
     Each is a JSON object. ``do`` says what is wanted, the rest is as `runctl.agent.trees.verbs` has it: ``manifest``,
     and ``apply``, whose pack is the ``pack_bytes`` bytes behind the line. The answer is a line, ``{"ok"}`` or
-    ``{"error"}``. ``prepare`` has none: a change to the tree ``digest`` is about to come.
+    ``{"error"}``.
     """
     # A short life in which nothing makes cycles: looking for them takes as long as reading a manifest.
     gc.disable()
-    ahead: dict[str, Manifest] = {}
     while line:
         pack = Pack(source, 0)
         try:
             request = _object(line)
             pack = Pack(source, int(request.get("pack_bytes") or 0))
-            if request.get("do") == "prepare":
-                _prepare(project, digest, state, ahead)
-                line = source.readline()
-                continue
-            answer = {"ok": _answer(request, pack, state, ahead)}
+            answer = {"ok": _answer(request, pack, state)}
         except AgentError as error:
             answer = {"error": error.to_json()}
         except Exception as error:  # noqa: BLE001 (whatever it is, the other side gets JSON)
@@ -84,21 +74,14 @@ def _answer(
     request: Mapping[str, Any],
     pack: Any,
     state: str | None,
-    ahead: dict[str, Manifest],
 ) -> dict[str, Any]:
     verb = request.get("do")
     if verb == "manifest":
-        return trees.manifest(request, state, ahead)
+        return trees.manifest(request, state)
     if verb == "apply":
         whole = {**request, "pack_follows": "pack_bytes" in request}
-        return trees.apply(whole, pack, state, ahead)
-    raise AgentError("bad-request", "a sync cannot {!r}: it has prepare, manifest, apply".format(verb))
-
-
-def _prepare(project: str, digest: str, state: str | None, ahead: dict[str, Manifest]) -> None:
-    # What is wrong will be said to the request that needs it.
-    with contextlib.suppress(OSError, ValueError):
-        TreeStore.of({"project": project, "digest": digest}, state).read_ahead(ahead, digest)
+        return trees.apply(whole, pack, state)
+    raise AgentError("bad-request", "a sync cannot {!r}: it has manifest, apply".format(verb))
 
 
 def _line(answer: Mapping[str, Any]) -> bytes:

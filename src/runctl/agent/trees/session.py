@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def sync(argv: list[str], source: BinaryIO, sink: BinaryIO, state: str | None = None) -> int:
     """Answer requests until ``source`` ends or a tree has been applied; returns 0, and 1 when it is refused.
 
-    ``argv`` is the project's name and a tree's digest; the first answer is its status. What comes then
-    is `runctl.agent.trees.requests.answer_requests`'s.
+    ``argv`` is the project's name and a tree's digest; the first answer is its status. What comes then is a small
+    change, `runctl.agent.trees.small_change.answer_change`'s, or
+    `runctl.agent.trees.requests.answer_requests`'s.
     """
     project, digest = argv
     try:
@@ -29,9 +30,16 @@ def sync(argv: list[str], source: BinaryIO, sink: BinaryIO, state: str | None = 
     have, current = (b"true" if found[name] else b"false" for name in ("have", "current"))
     sink.write(b'{"ok":{"have":%s,"current":%s}}\n' % (have, current))
     sink.flush()
+    # While it is found out on the other side whether anything has changed.
+    from runctl.agent.trees.small_change import answer_change
+
     line = source.readline()
+    while line.startswith(b"change "):
+        if answer_change(line, project, source, sink, state):
+            return 0
+        line = source.readline()
     if line:
         from runctl.agent.trees.requests import answer_requests
 
-        answer_requests(line, project, digest, source, sink, state)
+        answer_requests(line, source, sink, state)
     return 0

@@ -1,7 +1,7 @@
 """The folder of one project on this machine: its trees, which of them is current, and the lock that guards them."""
 
 # TreeNames need not be UTF-8, so paths are bytes here, which pathlib does not take.
-# ruff: noqa: PTH102, PTH103, PTH104, PTH105, PTH108, PTH112, PTH116, PTH118, PTH123, PTH211
+# ruff: noqa: PTH102, PTH103, PTH104, PTH105, PTH108, PTH110, PTH112, PTH118, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -15,22 +15,12 @@ import time
 from typing import Any, BinaryIO, Iterator, Mapping
 
 from runctl.agent.trees.build import Builder
-from runctl.agent.trees.files import (
-    CHUNK,
-    check,
-    encoded,
-    flush,
-    flush_all,
-    is_intact,
-    pack_header,
-    remove,
-    unpack_json,
-)
-from runctl.agent.trees.manifest import EMPTY, Manifest
-from runctl.agent.trees.names import TreeError, TreeNames, checked, is_digest, state_directory
+from runctl.agent.trees.changes import read_changes
+from runctl.agent.trees.files import check, flush_all, pack_header, unpack_json
+from runctl.agent.trees.manifest import EMPTY, Entry, Manifest
+from runctl.agent.trees.names import KEEP, TreeError, TreeNames, checked, is_digest, state_directory
+from runctl.agent.trees.on_disk import CHUNK, encoded, flush, is_intact, remove
 
-KEEP = 3
-"""So many trees of a project stay, the current one among them."""
 LOCK_SECONDS = 120.0
 _PENDING_SECONDS = 86400.0
 """How long a manifest waits for its content before it counts as left over."""
@@ -39,28 +29,18 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class TreeStore(TreeNames):
-    """One project's trees. What is not in `TreeNames`, `of` or `read_ahead` is called with the lock held."""
+    """One project's trees. What is not in `TreeNames` or `of` is called with the lock held."""
 
-    def __init__(self, state: str, name: str, ahead: dict[str, Manifest] | None = None) -> None:
+    def __init__(self, state: str, name: str) -> None:
         super().__init__(state, name)
-        self.ahead = ahead if ahead is not None else {}
         self.read: dict[str, Manifest] = {}
         self.unsaved: set[str] = set()
 
     @classmethod
-    def of(
-        cls, request: Mapping[str, Any], state: str | None, ahead: dict[str, Manifest] | None = None
-    ) -> TreeStore:
-        """The store of the project that the request names. ``ahead`` has manifests that `read_ahead` has read."""
+    def of(cls, request: Mapping[str, Any], state: str | None) -> TreeStore:
+        """The store of the project that the request names."""
         name, _ = checked(request.get("project"), request.get("digest"))
-        return cls(state or state_directory(), name, ahead)
-
-    def read_ahead(self, ahead: dict[str, Manifest], digest: str) -> None:
-        """Read the manifests that a change to this tree will need; whether they still count is asked then."""
-        for needed in (digest, self.spare()):
-            manifest = self.read_manifest(needed) if needed is not None else None
-            if needed is not None and manifest is not None:
-                ahead[needed] = manifest
+        return cls(state or state_directory(), name)
 
     def make_folders(self) -> None:
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
@@ -120,20 +100,52 @@ class TreeStore(TreeNames):
     def read_manifest(self, digest: str) -> Manifest | None:
         if digest in self.read:
             return self.read[digest]
+        manifest: Manifest | None
         try:
-            if digest in self.ahead:
-                # Equal digests are equal texts; but somebody may have dropped the tree meanwhile.
-                os.stat(self.manifest(digest))
-                manifest = self.ahead[digest]
-            else:
-                with open(self.manifest(digest), "rb") as file:
-                    manifest = Manifest(text=file.read().decode("ascii", "replace"))
+            with open(self.manifest(digest), "rb") as file:
+                manifest = Manifest(text=file.read().decode("ascii", "replace"))
         except FileNotFoundError:
-            return None
-        if manifest.digest != digest:
+            manifest = self._from_changes(digest)
+        if manifest is None or manifest.digest != digest:
             return None
         self.read[digest] = manifest
         return manifest
+
+    def _from_changes(self, digest: str) -> Manifest | None:
+        """Made from the nearest tree before it that has a manifest, by what has changed since."""
+        newest: dict[str, Entry | None] = {}
+        seen = set()
+        while not os.path.exists(self.manifest(digest)):
+            record = read_changes(self.changes(digest))
+            if record is None or digest in seen:
+                return None
+            seen.add(digest)
+            digest, differences = record
+            for path, (_, entry) in differences.items():
+                newest.setdefault(path, entry)
+        base = self.read_manifest(digest)
+        if base is None:
+            return None
+        changed = {path: entry for path, entry in newest.items() if entry is not None}
+        return base.with_changes(changed, newest.keys() - changed.keys())
+
+    def settle(self) -> None:
+        """Each tree has a manifest of its own, and what only served to make one from another is gone."""
+        records = [name for name in os.listdir(self.manifests) if name.endswith(".changes")]
+        if not records:
+            return
+        trees = self.complete()
+        for digest in trees:
+            if not os.path.exists(self.manifest(digest)) and self.read_manifest(digest) is not None:
+                self.unsaved.add(digest)
+                self.write_manifest(digest)
+        for name in records:
+            digest = name[: -len(".changes")]
+            record = read_changes(self.changes(digest))
+            if digest not in trees:
+                remove(self.changes(digest))
+            if record is not None and record[0] not in trees:
+                remove(self.manifest(record[0]))
 
     def write_manifest(self, digest: str) -> None:
         """What the request brought is kept; what was read from here is here already."""
@@ -154,28 +166,6 @@ class TreeStore(TreeNames):
             remove(partial)
             raise
         return [partial]
-
-    def complete(self) -> list[str]:
-        """The digests of the trees that are here: the current one first, then the newest."""
-        current = self.current()
-        found = []
-        with os.scandir(self.trees) as listing:
-            for entry in listing:
-                if is_digest(entry.name):
-                    found.append((entry.name != current, -entry.stat().st_mtime_ns, entry.name))
-        return [name for _, _, name in sorted(found)]
-
-    def switch(self, digest: str) -> None:
-        """Make it the tree that a run gets which asks for none by name."""
-        os.utime(self.tree(digest))
-        if self.current() == digest:
-            return
-        link = os.path.join(self.folder, "current.partial")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(link)
-        os.symlink(os.path.join("trees", digest), link)
-        os.replace(link, os.path.join(self.folder, "current"))
-        flush(self.folder)
 
     def find_contents(self, wanted: set[str]) -> dict[str, dict[int, bytes]]:
         """Where each content is in an intact file: by hash, then by executable or not."""
@@ -199,14 +189,6 @@ class TreeStore(TreeNames):
         self.make_folders()
         with _spooled(stream, self.folder) as spool, gzip.GzipFile(fileobj=spool, mode="rb") as unpacked:
             yield unpacked, pack_header(unpacked)  # type: ignore[misc]
-
-    def spare(self) -> str | None:
-        """The tree that would be pruned by one more; a new one that starts from it costs as much as it differs.
-
-        With one file changed of thousands that is one file, where a tree of links to another would be thousands.
-        """
-        trees = self.complete()
-        return trees[-1] if len(trees) >= KEEP and trees[-1] != self.current() else None
 
     def begin(self, builder: Builder, spare: str | None, sources: dict[str, dict[int, bytes]]) -> bool:
         """Start the new tree, from the spare one if there is one; ``False`` if that cannot be used."""
@@ -262,7 +244,7 @@ class TreeStore(TreeNames):
             for entry in listing:
                 if not is_digest(entry.name):
                     remove(entry.path)
-        trees = {digest + ".json" for digest in self.complete()}
+        trees = {digest + kind for digest in self.complete() for kind in (".json", ".changes")}
         with os.scandir(self.manifests) as listing:
             for entry in listing:
                 age = time.time() - entry.stat(follow_symlinks=False).st_mtime
@@ -283,11 +265,12 @@ class TreeStore(TreeNames):
 
     def forget(self, digest: str) -> None:
         self.read.pop(digest, None)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.manifest(digest))
+        for path in (self.changes(digest), self.manifest(digest)):
+            remove(path)
 
     def drop_damaged(self) -> None:
         """Every tree that has a changed file is gone; trees share files, so it may be several."""
+        self.settle()
         for digest in self.complete():
             manifest = self.read_manifest(digest)
             root = os.fsencode(self.tree(digest)) + b"/"

@@ -4,6 +4,7 @@
 
     <state>/projects/<name>/trees/<digest>/          complete trees; never written to once they have this name
                             manifests/<digest>.json  what belongs into them; the digest is this file's SHA-256
+                            manifests/<digest>.changes  what differs from the tree before; may stand in for the other
                             current -> trees/<digest>    the tree that was synced last
                             lock
 
@@ -20,15 +21,15 @@ from __future__ import annotations
 from typing import Any, BinaryIO, Mapping
 
 from runctl.agent.trees.build import Builder
+from runctl.agent.trees.changes import encode_changes, write_changes
 from runctl.agent.trees.files import Damaged, copy_entries
-from runctl.agent.trees.manifest import EMPTY, Manifest, contents
+from runctl.agent.trees.manifest import EMPTY, FEW, contents
 from runctl.agent.trees.names import TreeError, tree_status
+from runctl.agent.trees.on_disk import switch
 from runctl.agent.trees.store import TreeStore, file_system_errors
 
 
-def manifest(
-    request: Mapping[str, Any], state: str | None = None, ahead: dict[str, Manifest] | None = None
-) -> dict[str, Any]:
+def manifest(request: Mapping[str, Any], state: str | None = None) -> dict[str, Any]:
     """Say whether a tree is here, and what is missing for it.
 
     The request names ``project`` and ``digest``, and may bring the manifest itself: ``manifest`` (gzip, base64)
@@ -40,12 +41,13 @@ def manifest(
     """
     if request.get("status_only"):
         return dict(tree_status(request.get("project"), request.get("digest"), state))
-    store = TreeStore.of(request, state, ahead)
+    store = TreeStore.of(request, state)
     digest = request["digest"]
     with file_system_errors(), store.locked():
         if store.has(digest):
-            store.switch(digest)
+            switch(store, digest)
             return {"have": True, "known": True, "missing": []}
+        store.settle()
         brought = store.manifest_of(request)
         if brought is None:
             return {"have": False, "known": False, "missing": "all"}
@@ -60,7 +62,6 @@ def apply(
     request: Mapping[str, Any],
     stream: BinaryIO | None = None,
     state: str | None = None,
-    ahead: dict[str, Manifest] | None = None,
 ) -> dict[str, Any]:
     """Make the tree, complete, and then the current one; until then the one before stays.
 
@@ -71,7 +72,7 @@ def apply(
 
     All of it is on the disk afterwards.
     """
-    store = TreeStore.of(request, state, ahead)
+    store = TreeStore.of(request, state)
     follows = stream if request.get("pack_follows") else None
     with file_system_errors(), store.received(follows) as (pack, packed), store.locked():
         return _apply(store, request, pack, packed)
@@ -82,13 +83,15 @@ def _apply(
 ) -> dict[str, Any]:
     digest = request["digest"]
     if store.has(digest):
-        store.switch(digest)
+        switch(store, digest)
         return {"applied": True, "written": 0, "removed": 0}
+    store.settle()
     after = store.manifest_of(request)
     if after is None:
         return {"applied": False, "known": False, "missing": "all"}
     store.clear_leftovers()
-    before = store.read_manifest(store.current() or "") or EMPTY
+    current = store.current() or ""
+    before = store.read_manifest(current) or EMPTY
     brought = {sha for sha, _ in packed}
     for spare in (store.spare(), None):
         base = store.read_manifest(spare) if spare is not None else EMPTY
@@ -105,9 +108,13 @@ def _apply(
         if store.begin(builder, spare, sources):
             break
     written = store.finish(digest, builder, sources, pack, packed)
-    store.switch(digest)
+    differences = before.differences(after)
+    if before is not EMPTY and len(differences) <= FEW:
+        # For the next small change; without it that takes the longer way.
+        write_changes(store.changes(digest), encode_changes(current, differences))
+    switch(store, digest)
     store.prune()
-    removed = sum(new is None for _, new in before.differences(after).values())
+    removed = sum(new is None for _, new in differences.values())
     return {"applied": True, "written": written, "removed": removed}
 
 
