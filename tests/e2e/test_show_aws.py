@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from tests.e2e.account import volume_named
@@ -49,7 +50,8 @@ def shown(runctl: CommandLine, tmp_path: Path) -> Any:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            # The AWS CLI takes a second to start, and looks every 15 seconds whether what it waits for has come.
+            timeout=600,
             check=False,
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
@@ -147,3 +149,37 @@ def test_nothing_is_done_or_remembered_and_a_mistake_is_told_as_ever(runctl: Com
     missing = runctl("aws", "ebs", "delete", "no-such-volume", "--show-aws")
     assert (missing.code, missing.out) == (5, "")
     assert "has no volume 'no-such-volume'" in missing.err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_printed_commands_of_move_prewarm_and_launch_do_what_the_commands_do(
+    runctl: CommandLine, shown: Any, ec2: Any
+) -> None:
+    runctl("aws", "ebs", "create", "--size", 1, "--zone", ZONE, "--name", "moved").ok()
+    assert "describe-volume-status" in shown(
+        "ebs", "move", "moved", "--zone", f"{ZONE[:-1]}b", "--delete-source"
+    )
+    moved = volume_named(runctl, "moved")
+    assert (moved["zone"], moved["name"]) == (f"{ZONE[:-1]}b", "moved")
+    assert [each["Tags"] for each in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == []
+    assert not [each for each in moved["tags"] if each.startswith("runctl:move")]
+
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="shown")
+    boto3.client("s3", region_name="us-east-1").put_object(Bucket="shown", Key="data/a", Body=b"a")
+    script = shown("ebs", "prewarm", "moved", "--from", "s3://shown/data")
+    assert "carries out: fill s3 s3://shown/data" in script
+    until(lambda: runctl("aws", "list", "--quiet").ok().out == "", what="the helper machine to end")
+    assert volume_named(runctl, "moved")["attached_to"] is None
+
+    (runctl.cwd / "train.py").write_text("print('trained')\n")
+    launch = ("launch", "train.py", "--instance-type", "m5.large", "--nodes", "2", "--engine", "none")
+    shown(*launch, "--name", "pair")
+    ranks = {
+        name: {tag["Key"]: tag["Value"] for tag in named(ec2, name)["Tags"]}["runctl:rank"]
+        for name in ("pair-0", "pair-1")
+    }
+    assert ranks == {"pair-0": "0", "pair-1": "1"}
+    refused = runctl("aws", *launch[:4], "--unattended", "--checkpoint-s3", "s3://shown/runs", "--show-aws")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--unattended" in refused.err

@@ -121,7 +121,7 @@ def _volume_commands(plugin: ProviderPlugin, group: VolumeGroup) -> Branch:
 VOLUMES = "volumes"
 """What the group about volumes is called for every provider, besides by the provider's own name for it."""
 
-SHOWING_VERBS = frozenset({"create", "start", "stop", "terminate"})
+SHOWING_VERBS = frozenset({"create", "launch", "start", "stop", "terminate"})
 SHOWING_VOLUME_VERBS = frozenset(
     {
         "create",
@@ -133,11 +133,13 @@ SHOWING_VOLUME_VERBS = frozenset(
         "snapshot-delete",
         "restore",
         "clone",
+        "move",
+        "prewarm",
         "delete",
     }
 )
-"""The commands whose calls a provider can show (`ProviderPlugin.preview_option`). What most of ``train``, ``move`` and
-``prewarm`` do is done on a machine: that is no call to show."""
+"""The commands whose calls a provider can show (`ProviderPlugin.preview_option`). What is done on a machine is told at
+its place; ``train`` does all that it does there."""
 
 ABILITY_OF = {
     "create": "renting",

@@ -187,6 +187,11 @@ def _renting(provider: str) -> click.Command:
             request = replace(
                 request, train=replace(train, recovery=replace(train.recovery, auto_resume=True))
             )
+        if unattended and cli.is_preview:
+            raise UsageError(
+                "--unattended puts the run into a store and leaves it to a group, which is not shown as calls",
+                hint="leave it out to see what renting the machine takes",
+            )
         if unattended:
             from runctl.cli.train.unattended import launch_unattended
 
@@ -194,6 +199,9 @@ def _renting(provider: str) -> click.Command:
         with launching(cli.session, provider, request, machine) as launch:
             if dry_run:
                 show_launch_plan(cli, launch.plan)
+                return 0
+            if cli.is_preview:
+                launch.show(ready_timeout)
                 return 0
 
             def may_rent() -> None:

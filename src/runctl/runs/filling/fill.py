@@ -18,6 +18,7 @@ from runctl.core.errors import (
     NotFound,
     PermissionDenied,
     RunctlError,
+    Unsupported,
 )
 from runctl.core.ids import RunId, new_run_id
 from runctl.core.machine_models import Instance, Volume
@@ -118,8 +119,8 @@ class Prewarm:
         )
         return HelperMachine(rentals, self.machine, self.region)
 
-    def _work(self, plan: PrewarmPlan, instance: Instance) -> tuple[RunRecord, Mapping[str, Any]]:
-        """Attach, mount, run, and leave the volume as the plan says."""
+    def _work(self, plan: PrewarmPlan, instance: Instance) -> tuple[RunRecord | None, Mapping[str, Any]]:
+        """Attach, mount, run, and leave the volume as the plan says; no run where it is only shown."""
         request, point = plan.request, plan.mount_point or ""
         volume = request.volume
         if request.source is None:
@@ -148,7 +149,14 @@ class Prewarm:
 
     def _run(
         self, plan: PrewarmPlan, instance: Instance, arguments: tuple[str, ...]
-    ) -> tuple[RunRecord, Mapping[str, Any]]:
+    ) -> tuple[RunRecord | None, Mapping[str, Any]]:
+        shown = self.provider.preview
+        if not isinstance(shown, Unsupported) and shown.is_on:
+            shown.comment(
+                f"On {instance.id}, runctl's agent carries out: {PROGRAM} {' '.join(arguments)}. What follows waits"
+                " until that has ended."
+            )
+            return None, {}
         machine = self.machine(instance)
         record = self._running(machine, arguments) or self._start(machine, arguments)
         heard = Heard(self.on_pace, self.progress)

@@ -61,7 +61,7 @@ from runctl.runs.launch.launch_plan import (
     with_volumes,
     without_repeats,
 )
-from runctl.runs.nodes.starting import ranked, start_on_nodes
+from runctl.runs.nodes.starting import start_on_nodes
 from runctl.runs.records.run_record import RunRecord, fell_back, never_started
 from runctl.runs.results import check_results_folder
 from runctl.runs.train.project_plan import TrainRequest, plan_project
@@ -272,11 +272,31 @@ class Launch:
                 raise
             raise told from error
 
+    def show(self, ready_timeout: timedelta = READY_TIMEOUT) -> None:
+        """In a preview: the machines are rented, and what the run does on them is told.
+
+        Raises `Unsupported` for a run on a machine that is there: no call is made for it.
+        """
+        if self.new is None:
+            raise Unsupported("a run on a machine that is there makes no calls: its agent does everything")
+        if isinstance(self.new, NewNodes):
+            machines = [node.instance for node in self.new.rent(wait=ready_timeout).nodes]
+        else:
+            machines = [self.new.rent(wait=ready_timeout)]
+        shown = require(self.training.session.provider(machines[0].provider).preview)
+        for instance in machines:
+            shown.comment(
+                f"To {instance.id}, over SSH or Systems Manager, goes the project, and runctl's agent there starts"
+                f" {self.training.project.script}."
+            )
+        if self.plan.run.spec.machine_end is not None and not self.plan.run.spec.machine_end.keep:
+            shown.comment("Each of these machines shuts down after the run, which ends it.")
+
     def _start_on_several(
         self, new: NewNodes, ready_timeout: timedelta, ask_fallback: AskFallback
     ) -> RunRecord:
         """As `start`; where the run cannot be started on all machines, all are given back."""
-        group = ranked(new.rent(wait=ready_timeout, ask_fallback=ask_fallback), self.nodes, new.plan.volumes)
+        group = new.rent(wait=ready_timeout, ask_fallback=ask_fallback)
         try:
             self.training.rented_by = new.whole
             self.training.instance = group.head.instance

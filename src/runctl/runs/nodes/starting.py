@@ -21,7 +21,7 @@ from runctl.core.text import counted
 from runctl.machines.intents import IntentState
 from runctl.machines.machine import Machine
 from runctl.machines.node_volumes import NodeVolume
-from runctl.machines.nodes import Engine, Node, NodeGroup, NodesWanted
+from runctl.machines.nodes import Node, NodeGroup, NodesWanted
 from runctl.machines.session import Session
 from runctl.project.kept import KeptProjects
 from runctl.runs.nodes.asking import combined, told_by
@@ -95,18 +95,6 @@ def spec_on(spec: RunSpec, node: NodeSpec) -> RunSpec:
 def end_on(end: MachineEnd, rank: int) -> MachineEnd:
     """When a machine of several ends itself: but for rank 0's, only their logs may be wanted of them. Pure."""
     return end if rank == 0 else replace(end, results_url=None, results_env={})
-
-
-def ranked(group: NodeGroup, wanted: NodesWanted | None, volumes: Sequence[NodeVolume]) -> NodeGroup:
-    """The machines with the ranks that the engine will give them: torchrun with a number that may change goes by the
-    order of addresses, and what its rank 0 saves must be on ours. Pure.
-
-    Where machines have volumes, rank 0 is the one that has the volumes themselves.
-    """
-    if wanted is None or wanted.engine is not Engine.TORCHRUN or wanted.least == wanted.most or volumes:
-        return group
-    nodes = sorted(group.nodes, key=lambda node: node.address)
-    return replace(group, nodes=tuple(replace(node, rank=rank) for rank, node in enumerate(nodes)))
 
 
 def start_on_nodes(

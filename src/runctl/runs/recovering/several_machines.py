@@ -30,7 +30,6 @@ from runctl.runs.nodes.starting import (
     known_node,
     new_secret,
     node_specs,
-    ranked,
     send_kept,
     spec_on,
 )
@@ -195,7 +194,7 @@ def _rented(run: RecoveredRun, market: Market) -> Iterator[tuple[NodeGroup, int]
     if machine.budget is not None and machine.budget <= 0:
         raise HasEndedError(f"has used up its budget of {usd(request.budget or machine.budget)}")
     with new_nodes(run.session, record.provider, machine, wanted) as new:
-        group = ranked(new.rent(), wanted, new.plan.volumes)
+        group = new.rent()
         try:
             yield group, number
         except BaseException as error:

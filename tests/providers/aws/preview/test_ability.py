@@ -13,12 +13,13 @@ from runctl.core.ids import InstanceId
 from runctl.core.machine_models import InstanceState, VolumeState
 from runctl.core.progress import SILENT
 from runctl.core.tags import OWNED, OWNED_VALUE
-from runctl.providers.abilities.volume_plans import ResizeRequest, VolumeRequest
+from runctl.providers.abilities.nodes import NodesRequest
+from runctl.providers.abilities.volume_plans import ResizeRequest, SnapshotRequest, VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam.roles import ensure_store_profile
-from runctl.providers.interface import require
+from runctl.providers.interface import InstanceRequest, require
 from runctl.testing.clock import ManualClock
 from tests.aws_fixtures import REGION
 
@@ -75,6 +76,60 @@ def test_a_call_that_nobody_knows_is_shown_and_not_made(shown: AwsProvider, sess
     other = AwsSession(region=REGION, profile=None)
     assert all(each["CidrBlock"] != "10.9.0.0/16" for each in other.ec2.describe_vpcs()["Vpcs"])
     assert other.in_region("eu-west-1").ec2.describe_key_pairs()["KeyPairs"] == []
+
+
+def test_what_is_made_is_found_by_its_tags_until_it_is_deleted(
+    shown: AwsProvider, session: AwsSession
+) -> None:
+    volumes, snapshots = require(shown.volumes), require(shown.snapshots)
+    kept = volumes.find("kept")
+    made = snapshots.create(snapshots.plan(SnapshotRequest(kept.id, tags={"of": "a move"})))
+    assert [each.id for each in snapshots.list()] == [made.id]
+    snapshots.delete(made.id)
+    assert snapshots.list() == ()
+    assert [each.name for each in volumes.list()] == ["kept"]
+    assert 'aws ec2 delete-snapshot --snapshot-id "$SNAPSHOT_ID"' in shown.preview.script("")
+
+
+def test_a_volume_with_a_rate_has_its_data_waited_for_once(shown: AwsProvider, session: AwsSession) -> None:
+    volumes, snapshots = require(shown.volumes), require(shown.snapshots)
+    taken = snapshots.create(snapshots.plan(SnapshotRequest(volumes.find("kept").id)))
+    request = VolumeRequest(1, zone=ZONE, snapshot_id=taken.id, initialization_rate=300)
+    made = volumes.create(volumes.plan(request))
+    for _ in range(2):
+        status = volumes.initialization(made.id)
+        assert (status.rate, status.complete) == (300, True)
+    script = shown.preview.script("")
+    assert script.count('until aws ec2 describe-volume-status --volume-ids "$VOLUME_ID"') == 1
+
+
+def test_a_policy_that_a_new_role_never_had_is_not_taken_off(shown: AwsProvider, session: AwsSession) -> None:
+    iam: Any = session.iam
+    iam.create_role(RoleName="new", AssumeRolePolicyDocument="{}")
+    iam.attach_role_policy(RoleName="new", PolicyArn="arn:aws:iam::aws:policy/One")
+    iam.detach_role_policy(RoleName="new", PolicyArn="arn:aws:iam::aws:policy/One")
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.detach_role_policy(RoleName="new", PolicyArn="arn:aws:iam::aws:policy/Two")
+    script = shown.preview.script("")
+    assert script.count("detach-role-policy") == 1
+    assert "arn:aws:iam::aws:policy/Two" not in script
+
+
+def test_a_fleet_makes_as_many_as_it_is_asked_for(shown: AwsProvider, session: AwsSession) -> None:
+    nodes = require(shown.nodes)
+    request = InstanceRequest("m5.large", token="t" * 32, name="n")
+    plan = nodes.plan(NodesRequest(request, 2, 3))
+    made = nodes.create(plan)
+    assert [each.tags["Name"] for each in made] == ["n-0", "n-1", "n-2"]
+    assert [each.id for each in nodes.find(plan.token)] == [each.id for each in made]
+    script = shown.preview.script("")
+    order = [
+        script.index(f"aws ec2 {call}") for call in ("create-security-group", "create-fleet", "create-tags")
+    ]
+    assert order == sorted(order)
+    assert "set -- $INSTANCE_IDS\nINSTANCE_ID=${1}\nINSTANCE_ID_2=${2}\nINSTANCE_ID_3=${3}\n" in script
+    other: Any = AwsSession(region=REGION, profile=None).ec2
+    assert other.describe_instances()["Reservations"] == []
 
 
 def test_rights_are_not_waited_for_in_vain(

@@ -19,7 +19,7 @@ printf '\\n\\0' >>calls
 for each; do
     case $each in fileb://*) cp "${each#fileb://}" file ;; esac
 done
-echo id-of-what-was-made
+echo "${ANSWER:-id-of-what-was-made}"
 """
 HOSTILE = "a 'b' \"c\" $HOME `id` $(id) \\ \n* ; | & # ü"
 
@@ -65,8 +65,8 @@ def test_whatever_is_in_a_value_arrives_as_it_is(ran: Any) -> None:
 def test_what_is_made_is_a_variable_wherever_it_is_used_later(ran: Any) -> None:
     script = Script()
     one, two = script.placeholder("VOLUME_ID", "vol-"), script.placeholder("VOLUME_ID", "vol-")
-    script.call("ec2", "CreateVolume", {"Size": 1}, keeps=(one, "VolumeId"))
-    script.call("ec2", "CreateVolume", {"Size": 2}, keeps=(two, "VolumeId"))
+    script.call("ec2", "CreateVolume", {"Size": 1}, keeps=([one], "VolumeId"))
+    script.call("ec2", "CreateVolume", {"Size": 2}, keeps=([two], "VolumeId"))
     script.call(
         "ec2", "CreateTags", {"Resources": [two], "Tags": [{"Key": "of", "Value": f"{HOSTILE} {one}"}]}
     )
@@ -74,6 +74,22 @@ def test_what_is_made_is_a_variable_wherever_it_is_used_later(ran: Any) -> None:
     assert resource == "id-of-what-was-made"
     assert json.loads(tags) == [{"Key": "of", "Value": f"{HOSTILE} id-of-what-was-made"}]
     assert '"$VOLUME_ID_2"' in script.text("", {})
+
+
+def test_each_of_several_that_one_call_makes_is_a_variable_and_too_few_end_the_script(
+    ran: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Script()
+    made = [script.placeholder("INSTANCE_ID", "i-") for _ in range(2)]
+    script.call("ec2", "CreateFleet", {"Type": "instant"}, keeps=(made, "Instances[].InstanceIds[]"))
+    script.call("ec2", "CreateTags", {"Resources": list(reversed(made))})
+    monkeypatch.setenv("ANSWER", "i-one\ti-two")
+    fleet, tagged = ran(script)
+    assert fleet[-4:] == ["--query", "Instances[].InstanceIds[]", "--output", "text"]
+    assert tagged[-2:] == ["i-two", "i-one"]
+    monkeypatch.setenv("ANSWER", "i-one")
+    with pytest.raises(subprocess.CalledProcessError):
+        ran(script)
 
 
 def test_user_data_comes_as_a_file(ran: Any, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runctl.providers.abilities.preview import CallPreview
@@ -33,7 +33,6 @@ class AwsPreview(CallPreview):
         self._session = session
         self._script = Script()
         self._imagined = Imagined(self._script)
-        self.is_on = False
 
     def begin(self) -> None:
         """See `CallPreview.begin`. Clients that are made later are watched too."""
@@ -79,32 +78,37 @@ class AwsPreview(CallPreview):
             try:
                 found = self._imagined.answer(model.name, params)
             except Refused as refused:
-                error = {"Code": refused.code, "Message": "it would be deleted by now"}
-                return _Answer(400), {"Error": error, "ResponseMetadata": _metadata(400)}
+                return _failed(refused.code, "it would be deleted by now")
             return None if found is None else (_Answer(200), {**found, "ResponseMetadata": _metadata(200)})
+        if (code := self._imagined.refused(model.name, params)) is not None:
+            return _failed(code, "it would not be there")
         answer = self._shown(client, model, params)
         return _Answer(200), {**answer, "ResponseMetadata": _metadata(200)}
 
-    def _answered(self, model: Any, parsed: dict[str, Any], http_response: Any, **_: Any) -> None:
+    def _answered(
+        self, model: Any, parsed: dict[str, Any], http_response: Any, context: Mapping[str, Any], **_: Any
+    ) -> None:
         if http_response.status_code < 300:
-            self._imagined.amend(model.name, parsed)
+            self._imagined.amend(model.name, context[_KEY], parsed)
 
     def _shown(self, client: Any, model: Any, params: Params) -> dict[str, Any]:
         """The call is in the script, and carried out in what is imagined."""
         service, name = model.service_model.service_name, model.name
         there = client.meta.region_name
         region = None if there == self._session.region or service in GLOBAL else there
-        keeps = None
-        if name in MAKES:
-            variable, prefix, query = MAKES[name]
-            keeps = (self._script.placeholder(variable, prefix), query)
-        self._script.call(service, name, params, region=region, keeps=keeps)
-        if keeps is not None:
-            return self._made(client, name, params, keeps[0])
-        return self._changed(name, params) or {}
+        if name not in MAKES:
+            self._script.call(service, name, params, region=region)
+            return self._changed(name, params) or {}
+        variable, prefix, query = MAKES[name]
+        count = params["TargetCapacitySpecification"]["TotalTargetCapacity"] if name == "CreateFleet" else 1
+        made = [self._script.placeholder(variable, prefix) for _ in range(count)]
+        if count > 1:
+            query = ALL_OF_FLEET
+        self._script.call(service, name, params, region=region, keeps=(made, query))
+        return self._made(client, name, params, made)
 
-    def _made(self, client: Any, name: str, params: Params, made: str) -> dict[str, Any]:
-        imagined = self._imagined
+    def _made(self, client: Any, name: str, params: Params, all_made: Sequence[str]) -> dict[str, Any]:
+        imagined, made = self._imagined, all_made[0]
         if name == "RunInstances":
             zone = params.get("Placement", {}).get("AvailabilityZone") or _zone(
                 client, params.get("SubnetId")
@@ -116,8 +120,9 @@ class AwsPreview(CallPreview):
             spot = params["TargetCapacitySpecification"]["DefaultTargetCapacityType"] == "spot"
             market = {"InstanceMarketOptions": {"MarketType": "spot"}} if spot else {}
             zone = _zone(client, best.get("SubnetId"))
-            imagined.instance(made, {**params, **market}, best["InstanceType"], zone)
-            group = {"InstanceIds": [made], "InstanceType": best["InstanceType"]}
+            for each in all_made:
+                imagined.instance(each, {**params, **market}, best["InstanceType"], zone)
+            group = {"InstanceIds": list(all_made), "InstanceType": best["InstanceType"]}
             return {"FleetId": "fleet-shown", "Instances": [group], "Errors": []}
         if name == "CreateVolume":
             more = {"Size": _snapshot_size(client, params)} if "Size" not in params else {}
@@ -152,6 +157,7 @@ class AwsPreview(CallPreview):
             "CreateInstanceProfile": lambda: imagined.profile(params),
             "AddRoleToInstanceProfile": lambda: imagined.join(params),
             "PutRolePolicy": lambda: imagined.policy(params),
+            "AttachRolePolicy": lambda: imagined.attach_policy(params),
         }
         return does[name]() if name in does else None
 
@@ -166,6 +172,8 @@ MAKES: Mapping[str, tuple[str, str, str]] = {
     "CreateSecurityGroup": ("GROUP_ID", "sg-", "GroupId"),
 }
 """The calls whose answer names what they have made: the variable, the id's beginning, and the query for it."""
+ALL_OF_FLEET = "Instances[].InstanceIds[]"
+"""The query for the ids where CreateFleet makes several."""
 GLOBAL = frozenset({"iam", "budgets", "sts"})
 """Services that the AWS CLI finds in any region."""
 
@@ -181,6 +189,13 @@ class _Answer:
         self.status_code = status_code
         self.headers: dict[str, str] = {}
         self.content = b""
+
+
+def _failed(code: str, message: str) -> tuple[_Answer, dict[str, Any]]:
+    return _Answer(400), {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": _metadata(400),
+    }
 
 
 def _metadata(status: int) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NoReturn
 
 from runctl.core.errors import Unsupported
@@ -12,6 +14,7 @@ from runctl.core.machine_models import Instance
 from runctl.core.progress import SILENT
 from runctl.providers.aws.preview.script import Script
 from runctl.transport.agent import AgentClient
+from runctl.transport.interface import Completed, Transport
 
 READS = frozenset({"mounts", "version", "list", "status", "runs"})
 DOES: Mapping[str, str] = {
@@ -21,6 +24,7 @@ DOES: Mapping[str, str] = {
     "thaw": "lets writers to {volume_id} go on",
     "grow": "grows partition and file system of {volume_id}",
 }
+NOT_ASKED = "what a machine answers cannot be shown: it is not asked"
 ANSWERS: Mapping[str, Mapping[str, Any]] = {
     "mounts": {"mounts": []},
     "list": {"attempts": []},
@@ -31,11 +35,52 @@ ANSWERS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+class ShownTransport(Transport):
+    """It reaches no machine: a command is told, and taken for one that has succeeded without a word."""
+
+    name = "shown"
+    streams = False
+
+    def __init__(self, script: Script, instance: Instance) -> None:
+        self._script, self._instance = script, instance
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: timedelta | None = None,
+        as_root: bool = False,
+        private: bool = False,
+    ) -> Completed:
+        """A comment."""
+        del stdin, timeout, private
+        by = " as root" if as_root else ""
+        self._script.comment(
+            f"On {self._instance.id}, over SSH or Systems Manager{by}: {shlex.join(map(str, argv))}"
+        )
+        return Completed(tuple(argv), 0, b"", b"")
+
+    def stream(self, argv: Sequence[str], **_: Any) -> int:
+        """See `run`."""
+        return self.run(argv).exit_code
+
+    def put(self, data: bytes | BinaryIO, target: PurePosixPath, *, mode: int = 0o644) -> None:
+        """A comment."""
+        del data, mode
+        self._script.comment(f"To {self._instance.id}, over SSH or Systems Manager, goes {target}.")
+
+    def get(self, *_: Any) -> NoReturn:
+        """Nothing comes from a machine that is not asked."""
+        raise Unsupported(NOT_ASKED)
+
+
 class ShownAgent(AgentClient):
     """It reaches no machine."""
 
     def __init__(self, script: Script, instance: Instance) -> None:
         self._script, self._instance = script, instance
+        self.transport = ShownTransport(script, instance)
         self._progress, self.journal = SILENT, Journal()
 
     def call(
@@ -59,4 +104,4 @@ class ShownAgent(AgentClient):
 
     def pour(self, *_: Any, **__: Any) -> NoReturn:
         """Nothing comes from a machine that is not asked."""
-        raise Unsupported("what a machine answers cannot be shown: it is not asked")
+        raise Unsupported(NOT_ASKED)

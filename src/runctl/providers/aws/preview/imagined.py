@@ -6,7 +6,7 @@ Only what runctl's commands read of what they have just changed is imagined; eve
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +21,9 @@ GONE = {
     "DescribeSnapshots": "InvalidSnapshot.NotFound",
 }
 NO_ENTITY = "NoSuchEntity"
+_IDS = {"InstanceId": "instance-id", "VolumeId": "volume-id", "SnapshotId": "snapshot-id"}
+"""How a filter names them."""
+_SHAPE = ("Size", "VolumeType", "Iops", "Throughput", "VolumeInitializationRate")
 _LISTS = {
     "DescribeInstances": ("InstanceIds", "InstanceId"),
     "DescribeVolumes": ("VolumeIds", "VolumeId"),
@@ -53,10 +56,14 @@ class Imagined:
         self._gone: set[str] = set()
         self._released: set[str] = set()
         """Volumes whose instance has ended."""
+        self._filled: set[str] = set()
+        """Volumes whose data is waited for already."""
         self._waits: dict[str, tuple[str, ...]] = {}
         """What is waited for before something is read again."""
         self._roles: dict[str, Item] = {}
         self._profiles: dict[str, Item] = {}
+        self._attached_policies: set[tuple[str, str]] = set()
+        """By role and ARN."""
         self._policies: dict[tuple[str, str], str] = {}
         """As IAM answers with them, which botocore decodes."""
 
@@ -95,7 +102,7 @@ class Imagined:
             "Tags": _tags_in(params, "volume"),
             "Iops": 3000,
             **more,
-            **{key: params[key] for key in ("Size", "VolumeType", "Iops", "Throughput") if key in params},
+            **{key: params[key] for key in _SHAPE if key in params},
         }
         self._made[made] = item
         self._waits[made] = ("ec2", "wait", "volume-available", "--volume-ids")
@@ -183,9 +190,20 @@ class Imagined:
         profile["Roles"] = [{"RoleName": params["RoleName"]}]
         self._waits[name] = ("iam", "wait", "instance-profile-exists", "--instance-profile-name")
 
+    def attach_policy(self, params: Params) -> None:
+        """See AttachRolePolicy."""
+        self._attached_policies.add((params["RoleName"], params["PolicyArn"]))
+
     def policy(self, params: Params) -> None:
         """See PutRolePolicy."""
         self._policies[params["RoleName"], params["PolicyName"]] = quote(params["PolicyDocument"])
+
+    def refused(self, operation: str, params: Params) -> str | None:
+        """The code of the error by which a changing call would fail; ``None``: it is taken for one that succeeds."""
+        if operation == "DetachRolePolicy" and params["RoleName"] in self._roles:
+            attached = (params["RoleName"], params["PolicyArn"]) in self._attached_policies
+            return None if attached else NO_ENTITY
+        return None
 
     # What is read.
 
@@ -196,6 +214,7 @@ class Imagined:
             "DescribeVolumes": lambda asked: self._described("DescribeVolumes", asked),
             "DescribeSnapshots": lambda asked: self._described("DescribeSnapshots", asked),
             "DescribeVolumesModifications": self._modifications,
+            "DescribeVolumeStatus": self._volume_status,
             "GetRole": lambda asked: _named("Role", self._roles.get(asked["RoleName"])),
             "GetInstanceProfile": self._profile,
             "GetRolePolicy": self._role_policy,
@@ -214,8 +233,10 @@ class Imagined:
         items = [copy.deepcopy(each) for each in found]
         return {"Reservations": [{"Instances": items}]} if many == "InstanceIds" else {many[:-3] + "s": items}
 
-    def amend(self, operation: str, answer: Item) -> None:
+    def amend(self, operation: str, params: Params, answer: Item) -> None:
         """An answer of AWS, or an imagined one, is as it would be after what was shown."""
+        if operation in _LISTS and not answer.get("NextToken"):
+            self._add_made(operation, params, answer)
         if operation == "DescribeInstances":
             for reservation in answer.get("Reservations", ()):
                 for item in reservation["Instances"]:
@@ -230,6 +251,37 @@ class Imagined:
                 if many == "Volumes":
                     self._amend_volume(item)
                 self._wait(item[key])
+
+    def _add_made(self, operation: str, params: Params, answer: Item) -> None:
+        """What was asked for by what it is like, and not by its id."""
+        many, key = _LISTS[operation]
+        filters = params.get("Filters") or ()
+        if params.get(many) or not filters:
+            return
+        reservations = answer.setdefault("Reservations", []) if operation == "DescribeInstances" else []
+        listed = [item for each in reservations for item in each["Instances"]]
+        if operation != "DescribeInstances":
+            listed = answer.setdefault(operation.removeprefix("Describe"), [])
+        known = {item[key] for item in listed}
+        found = [
+            copy.deepcopy(item)
+            for made, item in self._made.items()
+            if item.get(key) == made and made not in known and self._matches(item, key, filters)
+        ]
+        if operation == "DescribeInstances":
+            reservations.extend({"Instances": [item]} for item in found)
+        else:
+            listed.extend(found)
+
+    def _matches(self, item: Item, key: str, filters: Iterable[Params]) -> bool:
+        """As EC2's filters by tags, by id and by an instance's state do; of others nothing is imagined."""
+        changed = self._tags.get(item[key], {})
+        tags = {name: value for name, value in {**tags_of(item.get("Tags")), **changed}.items() if value}
+        has = {f"tag:{name}": {value} for name, value in tags.items()}
+        has |= {"tag-key": set(tags), _IDS[key]: {item[key]}}
+        if key == "InstanceId":
+            has["instance-state-name"] = set(self._states[item[key]][-1:])
+        return all(has.get(each["Name"], set()) & set(each["Values"]) for each in filters)
 
     def _amend_instance(self, item: Item) -> None:
         identifier = item["InstanceId"]
@@ -289,6 +341,20 @@ class Imagined:
             query = "--query 'VolumesModifications[0].ModificationState' --output text"
             self._script.line(f"until {states} {query} | grep -qE 'optimizing|completed'; do sleep 3; done")
         return {"VolumesModifications": [self._modification(each) for each in found]}
+
+    def _volume_status(self, params: Params) -> Item | None:
+        """Of a volume that is made from a snapshot with a rate, the data is waited for."""
+        found = [self._made[each] for each in params.get("VolumeIds") or () if each in self._made]
+        if not found:
+            return None
+        for item in found:
+            if item.get("VolumeInitializationRate") and item["VolumeId"] not in self._filled:
+                self._filled.add(item["VolumeId"])
+                asked = f'aws ec2 describe-volume-status --volume-ids "{item["VolumeId"]}"'
+                query = "--query 'VolumeStatuses[0].InitializationStatusDetails.Progress' --output text"
+                self._script.line(f"until {asked} {query} | grep -qx 100; do sleep 3; done")
+        status = {"InitializationStatusDetails": {"Progress": 100, "EstimatedTimeToCompleteInSeconds": 0}}
+        return {"VolumeStatuses": [{"VolumeId": item["VolumeId"], **status} for item in found]}
 
     def _modification(self, volume: str) -> Item:
         params = self._modified[volume]

@@ -68,9 +68,10 @@ class Script:
         params: Mapping[str, Any],
         *,
         region: str | None = None,
-        keeps: tuple[str, str] | None = None,
+        keeps: tuple[Sequence[str], str] | None = None,
     ) -> None:
-        """The command that makes this call. ``keeps`` is a placeholder, and the query that finds it in the answer."""
+        """The command that makes this call. ``keeps`` has placeholders, and the query that finds their ids in the
+        answer."""
         given = dict(params)
         data = given.get("UserData")
         if operation == "RunInstances" and data is not None:
@@ -88,7 +89,15 @@ class Script:
             self._add(argv)
             return
         made, query = keeps
-        self._add([*argv, "--query", query, "--output", "text"], variable=self._variables[made])
+        argv += ["--query", query, "--output", "text"]
+        names = [self._variables[each] for each in made]
+        if len(names) == 1:
+            self._add(argv, variable=names[0])
+            return
+        self._add(argv, variable=f"{names[0]}S")
+        # A shell has lists for its arguments only; one that is too short ends the script (set -u).
+        self._lines.append(f"set -- ${names[0]}S")
+        self._lines += [f"{name}=${{{number}}}" for number, name in enumerate(names, start=1)]
 
     def run(self, argv: Sequence[str]) -> None:
         """Another command."""
