@@ -369,6 +369,10 @@ class AttemptStatus:
     """When the provider recommended to move, in seconds since the epoch."""
     machine_ends_at: Optional[float] = None
     """When the provider takes the machine back, in seconds since the epoch; ``None`` while it may stay."""
+    rank: Optional[int] = None
+    """Which of the run's machines this one is; ``None``: it is the only one."""
+    nodes: int = 1
+    """How many machines the run was started on."""
     end: Optional[EndRecord] = None
     now: Optional[float] = None
     """The machine's clock when it answered; its other times are by the same clock, which need not be the reader's."""

@@ -330,9 +330,11 @@ def _changed(git: GitState | None) -> str | None:
 
 def attempts_table(attempts: Sequence[AttemptStatus], *, screen: Screen = PLAIN) -> str:
     """One line an attempt on one machine."""
+    nodes = [None if status.rank is None else f"{status.rank} of {status.nodes}" for status in attempts]
     return fit(
         [
             Column("RUN", [status.run_id for status in attempts]),
+            *([Column("NODE", nodes, 2)] if any(nodes) else []),
             Column("STATE", [_state_text(status.state.value) for status in attempts], is_state=True),
             Column("PID", [_number(status.pid) for status in attempts], 4, right=True),
             Column("CPU", [_percent(status.cpu_percent) for status in attempts], 2, right=True),
@@ -367,6 +369,8 @@ def attempt_document(status: AttemptStatus) -> Mapping[str, Any]:
     return {
         "run_id": status.run_id,
         "attempt": status.attempt,
+        "node": status.rank,
+        "nodes": status.nodes,
         "state": _state_text(status.state.value),
         "phase": status.phase,
         "script": status.script,

@@ -119,6 +119,8 @@ def observe(folder: AttemptFolder) -> AttemptStatus:
         resumed=live.resumed,
         progress=folder.progress(),
         machine_end=spec.machine_end,
+        rank=spec.node.rank if spec.node is not None else None,
+        nodes=spec.node.count if spec.node is not None else 1,
         end=end,
         now=time.time(),
     )

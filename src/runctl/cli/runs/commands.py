@@ -13,7 +13,7 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_instances, complete_runs
 from runctl.cli.framework.values import COUNT, DURATION, LINES, RUN, node_option, wide_option
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable, UsageError
+from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable
 from runctl.core.run_models import RunPhase
 from runctl.providers.registry import command, names
 
@@ -122,16 +122,14 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
     When its machine is gone: what was followed on this computer, and what the volume with its checkpoints has. What
     is missing is said. Of a run on several machines the lines of all, each with its node's rank before it.
     """
+    from runctl.cli.runs.node_logs import check_several, show_node_logs
     from runctl.cli.runs.show_log import show_kept_log, show_log
     from runctl.runs.control import machine_of, refresh
     from runctl.runs.unattended.state import needs_refresh
 
     record = cli.store.get(run_id)
-    if node is not None and record.nodes is None:
-        raise UsageError(f"{record.id} has one machine", hint="leave --node out")
+    check_several(record, node)
     if record.nodes is not None:
-        from runctl.cli.runs.node_logs import show_node_logs
-
         code = show_node_logs(cli, record, follow=follow or wait, rank=node, tail=tail)
         return code if wait else 0
     if needs_refresh(record):

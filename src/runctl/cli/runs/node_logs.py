@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from runctl.cli.context import Cli
-from runctl.core.errors import Interrupted, NotFound, RunctlError
+from runctl.core.errors import Interrupted, NotFound, RunctlError, UsageError
 from runctl.render.json import line as json_line
 from runctl.render.progress import LogOutput, finish
 from runctl.runs.end_reason import exit_code, sentence
@@ -53,6 +53,12 @@ def show_node_logs(
             f"the log of node {short} is not complete: its machine cannot be asked, and was not followed to the end"
         )
     return _say_end(cli, followed.record)
+
+
+def check_several(record: RunRecord, node: int | None) -> None:
+    """Raises `UsageError` for a node of a run that has one machine, as far as is known here."""
+    if node is not None and record.nodes is None:
+        raise UsageError(f"{record.id} has one machine", hint="leave --node out")
 
 
 def _stopped_watching(record: RunRecord) -> Interrupted:

@@ -11,7 +11,7 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command, PassthroughCommand
 from runctl.cli.framework.completion import complete_runs
-from runctl.cli.framework.values import LINES, RUN, wide_option
+from runctl.cli.framework.values import LINES, RUN, node_option, wide_option
 from runctl.cli.machines.resolve import (
     find_instance,
     instance_argument,
@@ -97,6 +97,7 @@ def monitor_command(provider: str) -> click.Command:
     )
     @click.option("--tail", type=LINES, metavar="N", help="Begin with the last N lines.")
     @click.option("--wait", is_flag=True, help="Exit with the code of the run's script.")
+    @node_option
     @transport_option(provider)
     @click.pass_obj
     def command(
@@ -105,20 +106,24 @@ def monitor_command(provider: str) -> click.Command:
         follow: bool,
         tail: int | None,
         wait: bool,
+        node: int | None,
         transport: str | None,
         instance_id: str | None = None,
     ) -> int:
-        """Follow the log of a run, by default the newest one on the instance."""
+        """Follow the log of a run, by default the newest one on the instance.
+
+        Of a run on several machines what this one has written, or the one that --node names.
+        """
+        from runctl.cli.runs.node_logs import check_several, show_node_logs
         from runctl.cli.runs.show_log import show_log
         from runctl.machines.machine import reach
         from runctl.runs.control import find_on_machine
 
         machine = reach(cli.session, find_instance(cli, provider, instance_id), transport)
         record = find_on_machine(cli.session, machine, run_id)
+        check_several(record, node)
         if record.nodes is not None:
-            from runctl.cli.runs.node_logs import show_node_logs
-
-            rank = record.rank_on(machine.instance.id)
+            rank = record.rank_on(machine.instance.id) if node is None else node
             code = show_node_logs(cli, record, follow=follow, rank=rank, tail=tail)
         else:
             code = show_log(cli, machine, record, follow=follow, tail=tail)
