@@ -83,6 +83,8 @@ class Agent:
     login_home: Path | None = None
     """The login user's, in place of the real one's."""
     started: list[str] = field(default_factory=list)
+    limit_seconds: float = LIMIT_SECONDS
+    """For the script to say something; twice that to end."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -188,7 +190,7 @@ class Agent:
             input=json.dumps({"run_id": run_id, **request}).encode(),
             capture_output=True,
             env=self.environment,
-            timeout=120,
+            timeout=2 * self.limit_seconds,
             check=True,
         )
         return parse_frames(done.stdout)
@@ -202,7 +204,7 @@ class Agent:
 
     def says(self, run_id: str, text: str) -> None:
         """Wait until a line of the script holds this."""
-        limit, log = time.monotonic() + LIMIT_SECONDS, b""
+        limit, log = time.monotonic() + self.limit_seconds, b""
         with subprocess.Popen(
             self.command("logs"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.environment
         ) as follower:
@@ -265,12 +267,28 @@ class Agent:
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                argv = (folder / "cmdline").read_text().split("\0")
+                argv = (folder / "cmdline").read_text(errors="replace").split("\0")
             except OSError:
                 continue
             if verb in argv and any(word.startswith(f"{self.state}/") for word in argv):
                 found.append(int(folder.name))
         return found
+
+
+def lose(agent: Agent, run_id: str) -> None:
+    """Everything of the run on this machine is killed at once, as when the machine is gone."""
+    first = agent.supervisor(run_id)
+    for pid in (first, *_below(first)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _below(pid: int) -> list[int]:
+    try:
+        children = [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [each for child in children for each in (child, *_below(child))]
 
 
 def scripts_own(log: str) -> list[str]:

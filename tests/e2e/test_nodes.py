@@ -10,6 +10,7 @@ import boto3
 import pytest
 
 from runctl.sandbox.fault_client import Faults
+from tests.agent.supervising.test_beginning_again import TORCHRUN
 from tests.e2e.command_line import CommandLine, Outcome, until
 from tests.e2e.test_deadlines import PATTERN, TRAIN
 from tests.e2e.test_renting_nodes import NOTHING, left
@@ -47,6 +48,21 @@ while step < steps:
 with open(os.environ["RUNCTL_OUTPUT_DIR"] + "/rank", "w") as file:
     file.write(rank)
 print("done", step, flush=True)
+"""
+
+
+BEGINS_AGAIN = """\
+import os, pathlib, time
+rank, size, folder = os.environ["RANK"], os.environ["WORLD_SIZE"], pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"])
+resume = os.environ["RUNCTL_RESUME_FROM"]
+begin = int(pathlib.Path(resume).read_text()) if resume else 0
+print(f"rank {rank} of {size} begins at {begin}", flush=True)
+for step in range(begin + 1, 100000 if size == "3" else begin + 20):
+    time.sleep(0.1)
+    if rank == "0" and step % 5 == 0:
+        partial = folder / ".partial"
+        partial.write_text(str(step))
+        partial.rename(folder / f"step-{step}.txt")
 """
 
 
@@ -124,6 +140,14 @@ def test_stopping_a_run_and_its_time_limit_reach_all_machines(script: CommandLin
     argv = ("aws", "launch", "nodes.py", *ON_TWO, "--no-checkpoint", "--no-results")
     script(*argv, "--", "9999").ok()
     until(lambda: all(node["state"] == "running" for node in nodes_of(script)), what="both nodes run")
+    second = nodes_of(script)[1]["instance_id"]
+    (row,) = script("aws", "processes", second, "--output", "json").ok().json
+    assert (row["node"], row["nodes"]) == (1, 2)
+    for node, rank in ((), 1), (("--node", "0"), 0):
+        shown = script("aws", "monitor", second, "--no-follow", *node).ok().out
+        assert f"rank {rank} begins" in shown
+        assert f"rank {1 - rank} begins" not in shown
+    assert nodes_of(script)[1]["instance_id"] == second
     stopped = script("runs", "stop", "latest", "--output", "json").ok().json
     assert [node["end_reason"] for node in stopped[0]["nodes"]] == ["STOPPED", "STOPPED"]
     assert stopped[0]["end_reason"] == "STOPPED"
@@ -266,3 +290,57 @@ def test_the_pages_commands_are_understood(script: CommandLine, tmp_path: Path) 
     ).ok()
     assert plan.json["nodes"]["engine"] == "torchrun"
     assert not (tmp_path / "results").exists()
+
+
+# How it begins again, tests/agent/supervising/test_beginning_again.py asks, and with PyTorch's own torchrun
+# test_torchrun.py beside it; here it is in containers, and whoever waits sees one attempt.
+@pytest.mark.slow
+@pytest.mark.docker
+@pytest.mark.timeout(900)
+def test_with_fewer_machines_than_the_most_a_script_of_torchruns_begins_again_and_completes(
+    in_container: CommandLine, ec2: Any, faults: Faults
+) -> None:
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="fewer")
+    files = {
+        "train.py": BEGINS_AGAIN,
+        "torch/__init__.py": "",
+        "torch/distributed/__init__.py": "",
+        "torch/distributed/run.py": TORCHRUN,
+    }
+    for name, content in files.items():
+        path = in_container.cwd / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    found: list[Outcome] = []
+    argv = (
+        *(
+            "aws",
+            "launch",
+            "train.py",
+            "--nodes",
+            "2:3",
+            "--engine",
+            "torchrun",
+            "--instance-type",
+            "m5.large",
+        ),
+        *("--yes", "--checkpoint-s3", "s3://fewer/runs", "--no-results", "--wait"),
+    )
+    launching = threading.Thread(target=lambda: found.append(in_container(*argv, timeout=800)))
+    launching.start()
+    try:
+        until(lambda: _published(in_container), seconds=400, what="a checkpoint is in the store")
+        victim = nodes_of(in_container)[1]["instance_id"]
+        faults.kill_instance(victim)
+    finally:
+        launching.join()
+    (ended,) = found
+
+    run = in_container("runs", "show", "latest", "--output", "json").ok().json
+    assert (ended.ok().code, run["end_reason"], len(run["attempts"])) == (0, "COMPLETED", 1)
+    assert "[0] rank 0 of 3 begins at 0" in ended.out
+    begun = [line.split(" begins at ") for line in ended.out.splitlines() if " of 2 begins at " in line]
+    assert [each[0] for each in sorted(begun)] == ["[0] rank 0 of 2", "[2] rank 1 of 2"]
+    assert len({int(each[1]) for each in begun}) == 1
+    assert int(begun[0][1]) >= 5
+    assert left(ec2)["instances"] == []

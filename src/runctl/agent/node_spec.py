@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Optional
 
 NODE_NAME = "runctl-node-{}"
@@ -61,6 +62,13 @@ class NodeSpec:
     def head(self) -> str:
         """Rank 0's address."""
         return self.addresses[0]
+
+    def without(self, gone: Collection[int]) -> NodeSpec:
+        """This machine among those that are left, with ranks from 0 in the order that they had."""
+        left = [rank for rank in range(self.count) if rank not in gone]
+        return replace(
+            self, rank=left.index(self.rank), addresses=tuple(self.addresses[rank] for rank in left)
+        )
 
     @property
     def names(self) -> dict[str, str]:

@@ -73,6 +73,8 @@ class StopRequest:
     """When the provider takes the machine back, in seconds since the epoch; ``None``: it stays."""
     caused_by: Optional[int] = None
     """The rank of another machine of the run for which this one ends."""
+    begins_again: bool = False
+    """The script alone ends, and begins again on the machines that are left."""
 
 
 @dataclass(frozen=True)

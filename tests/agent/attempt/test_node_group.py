@@ -6,22 +6,27 @@ import random
 
 import pytest
 
-from runctl.agent.attempt.node_group import NodeGroup, NodeState, Report
+from runctl.agent.attempt.node_group import NodeGroup, NodeState, Report, WhenLost
 from runctl.agent.node_spec import NodeCause, NodeSpec
 
 EPOCH = 1_000_000.0
 
 
-def group(count: int = 3, least: int = 0) -> NodeGroup:
+def group(count: int = 3, least: int = 0, when_lost: WhenLost = WhenLost.GO_ON) -> NodeGroup:
     addresses = tuple(f"10.0.0.{4 + rank}" for rank in range(count))
-    return NodeGroup(NodeSpec(0, addresses, "none", "s", 1, 2, least), began_at=0.0)
+    return NodeGroup(NodeSpec(0, addresses, "none", "s", 1, 2, least), began_at=0.0, when_lost=when_lost)
 
 
 def beat(
-    machines: NodeGroup, now: float, state: NodeState, *ranks: int, cause: NodeCause | None = None
+    machines: NodeGroup,
+    now: float,
+    state: NodeState,
+    *ranks: int,
+    cause: NodeCause | None = None,
+    in_round: int = 0,
 ) -> None:
     for rank in ranks or range(machines.node.count):
-        machines.hear(Report(rank, state, "installing", cause), now, EPOCH + now)
+        machines.hear(Report(rank, state, "installing", cause, in_round), now, EPOCH + now)
     machines.judge(now, EPOCH + now)
 
 
@@ -117,6 +122,91 @@ def test_without_rank_0_it_does_not_go_on() -> None:
     beat(machines, 1.0, NodeState.READY)
     beat(machines, 2.0, NodeState.RUNNING, 0, cause=failure(0, 2.0, "INTERRUPTED"))
     assert machines.cause is not None
+
+
+def lost(machines: NodeGroup, rank: int, now: float, *, in_round: int = 0) -> float:
+    """That one has run until now, and is not heard of any more; when that is known."""
+    others = [each for each in range(machines.node.count) if each != rank and each not in machines.gone]
+    for _ in range(15):
+        now += 1.0
+        beat(machines, now, NodeState.RUNNING, *others, in_round=in_round)
+    return now
+
+
+def begins_again(count: int = 3, least: int = 1) -> NodeGroup:
+    machines = group(count, least, WhenLost.BEGIN_AGAIN)
+    beat(machines, 1.0, NodeState.READY)
+    beat(machines, 2.0, NodeState.RUNNING)
+    return machines
+
+
+def test_the_others_begin_again_together_when_all_have_ended_their_script() -> None:
+    machines = begins_again()
+    now = lost(machines, 2, 2.0)
+    assert (list(machines.gone), machines.round, machines.cause) == ([2], 1, None)
+    assert (machines.started, machines.waiting_for()) == (False, (0, 1))
+    beat(machines, now + 1, NodeState.READY, 0, in_round=1)
+    # Rank 1's script has still to end.
+    beat(machines, now + 1, NodeState.RUNNING, 1)
+    assert (machines.started, machines.waiting_for()) == (False, (1,))
+    beat(machines, now + 2, NodeState.READY, 1, in_round=1)
+    assert machines.started
+
+
+def test_a_script_that_fails_because_a_machine_is_gone_begins_again_and_one_that_fails_then_ends_all() -> (
+    None
+):
+    machines = begins_again()
+    beat(machines, 2.5, NodeState.RUNNING, 1, cause=failure(1, 2.5, message="connection reset"))
+    now = lost(machines, 2, 2.0)
+    assert (machines.round, machines.cause) == (1, None)
+    beat(machines, now + 1, NodeState.READY, 0, 1, in_round=1)
+    beat(machines, now + 2, NodeState.RUNNING, 0, 1, in_round=1)
+    assert machines.cause is None
+    last = failure(1, now + 3)
+    for moment in (3, 4, 5, 6):
+        beat(machines, now + moment, NodeState.RUNNING, 0, in_round=1)
+        beat(machines, now + moment, NodeState.RUNNING, 1, cause=last, in_round=1)
+    assert machines.cause == last
+
+
+def test_a_stop_counts_though_its_machine_has_not_begun_again() -> None:
+    machines = begins_again()
+    now = lost(machines, 2, 2.0)
+    beat(machines, now + 1, NodeState.RUNNING, 1, cause=failure(1, now + 1, "STOPPED"))
+    assert machines.cause == failure(1, now + 1, "STOPPED")
+
+
+def test_another_machine_may_be_gone_before_all_have_begun_again() -> None:
+    machines = begins_again(4, least=2)
+    now = lost(machines, 3, 2.0)
+    beat(machines, now + 1, NodeState.READY, 0, 1, in_round=1)
+    machines.resumes = "step-5.pt"
+    beat(machines, now + 2, NodeState.RUNNING, 2, cause=failure(2, now + 2, "INTERRUPTED"))
+    assert (sorted(machines.gone), machines.round, machines.cause) == ([2, 3], 2, None)
+    # Rank 0 may save more until it has ended its script.
+    assert machines.resumes != "step-5.pt"
+    # With fewer it does not go on.
+    beat(machines, now + 3, NodeState.READY, 0, 1, in_round=2)
+    lost(machines, 1, now + 3, in_round=2)
+    assert machines.cause is not None
+    assert (machines.cause.rank, machines.cause.reason) == (1, "LOST")
+
+
+@pytest.mark.parametrize("why", ["one has finished", "nothing is kept for all"])
+def test_where_they_cannot_begin_again_the_loss_ends_all(why: str) -> None:
+    if why == "one has finished":
+        machines = begins_again()
+        beat(machines, 3.0, NodeState.ENDED, 1)
+    else:
+        machines = group(3, 1, WhenLost.ALL_END)
+        beat(machines, 1.0, NodeState.READY)
+    for now in range(4, 20):
+        beat(machines, float(now), NodeState.RUNNING, 0)
+        if why != "one has finished":
+            beat(machines, float(now), NodeState.RUNNING, 1)
+    assert machines.cause is not None
+    assert (machines.cause.rank, machines.cause.reason) == (2, "LOST")
 
 
 @pytest.mark.parametrize("seed", range(50))

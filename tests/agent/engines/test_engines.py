@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from runctl.agent.attempt.distributed import when_lost
+from runctl.agent.attempt.node_group import WhenLost
 from runctl.agent.engines import ENGINES, Host, ScriptStart, check_node, engine_of
 from runctl.agent.engines.interface import shared_variables
 from runctl.agent.errors import AgentError
@@ -40,12 +42,27 @@ def test_torchrun_has_our_ranks_and_says_addresses_instead_of_names(rank: int) -
     assert (options["nnodes"], options["nproc-per-node"]) == ("3", "8")
 
 
-@pytest.mark.parametrize("rank", [0, 1, 2])
-def test_with_fewer_machines_than_the_most_they_meet_on_rank_0(rank: int) -> None:
-    start = ScriptStart(node(rank, least=2), Host(), SCRIPT, SCRIPT[0])
-    options = options_of(ENGINES["torchrun"].command(start))
-    assert (options["nnodes"], options["rdzv-backend"], options["max-restarts"]) == ("2:3", "c10d", "100")
-    assert f"is_host={'true' if rank == 0 else 'false'}" in options["rdzv-conf"].split(",")
+def test_without_one_that_is_gone_the_machines_left_have_ranks_in_the_order_that_they_had() -> None:
+    left = node(2, least=2).without([1])
+    assert (left.rank, left.count, left.addresses, left.enough) == (1, 2, ADDRESSES[::2], 2)
+    options = options_of(ENGINES["torchrun"].command(ScriptStart(left, Host(), SCRIPT, SCRIPT[0])))
+    assert (options["nnodes"], options["node-rank"], options["rdzv-backend"]) == ("2", "1", "static")
+    assert (options["rdzv-endpoint"], options["max-restarts"]) == ("10.0.0.4:29400", "0")
+
+
+@pytest.mark.parametrize(
+    ("engine", "has_store", "then"),
+    [
+        ("none", False, WhenLost.GO_ON),
+        ("ray", True, WhenLost.GO_ON),
+        ("torchrun", True, WhenLost.BEGIN_AGAIN),
+        ("torchrun", False, WhenLost.ALL_END),
+    ],
+)
+def test_what_the_others_do_without_a_machine_is_the_engines_affair(
+    engine: str, has_store: bool, then: WhenLost
+) -> None:
+    assert when_lost(node(engine=engine), has_store=has_store) is then
 
 
 def test_the_scripts_own_arguments_stay_as_they_are() -> None:

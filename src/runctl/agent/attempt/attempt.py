@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from runctl.agent import sagemaker
+from runctl.agent.attempt import distributed
 from runctl.agent.attempt.children import Children, Exited
 from runctl.agent.attempt.collector import Collector, witness
 from runctl.agent.attempt.log import FULL, Log
@@ -25,18 +26,21 @@ from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.cloud.spot_notices import TIMEOUT_SECONDS, NoticeReader
 from runctl.agent.disks.mount_watch import MountWatch
 from runctl.agent.disks.run_folders import RunFolders, run_folders
+from runctl.agent.environments.environment import Ready
 from runctl.agent.environments.script import NETWORK
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable, processes
 from runctl.agent.machine.root import state_directory
 from runctl.agent.machine.shutdown import Shutdown, ask_for_checkpoint
-from runctl.agent.node_spec import NodeCause
+from runctl.agent.node_spec import NodeCause, NodeSpec
 from runctl.agent.records import AttemptFolder, StopRequest, changed
 from runctl.agent.spec import EndReason, RunSpec, RunState
 
 SETUP_GRACE_SECONDS = 5.0
 """Installers and builders have nothing to save."""
 
+FAILURE_SECONDS = 10.0
+"""How long it takes at most, once no machine is silent, until it is known why a script has failed on one of them."""
 NODES_SECONDS = 0.2
 """How often it is looked whether the other machines of the run are ready."""
 WITNESS_SECONDS = 0.2
@@ -88,6 +92,8 @@ class Attempt:
         self.progress = ProgressReader(folder, self.folders.output, spec.progress_pattern)
         self.each_second: list[Callable[[], None]] = [self.progress.poll]
         """Called about once a second while the attempt goes on."""
+        self.environment: Ready | None = None
+        """What the script's packages are in, once that is made; ``None`` in containers."""
         self._script_began: float | None = None
         self._request: StopRequest | None = None
         self._shutdown: Shutdown | None = None
@@ -96,10 +102,11 @@ class Attempt:
         """How long publishing the next checkpoint is going to take; whoever publishes says it."""
         self.stages: dict[str, float] = {}
         """When each stage of an interruption was reached, for the hand-off."""
-        self.peers = (
-            Peers(spec.node, lambda: self.live.phase, children.wake) if spec.node is not None else None
-        )
+        self.peers: Peers | None = None
         """The other machines of the run."""
+        if spec.node is not None:
+            lost = distributed.when_lost(spec.node, has_store=spec.store is not None)
+            self.peers = Peers(spec.node, lost, lambda: self.live.phase, children.wake)
         watched = Watched(
             folder,
             spec,
@@ -147,8 +154,9 @@ class Attempt:
         self.update(phase=doing)
 
     def script_began(self) -> None:
-        """The time limit counts from here."""
-        self._script_began = time.monotonic()
+        """The time limit counts from here, the first time."""
+        if self._script_began is None:
+            self._script_began = time.monotonic()
         if self.peers is not None:
             self.peers.is_running()
 
@@ -167,6 +175,53 @@ class Attempt:
             self.children.pause(NODES_SECONDS)
         self.check()
 
+    @property
+    def round(self) -> int:
+        """How often the script has begun again, because a machine of the run is gone."""
+        return 0 if self.peers is None else self.peers.round
+
+    def begins_again(self, outcome: Outcome) -> bool:
+        """Whether the script is to begin again on the machines that are left, having ended like this.
+
+        Where it has failed, that is known when no machine is silent any more.
+        """
+        if self.peers is None or outcome.reason is EndReason.COMPLETED:
+            return False
+        if self._request is not None:
+            return self._request.begins_again
+        if outcome.reason is not EndReason.FAILED:
+            return False
+        self.peers.ends(self._own_cause(self.peers.node, outcome))
+        deadline = time.monotonic() + FAILURE_SECONDS + self.peers.node.silence_seconds
+        while not self.peers.knows_why and time.monotonic() < deadline:
+            self.children.pause(NODES_SECONDS)
+        return self.peers.begin_again
+
+    def next_round(self) -> None:
+        """Nothing is known any more of the script that has ended; the spec is of the machines that are left."""
+        assert self.peers is not None  # noqa: S101 - `begins_again` has asked them
+        gone = self.peers.next_round()
+        self.spec = dataclasses.replace(self.spec, node=self.peers.node.without(gone))
+        self._request = self._shutdown = None
+        self.stages.clear()
+        left = self.peers.node.count - len(gone)
+        self.phase(f"beginning again on {left} machine{'s' * (left > 1)}")
+
+    def wait_for_checkpoint(self) -> str:
+        """The name of the checkpoint from which rank 0 begins again in this round; empty: from none.
+
+        Raises `EndedEarlyError`.
+        """
+        assert self.peers is not None  # noqa: S101 - see `next_round`
+        while self.peers.resumes is None:
+            self.check()
+            self.children.pause(NODES_SECONDS)
+        return self.peers.resumes
+
+    def _own_cause(self, node: NodeSpec, outcome: Outcome) -> NodeCause:
+        at = self.stages.get("script_ended", time.time())
+        return NodeCause(node.rank, outcome.reason.value, outcome.message, at, self.live.machine_ends_at)
+
     def tell_nodes(self, outcome: Outcome) -> Outcome:
         """The others know how it ended here; rank 0 stays for as long as they go on where it has completed.
 
@@ -174,12 +229,8 @@ class Attempt:
         """
         if self.peers is None:
             return outcome
-        node = self.peers.node
         if outcome.reason is not EndReason.COMPLETED and self.caused_by is None:
-            at = self.stages.get("script_ended", time.time())
-            self.peers.ends(
-                NodeCause(node.rank, outcome.reason.value, outcome.message, at, self.live.machine_ends_at)
-            )
+            self.peers.ends(self._own_cause(self.peers.node, outcome))
         self.peers.has_ended()
         told: tuple[int, ...] = ()
         while outcome.reason is EndReason.COMPLETED and self.peers.others_go_on and self.shutdown() is None:

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Sequence
 
+from runctl.agent.attempt.node_group import WhenLost
 from runctl.agent.engines import Host, ScriptStart, engine_of
 from runctl.agent.engines.interface import shared_variables
 from runctl.agent.errors import AgentError
@@ -15,6 +16,16 @@ from runctl.agent.node_spec import NodeSpec
 
 HAS_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
 """A program that ends with 0 where the module of that name is there, and with 1 where it is not."""
+
+
+def when_lost(node: NodeSpec, *, has_store: bool) -> WhenLost:
+    """What the others do when one of the machines is gone and enough are left. Pure.
+
+    Only by a store has each of them what rank 0 has saved.
+    """
+    if not engine_of(node).begins_again:
+        return WhenLost.GO_ON
+    return WhenLost.BEGIN_AGAIN if has_store else WhenLost.ALL_END
 
 
 def describe_host(node: NodeSpec) -> Host:

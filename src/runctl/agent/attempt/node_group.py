@@ -23,6 +23,16 @@ SETTLE_SECONDS = LATE_SECONDS + BEAT_SECONDS
 it is late by then."""
 
 
+class WhenLost(enum.Enum):
+    """What the machines that are left do when one is gone, where they are enough."""
+
+    ALL_END = "all end"
+    GO_ON = "go on"
+    """The script goes on, and sees fewer machines."""
+    BEGIN_AGAIN = "begin again"
+    """The script is ended on all of them, and begins again in the next round from what has been saved."""
+
+
 class NodeState(str, enum.Enum):
     """Where a machine is."""
 
@@ -42,6 +52,8 @@ class Report:
     phase: str = ""
     cause: Optional[NodeCause] = None
     """It ends, or has ended, by itself: not because another machine does."""
+    round: int = 0
+    """How often its script has begun again."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class Known:
     """``None``: never."""
     heard_epoch: float = 0.0
     ready_at: Optional[float] = None
+    """In the round of the report."""
 
 
 @dataclass
@@ -62,17 +75,24 @@ class NodeGroup:
     node: NodeSpec
     began_at: float
     """When rank 0 began to listen, on the monotonic clock."""
+    when_lost: WhenLost = WhenLost.GO_ON
     known: dict[int, Known] = field(default_factory=dict)
     cause: Optional[NodeCause] = None
     """Why all end; decided once."""
     started: bool = False
-    """All were ready: the script has been started everywhere."""
+    """All were ready: the script has been started everywhere, in this round."""
     gone: dict[int, NodeCause] = field(default_factory=dict)
     """Machines that are gone, and without which the run goes on."""
+    round: int = 0
+    """How often the script begins again, for machines that are gone."""
+    resumes: Optional[str] = None
+    """The checkpoint from which all begin again in this round; ``None``: it is not settled yet."""
 
     def hear(self, report: Report, now: float, epoch: float) -> None:
         """A machine has reported."""
         before = self.known.get(report.rank)
+        if before is not None and before.report.round != report.round:
+            before = None
         ready_at = before.ready_at if before is not None else None
         if ready_at is None and report.state is not NodeState.PREPARING:
             ready_at = now
@@ -81,9 +101,11 @@ class NodeGroup:
         self.known[report.rank] = Known(report, now, epoch, ready_at)
 
     def state(self, rank: int) -> NodeState:
-        """Of one machine, as far as it was heard."""
+        """Of one machine in this round, as far as it was heard."""
         known = self.known.get(rank)
-        return NodeState.PREPARING if known is None else known.report.state
+        if known is None or (known.report.round < self.round and known.report.state is not NodeState.ENDED):
+            return NodeState.PREPARING
+        return known.report.state
 
     def waiting_for(self) -> tuple[int, ...]:
         """Those that are not ready yet."""
@@ -110,24 +132,33 @@ class NodeGroup:
 
     def _cause(self, now: float, epoch: float) -> NodeCause | None:
         lost = self._lost(now, epoch)
-        candidates = []
-        for rank in range(self.node.count):
-            if rank in self.gone:
-                continue
-            known = self.known.get(rank)
-            cause = lost.get(rank) or (known.report.cause if known is not None else None)
-            if cause is None:
-                continue
-            if self._goes_on_without(cause):
+        found = {rank: lost.get(rank) or self._told(rank) for rank in range(self.node.count)}
+        for rank, cause in found.items():
+            if cause is not None and rank not in self.gone and self._goes_on_without(cause):
                 self.gone[rank] = cause
-            else:
-                candidates.append(cause)
+                if self.when_lost is WhenLost.BEGIN_AGAIN:
+                    self.round, self.started, self.resumes = self.round + 1, False, None
+        candidates = [
+            cause
+            for rank, cause in found.items()
+            if cause is not None and rank not in self.gone and not self._is_over(cause)
+        ]
         if not candidates:
             return None
         first = min(candidates, key=lambda cause: (cause.at, cause.rank))
         if not lost and self._may_be_noise(first, now, epoch):
             return None
         return first
+
+    def _told(self, rank: int) -> NodeCause | None:
+        known = self.known.get(rank)
+        return None if known is None else known.report.cause
+
+    def _is_over(self, cause: NodeCause) -> bool:
+        """The script has failed in a round before, whose machines it had lost."""
+        known = self.known.get(cause.rank)
+        in_this_round = known is None or known.report.round == self.round
+        return cause.reason == EndReason.FAILED.value and not in_this_round
 
     def _may_be_noise(self, cause: NodeCause, now: float, epoch: float) -> bool:
         """What caused it may be about to be heard of."""
@@ -148,11 +179,27 @@ class NodeGroup:
         """Whether enough machines are left where this one is gone; rank 0 has the meeting point."""
         if cause.rank == 0 or cause.reason not in (EndReason.LOST.value, EndReason.INTERRUPTED.value):
             return False
-        return self.started and self.node.count - len(self.gone) - 1 >= self.node.enough
+        if self.when_lost is WhenLost.ALL_END or not (self.started or self.round):
+            return False
+        if self.when_lost is WhenLost.BEGIN_AGAIN and self._somebody_has_finished(cause.rank):
+            return False
+        return self.node.count - len(self.gone) - 1 >= self.node.enough
+
+    def _somebody_has_finished(self, but: int) -> bool:
+        """A machine whose script has ended cannot begin again with the others."""
+        return any(
+            self.state(rank) is NodeState.ENDED
+            for rank in range(self.node.count)
+            if rank != but and rank not in self.gone
+        )
 
     def _lost(self, now: float, epoch: float) -> dict[int, NodeCause]:
         found = {}
-        ready = [known.ready_at for known in self.known.values() if known.ready_at is not None]
+        ready = [
+            known.ready_at
+            for known in self.known.values()
+            if known.ready_at is not None and known.report.round == self.round
+        ]
         first_ready = min(ready, default=None)
         for rank in range(self.node.count):
             known = self.known.get(rank)
@@ -165,7 +212,7 @@ class NodeGroup:
             elif now - known.heard_at >= self.node.silence_seconds:
                 silent = now - known.heard_at
                 found[rank] = self._loss(rank, known.heard_epoch, f"has been silent for {silent:.0f} s")
-            elif known.ready_at is None and first_ready is not None:
+            elif first_ready is not None and self.state(rank) is NodeState.PREPARING:
                 waited = now - first_ready
                 if waited >= self.node.ready_seconds:
                     doing = f": {known.report.phase}" if known.report.phase else ""

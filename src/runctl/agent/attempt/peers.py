@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from runctl.agent.attempt.node_group import BEAT_SECONDS, NodeGroup, NodeState, Report
+from runctl.agent.attempt.node_group import BEAT_SECONDS, NodeGroup, NodeState, Report, WhenLost
 from runctl.agent.encoding import from_json, to_json
 from runctl.agent.errors import AgentError
 from runctl.agent.node_spec import NodeCause, NodeSpec
@@ -43,13 +43,22 @@ class Answer:
     cause: Optional[NodeCause] = None
     waiting: tuple[int, ...] = ()
     gone: tuple[int, ...] = ()
+    round: int = 0
+    """How often the script begins again, on the machines that are left."""
+    resumes: Optional[str] = None
+    """See `NodeGroup.resumes`."""
 
 
 class Peers:
     """This machine's part of it. Made by the attempt; `start` begins to report."""
 
-    def __init__(self, node: NodeSpec, phase: Callable[[], str], wake: Callable[[], None]) -> None:
+    def __init__(
+        self, node: NodeSpec, when_lost: WhenLost, phase: Callable[[], str], wake: Callable[[], None]
+    ) -> None:
         self.node = node
+        self._when_lost = when_lost
+        self.round = 0
+        """The one that this machine is in."""
         self._phase = phase
         self._wake = wake
         self._state = NodeState.PREPARING
@@ -71,7 +80,7 @@ class Peers:
     def start(self) -> None:
         """Raises `AgentError` (``setup-failed``) where rank 0 cannot listen."""
         if self.node.rank == 0:
-            self._group = NodeGroup(self.node, time.monotonic())
+            self._group = NodeGroup(self.node, time.monotonic(), self._when_lost)
             self._server = self._listen()
             self._run(self._server.serve_forever, 0.1)
         self._run(self._report_until_closed)
@@ -79,7 +88,7 @@ class Peers:
     @property
     def may_start(self) -> bool:
         """All machines are ready."""
-        return self._heard.start
+        return self._heard.start and self._heard.round == self.round
 
     @property
     def waiting(self) -> tuple[int, ...]:
@@ -96,6 +105,36 @@ class Peers:
         """What has happened on another machine, for which this one is to end."""
         cause = self._heard.cause
         return cause if cause is not None and cause.rank != self.node.rank else None
+
+    @property
+    def begin_again(self) -> bool:
+        """A machine is gone, for which the script is to begin again here."""
+        return self._heard.cause is None and self._heard.round > self.round
+
+    @property
+    def resumes(self) -> str | None:
+        """The checkpoint from which all begin again in this machine's round; ``None``: it is not settled yet."""
+        return self._heard.resumes if self._heard.round == self.round else None
+
+    def next_round(self) -> tuple[int, ...]:
+        """The script has ended here, and begins again; the machines that are gone."""
+        heard = self._heard
+        with self._lock:
+            self._own, self._state, self.round = None, NodeState.PREPARING, heard.round
+        self._now.set()
+        return heard.gone
+
+    def settle(self, resumes: str) -> None:
+        """Rank 0 alone: all begin again from this checkpoint."""
+        with self._lock:
+            if self._group is not None and self._group.round == self.round:
+                self._group.resumes = resumes
+        self._now.set()
+
+    @property
+    def knows_why(self) -> bool:
+        """It is known why the run ends, or that the script begins again."""
+        return self._heard.cause is not None or self.begin_again
 
     def is_ready(self) -> None:
         """Everything but the script is there."""
@@ -160,7 +199,8 @@ class Peers:
         while not self._closed.is_set():
             self._now.clear()
             before = self._heard
-            report = Report(self.node.rank, self._state, self._phase(), self._own)
+            with self._lock:
+                report = Report(self.node.rank, self._state, self._phase(), self._own, self.round)
             if self._group is not None:
                 self._take(self._answer(report))
             else:
@@ -225,7 +265,14 @@ class Peers:
             group.judge(now, epoch)
             if group.cause is not None:
                 self._answered[report.rank] = True
-            return Answer(group.started, group.cause, group.waiting_for(), tuple(sorted(group.gone)))
+            return Answer(
+                group.started,
+                group.cause,
+                group.waiting_for(),
+                tuple(sorted(group.gone)),
+                group.round,
+                group.resumes,
+            )
 
     def _listen(self) -> socketserver.ThreadingTCPServer:
         peers = self

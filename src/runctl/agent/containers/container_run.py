@@ -74,7 +74,7 @@ def run_to_end(
     attempt.update(
         state=RunState.RUNNING,
         phase="running",
-        started_at=time.time(),
+        started_at=attempt.live.started_at or time.time(),
         script=processes.identity(pid) if pid else None,
         follower=log.identity(),
     )

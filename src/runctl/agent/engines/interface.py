@@ -50,6 +50,12 @@ class Engine(Protocol):
         """What to do where that module is not there."""
         ...
 
+    @property
+    def begins_again(self) -> bool:
+        """Whether what is left of the machines has to start the script anew when one is gone; ``False``: the script
+        goes on, with fewer machines."""
+        ...
+
     def command(self, start: ScriptStart) -> list[str]:
         """What runs on this machine instead of the script alone."""
         ...

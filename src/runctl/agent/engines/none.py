@@ -12,6 +12,7 @@ class NoEngine:
 
     module: str | None = None
     missing = ""
+    begins_again = False
 
     def command(self, start: ScriptStart) -> list[str]:
         """As it is."""

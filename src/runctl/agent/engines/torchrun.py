@@ -5,53 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runctl.agent.engines.interface import ScriptStart
-from runctl.agent.node_spec import NodeSpec
 
 JOIN_SECONDS = 300
 """How long torchrun waits for the other machines' torchrun. All are started at the same time, when all are ready."""
-LAST_CALL_SECONDS = 10
-"""How long it waits for more than the least number of machines."""
-
-
-def _static(node: NodeSpec) -> list[str]:
-    """With a fixed number of machines each has the rank that it has for us: what rank 0 saves is on our rank 0."""
-    return [
-        f"--nnodes={node.count}",
-        f"--node-rank={node.rank}",
-        "--rdzv-backend=static",
-        f"--rdzv-endpoint={node.head}:{node.engine_port}",
-        f"--rdzv-conf=timeout={JOIN_SECONDS}",
-        "--max-restarts=0",
-    ]
-
-
-def _elastic(node: NodeSpec) -> list[str]:
-    """torchrun gives ranks by the order of addresses, each time that machines have come or gone."""
-    conf = {
-        # Else every machine compares names with the meeting point's, and none may find that it is the one.
-        "is_host": "true" if node.rank == 0 else "false",
-        "join_timeout": str(JOIN_SECONDS),
-        "last_call_timeout": str(LAST_CALL_SECONDS),
-        "read_timeout": "60",
-    }
-    return [
-        f"--nnodes={node.enough}:{node.count}",
-        "--rdzv-backend=c10d",
-        f"--rdzv-endpoint={node.head}:{node.engine_port}",
-        f"--rdzv-id={node.group_id}",
-        "--rdzv-conf={}".format(",".join(f"{key}={value}" for key, value in conf.items())),
-        "--max-restarts=100",
-    ]
 
 
 class Torchrun:
-    """A process of the script for each GPU of each machine, or for each processor where there are no GPUs."""
+    """A process of the script for each GPU of each machine, or for each processor where there are no GPUs.
+
+    Each machine has the rank that it has for us: what rank 0 saves is on our rank 0. torchrun's own way to go on with
+    fewer machines (``--rdzv-backend c10d``) is not used. It notices a machine that is gone only when the script fails
+    of it, which takes up to half an hour where nothing answers any more; it gives ranks anew; and the script begins
+    with what it began with the first time. The agents know within seconds, and bring the newest checkpoint.
+    """
 
     module: str | None = "torch.distributed.run"
     missing = (
         "add torch to the project's dependencies (requirements.txt, pyproject.toml or the script's header), or use an"
         " image that has it"
     )
+    begins_again = True
 
     def command(self, start: ScriptStart) -> list[str]:
         """``python -m torch.distributed.run … SCRIPT ARGUMENTS``; a program that is not a Python script is run by it
@@ -66,7 +39,13 @@ class Torchrun:
             *flags,
             *("-m", "torch.distributed.run"),
             f"--nproc-per-node={start.host.processes}",
-            *(_elastic(node) if node.enough < node.count else _static(node)),
+            f"--nnodes={node.count}",
+            f"--node-rank={node.rank}",
+            "--rdzv-backend=static",
+            f"--rdzv-endpoint={node.head}:{node.engine_port}",
+            f"--rdzv-id={node.group_id}",
+            f"--rdzv-conf=timeout={JOIN_SECONDS}",
+            "--max-restarts=0",
             # Else the others are told this machine's name, which nobody may be able to resolve.
             f"--local-addr={node.address}",
             *node.options,

@@ -26,6 +26,9 @@ def copy_project(attempt: Attempt) -> None:
 
     Raises `AgentError`, ``disk-full`` among others.
     """
+    if attempt.round:
+        # It has begun before.
+        return
     digest = attempt.live.tree
     if digest is None:
         attempt.folder.work.mkdir(exist_ok=True)
@@ -58,7 +61,9 @@ def run_on_host(attempt: Attempt) -> Outcome:
             say=attempt.log.line if needs_python else lambda _: None,
             asked_env=spec.env,
         )
-        ready = environment.prepare(spec.dependencies, builder)
+        if attempt.environment is None:
+            attempt.environment = environment.prepare(spec.dependencies, builder)
+        ready = attempt.environment
         calls_uv = script.calls_uv(spec, path)
         if calls_uv:
             environment.provide_uv(builder)
@@ -135,7 +140,7 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: dict[str, str], cwd: 
     attempt.update(
         state=RunState.RUNNING,
         phase="running",
-        started_at=time.time(),
+        started_at=attempt.live.started_at or time.time(),
         script=processes.identity(pid),
         follower=attempt.collector.identity(),
     )

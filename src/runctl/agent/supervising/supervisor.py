@@ -9,7 +9,8 @@ import re
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
 
 from runctl.agent import sagemaker
 from runctl.agent.attempt.attempt import Attempt, EndedEarlyError, Outcome
@@ -141,26 +142,60 @@ class Supervisor:
         if self.copier is not None:
             self.copier.start()
         self.attempt.notices.start()
-        outcome = self._outcome(cannot_mount)
+        outcome = self._outcome(lambda: self._begin(cannot_mount))
+        while self.attempt.begins_again(outcome):
+            self.children.end_all(1.0)
+            self.attempt.next_round()
+            outcome = self._outcome(self._begin_again)
         self.children.end_all(1.0)
         self._finish(self.attempt.tell_nodes(outcome))
 
-    def _outcome(self, cannot_mount: str) -> Outcome:
-        try:
-            if cannot_mount:
-                raise AgentError("cannot-mount", cannot_mount)  # noqa: TRY301 (told like those found here)
-            from runctl.agent.checkpoints import resume
+    def _begin(self, cannot_mount: str) -> Outcome:
+        if cannot_mount:
+            raise AgentError("cannot-mount", cannot_mount)
+        if self.attempt.peers is not None:
+            self.attempt.peers.start()
+        self.attempt.volumes.check_start()
+        if self.spec.store is not None or self.spec.resume_from is not None:
+            self._restore()
+        if self.publishing is not None:
+            self.publishing.start()
+        self._settle()
+        for warning in filter(None, (*self.attempt.volumes.warnings(), self.attempt.progress.trouble)):
+            self.log.line(warning)
+        return self._run()
 
-            if self.attempt.peers is not None:
-                self.attempt.peers.start()
-            self.attempt.volumes.check_start()
-            if self.spec.store is not None or self.spec.resume_from is not None:
-                self._restore()
-            self.attempt.spec, resumed = resume.settled(self.spec, self.attempt.folders, self.log.line)
-            self.attempt.update(resumed=resumed)
-            for warning in filter(None, (*self.attempt.volumes.warnings(), self.attempt.progress.trouble)):
-                self.log.line(warning)
-            return self._run()
+    def _begin_again(self) -> Outcome:
+        """On the machines that are left, all from the checkpoint that rank 0 has settled on."""
+        self.spec = dataclasses.replace(self.spec, node=self.attempt.spec.node)
+        peers = self.attempt.peers
+        if self.publishing is not None and peers is not None:
+            left = self.publishing.finish(None).left
+            if left:
+                raise AgentError("cannot-restore", f"not all machines can begin again: {left[0]}")
+            peers.settle(self._settle())
+        else:
+            asked = self.attempt.wait_for_checkpoint()
+            self._restore()
+            found = self._settle()
+            if found != asked:
+                said = [name or "the beginning" for name in (asked, found)]
+                raise AgentError(
+                    "cannot-restore", "rank 0 begins again from {}, this one from {}".format(*said)
+                )
+        return self._run()
+
+    def _settle(self) -> str:
+        """What the script goes on from is in the spec; the checkpoint's name, empty without one."""
+        from runctl.agent.checkpoints import resume
+
+        self.attempt.spec, resumed = resume.settled(self.spec, self.attempt.folders, self.log.line)
+        self.attempt.update(resumed=resumed)
+        return "" if resumed is None else Path(resumed.path).name
+
+    def _outcome(self, run: Callable[[], Outcome]) -> Outcome:
+        try:
+            return run()
         except EndedEarlyError as early:
             return early.outcome
         except AgentError as error:
@@ -178,8 +213,6 @@ class Supervisor:
 
         if self.spec.store is not None or is_prefix(self.spec.resume_from):
             self.spec = restore(self.attempt, self.spec)
-        if self.publishing is not None:
-            self.publishing.start()
 
     def _run(self) -> Outcome:
         container = self.spec.container

@@ -10,6 +10,9 @@ from runctl.agent.node_spec import NodeCause
 from runctl.agent.records import StopRequest
 from runctl.agent.spec import EndReason
 
+AGAIN_SECONDS = 10.0
+"""The most that a script has to save before it begins again: one that waits for a machine that is gone does nothing
+else."""
 SHARED = frozenset(
     {
         EndReason.STOPPED,
@@ -40,11 +43,24 @@ class OtherNodes:
         for rank in set(peers.gone) - self._told:
             self._watched.log(f"node {rank} is gone; the run goes on without it")
         self._told |= set(peers.gone)
-        if peers.cause is None:
-            return None
-        return request_of(
-            peers.cause, self._watched.spec.grace_seconds, self._watched.publish_seconds(), time.time()
+        grace, publish_seconds, now = (
+            self._watched.spec.grace_seconds,
+            self._watched.publish_seconds(),
+            time.time(),
         )
+        if peers.cause is not None:
+            return request_of(peers.cause, grace, publish_seconds, now)
+        if peers.begin_again:
+            return again(max(peers.gone), grace, now)
+        return None
+
+
+def again(gone: int, grace: float, now: float) -> StopRequest:
+    """What is asked of a script that is to begin again without the machine of that rank. Pure."""
+    message = f"node {gone} is gone: the script begins again without it"
+    return StopRequest(
+        EndReason.STOPPED, min(grace, AGAIN_SECONDS), now, message, caused_by=gone, begins_again=True
+    )
 
 
 def request_of(cause: NodeCause, grace: float, publish_seconds: float, now: float) -> StopRequest:
