@@ -195,10 +195,12 @@ def test_another_computer_that_knows_the_runs_prefix_alone_starts_all_over(
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="elsewhere")
     # The first attempt ends with its machine, however slow this computer is.
     steps = "int(sys.argv[1])"
-    (script.cwd / "nodes.py").write_text(SCRIPT.replace(steps, f"{steps} if found else 1 << 20"))
+    text = SCRIPT.replace(steps, f"{steps} if found else 1 << 20")
+    (script.cwd / "nodes.py").write_text(f"{text}assert os.environ['SALT'] == 'kept'\n")
     there = CommandLine(tmp_path, {"XDG_DATA_HOME": str(tmp_path / "another computer")})
     argv = ("aws", "launch", "nodes.py", *ON_TWO, "--spot", "--checkpoint-s3", "s3://elsewhere/runs")
-    run = script(*argv, "--no-auto-resume", "--no-results", "--quiet", "--", "20").ok().out.strip()
+    options = ("--no-auto-resume", "--no-results", "--env", "SALT=kept", "--quiet")
+    run = script(*argv, *options, "--", "20").ok().out.strip()
     until(lambda: _published(script), seconds=120, what="a checkpoint is in the store")
     first = left(ec2)["networks"]
     before = nodes_of(script)

@@ -313,6 +313,13 @@ class EndRecord:
     """The rank of another machine of the run for which this one ended; ``None``: it ended by itself."""
     script_ended_at: Optional[float] = None
     """When the script ended, or was told to, before what it saved was brought home; seconds since the epoch."""
+    cause: Optional[EndReason] = None
+    """How the run ended on that other machine, as this one has heard it."""
+
+    @property
+    def run_reason(self) -> EndReason:
+        """How the run has ended by this: as on the machine for which this one ended, or as here."""
+        return self.cause or self.reason
 
 
 @dataclass(frozen=True)

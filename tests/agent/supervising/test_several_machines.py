@@ -107,7 +107,8 @@ def test_every_machine_puts_its_log_and_its_end_into_the_store_and_rank_0_the_ch
         log = "".join(piece.read_text() for piece in sorted((folder / "log").iterdir()))
         assert f"this is {rank}" in log
     ends = [json.loads((folder / "end.json").read_bytes()) for folder in folders]
-    assert [(end["reason"], end.get("caused_by")) for end in ends] == [("STOPPED", 1), ("FAILED", None)]
+    told = [(end["reason"], end.get("caused_by"), end.get("cause")) for end in ends]
+    assert told == [("STOPPED", 1, "FAILED"), ("FAILED", None, None)]
     manifests = [json.loads(path.read_bytes())["name"] for path in (prefix / "checkpoints").glob("*.json")]
     assert set(manifests) <= {"of-0.json"}
 
@@ -142,7 +143,7 @@ def test_a_machine_that_falls_silent_is_named_by_the_others(machines: Machines, 
         ends = [agent.ended("r") for number, agent in enumerate(agents) if number != rank]
     finally:
         os.kill(supervisor, signal.SIGCONT)
-    assert {end.caused_by for end in ends} == {rank}
+    assert {(end.caused_by, end.run_reason) for end in ends} == {(rank, EndReason.LOST)}
     assert all(f"node {rank} (127.0.0.{10 + rank}) has been silent" in end.message for end in ends)
 
 

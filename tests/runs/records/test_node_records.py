@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,3 +97,12 @@ def test_there_is_always_one_end_and_a_completed_run_has_completed_somewhere(
 def test_of_machines_that_all_failed_by_themselves_it_is_the_earliest(order: list[int], offset: int) -> None:
     ends = {rank: end(EndReason.FAILED, 100.0 + place + offset) for place, rank in enumerate(order)}
     assert first_cause(ends, 5) == order[0]
+
+
+def test_of_a_machine_that_has_said_nothing_counts_what_the_others_have_heard() -> None:
+    heard = EndRecord(
+        EndReason.STOPPED, 5.0, message="node 1: it failed", caused_by=1, cause=EndReason.FAILED
+    )
+    assert heard.run_reason is EndReason.FAILED
+    assert decide_end({0: heard}, 2).reason is EndReason.FAILED
+    assert decide_end({0: replace(heard, cause=None)}, 2).reason is EndReason.LOST

@@ -256,6 +256,12 @@ class Attempt:
         cause = self.peers.cause if self.peers is not None else None
         return cause.rank if cause is not None else None
 
+    @property
+    def cause(self) -> EndReason | None:
+        """How it ended on that machine."""
+        cause = self.peers.cause if self.peers is not None else None
+        return EndReason(cause.reason) if cause is not None else None
+
     def script_ended(self, told_at: float | None) -> None:
         """It ended now; ``told_at``: when it got SIGTERM, in seconds since the epoch, if it did."""
         if told_at is not None:

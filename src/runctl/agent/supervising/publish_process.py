@@ -222,7 +222,7 @@ class _Process:
                 if self._copy_log() == end.log_bytes:
                     self._tell_status()
                     self._stored_log.seal(end)
-                    if end.reason not in RETRIED and self._spec.saves_for_all:
+                    if end.run_reason not in RETRIED and self._spec.saves_for_all:
                         self._forget_values()
                     return True
             except (AgentError, OSError) as error:

@@ -273,6 +273,7 @@ class Supervisor:
             hand_off=None if hand_over is None else hand_over.record(),
             caused_by=self.attempt.caused_by if outcome.reason is not EndReason.COMPLETED else None,
             script_ended_at=self.attempt.stages.get("script_ended"),
+            cause=self.attempt.cause if outcome.reason is not EndReason.COMPLETED else None,
         )
         end = self._copied(end)
         if hand_over is not None:

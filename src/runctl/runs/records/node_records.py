@@ -147,7 +147,8 @@ def decide_end(ends: Mapping[int, EndRecord], least: int) -> EndRecord:
         said = next(
             (end.message for end in ends.values() if end.caused_by == rank), "it was not heard of any more"
         )
-        cause = EndRecord(EndReason.LOST, last, message=said)
+        heard = next((end.cause for end in ends.values() if end.caused_by == rank and end.cause), None)
+        cause = EndRecord(heard or EndReason.LOST, last, message=said)
     message = cause.message if cause.message.startswith("node ") else f"node {rank}: {cause.message}"
     return replace(
         head,
