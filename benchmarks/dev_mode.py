@@ -16,7 +16,7 @@ from benchmarks.machine import agent_directly, missing
 from benchmarks.measure import Result, Skipped, interleaved
 from runctl.agent.spec import ContainerSpec, EndReason, RunSpec
 from runctl.project.sync import sync
-from runctl.runs.images.run_image import with_dev_parts
+from runctl.runs.images.settled_image import with_dev_parts
 from runctl.transport.agent import AgentClient
 
 ROUNDS = 5

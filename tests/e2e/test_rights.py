@@ -10,7 +10,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from runctl.providers.aws.iam.policies import RIGHTS, Whose, policy_for
+from runctl.providers.aws.iam.policies import policy_for
+from runctl.providers.aws.iam.rights import RIGHTS, Whose
 from runctl.sandbox.connection import SandboxInfo
 from tests.e2e.command_line import CommandLine, Outcome, write_project
 

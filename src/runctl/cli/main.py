@@ -123,7 +123,7 @@ def _instant_answer(word: str) -> str | None:
 
         return f"runctl {__version__}"
     if word in {"--help", "-h"}:
-        from runctl.cli.framework.command_table import root_help
+        from runctl.cli.framework.root_help import root_help
 
         return root_help()
     return None

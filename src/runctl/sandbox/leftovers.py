@@ -19,7 +19,7 @@ def remove_leftovers(layout: Layout) -> list[str]:
     from runctl.sandbox.ebs import disks, lazy_backing
     from runctl.sandbox.ecr.registry import Registry, remove_registries
     from runctl.sandbox.machines import network
-    from runctl.sandbox.machines.machine import ENDED, remove_folder
+    from runctl.sandbox.machines.machine_folder import ENDED, remove_folder
 
     removed: list[str] = []
     server = record.read(layout)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from runctl.cli.context import Cli, Settings
 from runctl.cli.framework.command_table import root as command_tree
-from runctl.cli.framework.command_table import root_help
 from runctl.cli.framework.commands import (
     Command,
     Group,
@@ -24,6 +23,7 @@ from runctl.cli.framework.commands import (
     resolve,
 )
 from runctl.cli.framework.options import GlobalOption, MayBeBytes
+from runctl.cli.framework.root_help import root_help
 from runctl.providers.plugin import Branch, Leaf
 from tests.cli.conftest import Invoke, Program, data_of
 from tests.cli.fake_provider import Script

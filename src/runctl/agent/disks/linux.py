@@ -12,6 +12,17 @@ from pathlib import Path
 
 from runctl.agent.disks import freezing, growth, mount_table, mounting, probe, provided, users
 from runctl.agent.disks.decision import Decision, Examine, Facts, Format, Mount, Refuse, decide_format
+from runctl.agent.disks.devices import (
+    SYSTEM_POINTS,
+    block_names,
+    by_name,
+    bytes_in,
+    device_of,
+    is_no_disk,
+    mounts_of,
+    serials_by_lsblk,
+    system_disks,
+)
 from runctl.agent.disks.freezing import Frozen
 from runctl.agent.disks.growth import Grown
 from runctl.agent.disks.interface import (
@@ -34,8 +45,6 @@ BY_ID_FOLDER = Path("/dev/disk/by-id")
 POLL_SECONDS = 0.25
 SPACING_VARIABLE = "RUNCTL_PROBE_SPACING"
 FSTAB_VARIABLE = "RUNCTL_FSTAB"
-NO_DISKS = ("loop", "ram", "zram", "sr", "fd", "dm-", "md", "nbd")
-SYSTEM_POINTS = ("/", "/boot", "/boot/efi", "/usr", "/var", "/etc")
 
 
 class LinuxDisks(Disks):
@@ -53,12 +62,12 @@ class LinuxDisks(Disks):
                 volume = from_link(link.name)
                 if volume is not None and probe.there(link):
                     found[str(link.resolve())] = volume
-        for name in _block_names():
+        for name in block_names():
             device = "/dev/" + name
             match = VOLUME.fullmatch(probe.attribute(name, "device/serial"))
             if match is not None and not probe.there(probe.SYS_BLOCK / name / "partition"):
                 found.setdefault(device, "vol-" + match.group(1))
-        return found or _serials_by_lsblk()
+        return found or serials_by_lsblk()
 
     def attached(self) -> frozenset[str]:
         """See `Disks.attached`."""
@@ -70,20 +79,20 @@ class LinuxDisks(Disks):
         """See `Disks.mounts`."""
         volumes, entries = self.volumes(), mount_table.own_mounts()
         lines = self._fstab_text().splitlines()
-        system = _system_disks(entries)
+        system = system_disks(entries)
         given = provided.known()
         found: dict[str, MachineMount] = {}
         for entry in entries:
             if entry.mount_point in given:
                 found[entry.mount_point] = provided.mounted(entry, given[entry.mount_point])
                 continue
-            device = _device(entry)
+            device = device_of(entry)
             if device is None or entry.root != "/":
                 continue
             disk = "/dev/" + probe.disk_of(Path(device).name)
             volume = volumes.get(device) or volumes.get(disk)
             if (disk in system or entry.mount_point in SYSTEM_POINTS) or (
-                volume is None and _is_no_disk(disk)
+                volume is None and is_no_disk(disk)
             ):
                 continue
             listed = [line for line in lines if mount_table.point_of(line) == entry.mount_point]
@@ -104,16 +113,16 @@ class LinuxDisks(Disks):
     def unmounted(self) -> list[Unmounted]:
         """See `Disks.unmounted`."""
         volumes, entries = self.volumes(), mount_table.own_mounts()
-        busy = {"/dev/" + probe.disk_of(Path(d).name) for d in map(_device, entries) if d is not None}
+        busy = {"/dev/" + probe.disk_of(Path(d).name) for d in map(device_of, entries) if d is not None}
         found = []
-        for name in _block_names():
+        for name in block_names():
             device = "/dev/" + name
             is_part = probe.there(probe.SYS_BLOCK / name / "partition")
             if is_part or device in busy or not probe.there(Path(device)):
                 continue
             volume = volumes.get(device)
             size = probe.size_of(name)
-            if size and (volume is not None or not _is_no_disk(device)):
+            if size and (volume is not None or not is_no_disk(device)):
                 found.append(Unmounted(device, volume, size, probe.attribute(name, "device/model")))
         return found
 
@@ -122,7 +131,7 @@ class LinuxDisks(Disks):
         device = self._wait_for(request)
         point = request.mount_point
         entries = mount_table.own_mounts()
-        mounted = _mounts_of(device, entries)
+        mounted = mounts_of(device, entries)
         if mounted:
             if point not in [entry.mount_point for entry in mounted]:
                 raise AgentError(
@@ -131,13 +140,13 @@ class LinuxDisks(Disks):
                     "use that path, or detach the volume first",
                 )
             entry = next(e for e in mounted if e.mount_point == point)
-            source = _device(entry) or device
+            source = device_of(entry) or device
             found = probe.signature(source)
             uuid = found.uuid if found is not None else ""
             self._remember(uuid, entry.fstype, request)
             return self._attached(request, source, entry.fstype, uuid, formatted=False, already=True)
         self._check_point(point, entries)
-        return self._mount_new(request, device, _system_disks(entries))
+        return self._mount_new(request, device, system_disks(entries))
 
     def _mount_new(self, request: AttachRequest, device: str, system: Sequence[str]) -> Attached | Examining:
         facts = probe.inspect(device, is_system_disk=device in system, spacing_seconds=self._spacing)
@@ -209,7 +218,7 @@ class LinuxDisks(Disks):
             for device, volume in volumes.items():
                 if volume == request.volume_id and probe.size_of(Path(device).name) >= max(size_bytes, 1):
                     return device
-            named = _by_name(request.device, volumes)
+            named = by_name(request.device, volumes)
             if named is not None:
                 return named
             if time.monotonic() >= deadline:
@@ -225,7 +234,7 @@ class LinuxDisks(Disks):
     def _check_point(self, point: str, entries: Sequence[MountEntry]) -> None:
         there = [entry for entry in entries if entry.mount_point == point]
         if there:
-            device = _device(there[-1])
+            device = device_of(there[-1])
             volume = None
             if device is not None:
                 volumes = self.volumes()
@@ -269,7 +278,7 @@ class LinuxDisks(Disks):
         """See `Disks.detach`."""
         device = next((d for d, volume in self.volumes().items() if volume == volume_id), None)
         entries = mount_table.own_mounts()
-        mounted = _mounts_of(device, entries) if device is not None else self._by_fstab(volume_id, entries)
+        mounted = mounts_of(device, entries) if device is not None else self._by_fstab(volume_id, entries)
         points = [entry.mount_point for entry in reversed(mounted)]
         lazy = False
         for point in points:
@@ -291,13 +300,13 @@ class LinuxDisks(Disks):
         """See `Disks.grow`."""
         disk = self._wait_for(AttachRequest(volume_id, "/", wait_seconds=wait_seconds), size_bytes)
         entries = mount_table.own_mounts()
-        facts = probe.inspect(disk, is_system_disk=disk in _system_disks(entries), spacing_seconds=0)
+        facts = probe.inspect(disk, is_system_disk=disk in system_disks(entries), spacing_seconds=0)
         what = growth.decide_growth(facts)
         if isinstance(what, Refuse):
             raise AgentError(what.code, f"volume {volume_id}: {what.why}", what.hint)
         if isinstance(what, growth.Nothing):
             return Grown(volume_id, disk, None, None, False, facts.size_bytes, facts.size_bytes)
-        mounted = _mounts_of(disk, entries)
+        mounted = mounts_of(disk, entries)
         if mounted and all("ro" in entry.options for entry in mounted):
             raise AgentError(
                 "read-only",
@@ -305,10 +314,10 @@ class LinuxDisks(Disks):
                 "mount it for writing on one machine, and repeat the command",
             )
         point = next((entry.mount_point for entry in mounted if "ro" not in entry.options), None)
-        before = _bytes_in(point, facts.size_bytes)
+        before = bytes_in(point, facts.size_bytes)
         longer = what.partition is not None and growth.grow_partition(disk, what.partition, what.device)
         growth.grow_file_system(what, point)
-        after = _bytes_in(point, probe.size_of(Path(what.device).name))
+        after = bytes_in(point, probe.size_of(Path(what.device).name))
         return Grown(volume_id, what.device, what.fstype, point, longer, before, after)
 
     def freeze(self, volume_id: str, *, hold_seconds: float, holder: str) -> Frozen:
@@ -331,7 +340,7 @@ class LinuxDisks(Disks):
 
     def _points_of(self, volume_id: str) -> list[str]:
         device = next((d for d, volume in self.volumes().items() if volume == volume_id), None)
-        return [] if device is None else [e.mount_point for e in _mounts_of(device, mount_table.own_mounts())]
+        return [] if device is None else [e.mount_point for e in mounts_of(device, mount_table.own_mounts())]
 
     def _by_fstab(self, volume_id: str, entries: Sequence[MountEntry]) -> list[MountEntry]:
         lines = [line for line in self._fstab_text().splitlines() if mount_table.volume_of(line) == volume_id]
@@ -386,51 +395,6 @@ def may_write(user: machine.LoginUser, facts: os.stat_result) -> bool:
     return bool(facts.st_mode & 0o002)
 
 
-def _block_names() -> list[str]:
-    return sorted(entry.name for entry in probe.SYS_BLOCK.iterdir()) if probe.SYS_BLOCK.is_dir() else []
-
-
-def _bytes_in(point: str | None, otherwise: int) -> int:
-    """Of the file system that is mounted there."""
-    if point is None:
-        return otherwise
-    space = os.statvfs(point)
-    return space.f_blocks * space.f_frsize
-
-
-def _is_no_disk(device: str) -> bool:
-    return Path(device).name.startswith(NO_DISKS)
-
-
-def _device(entry: MountEntry) -> str | None:
-    """The device node of a mounted block device; ``None`` for other file systems."""
-    if entry.source.startswith("/dev/") and probe.number_of(entry.source) == entry.device_number:
-        return entry.source
-    name = (Path("/sys/dev/block") / entry.device_number).resolve()
-    if probe.there(name):
-        return "/dev/" + name.name
-    return None
-
-
-def _system_disks(entries: Sequence[MountEntry]) -> list[str]:
-    found = []
-    for entry in entries:
-        device = _device(entry)
-        if device is not None and entry.mount_point in SYSTEM_POINTS:
-            found.append("/dev/" + probe.disk_of(Path(device).name))
-    return found
-
-
-def _mounts_of(device: str, entries: Sequence[MountEntry]) -> list[MountEntry]:
-    """Where a disk, or one of its partitions, is mounted."""
-    found = []
-    for entry in entries:
-        source = _device(entry)
-        if source is not None and (source == device or "/dev/" + probe.disk_of(Path(source).name) == device):
-            found.append(entry)
-    return found
-
-
 def _decided(facts: Facts, request: AttachRequest) -> Decision:
     return decide_format(
         facts,
@@ -439,26 +403,3 @@ def _decided(facts: Facts, request: AttachRequest) -> Decision:
         read_only=request.read_only,
         known_blank=request.known_blank,
     )
-
-
-def _serials_by_lsblk() -> dict[str, str]:
-    done = subprocess.run(["lsblk", "-dnro", "NAME,SERIAL"], capture_output=True, text=True, check=False)
-    found = {}
-    for line in done.stdout.splitlines():
-        columns = line.split()
-        match = VOLUME.fullmatch(columns[1]) if len(columns) == 2 else None
-        if match is not None:
-            found["/dev/" + columns[0]] = "vol-" + match.group(1)
-    return found
-
-
-def _by_name(device: str | None, volumes: dict[str, str]) -> str | None:
-    """A Xen disk: the provider says ``/dev/sdf``, the kernel ``/dev/xvdf``, and neither knows the volume."""
-    if not device:
-        return None
-    name = Path(device).name
-    for candidate in (name, "xvd" + name[2:] if name.startswith("sd") else name):
-        path = "/dev/" + candidate
-        if candidate.startswith(("xvd", "sd")) and probe.size_of(candidate) and path not in volumes:
-            return path
-    return None

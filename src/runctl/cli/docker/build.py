@@ -125,7 +125,7 @@ def _build_on_instance(
     shown, and its exit code is returned."""
     from runctl.cli.machines.resolve import find_instance, provider_of
     from runctl.cli.train.carry_out import carry_out, show_plan
-    from runctl.runs.images.run_image import ImageOptions
+    from runctl.runs.images.settled_image import ImageOptions
     from runctl.runs.train.project_plan import plan_project
     from runctl.runs.train.request import build_request
     from runctl.runs.train.training import Training

@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runctl._version import __version__
-from runctl.cli.framework.command_table import (
-    ROOT_HELP,
-    commands_named,
-    entry_of,
-    help_line,
-    root,
-    root_help,
-)
+from runctl.cli.framework.command_table import ROOT_HELP, commands_named, entry_of, root
 from runctl.cli.framework.options import GlobalOption, MayBeBytes, MayBeEmpty, global_options
 from runctl.cli.framework.preview import offer_preview
+from runctl.cli.framework.root_help import help_line, root_help
 from runctl.core.names import did_you_mean
 from runctl.providers.plugin import Branch, Leaf
 

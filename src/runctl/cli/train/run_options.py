@@ -36,7 +36,7 @@ from runctl.providers.names import check_run_name
 from runctl.providers.registry import plugin
 
 if TYPE_CHECKING:
-    from runctl.runs.images.run_image import ImageOptions
+    from runctl.runs.images.settled_image import ImageOptions
     from runctl.runs.recovery import Recovery
     from runctl.runs.train.project_plan import TrainRequest
 
@@ -97,7 +97,7 @@ class RunOptions:
     @property
     def image_options(self) -> ImageOptions:
         """How the run's image is built, and where."""
-        from runctl.runs.images.run_image import ImageOptions
+        from runctl.runs.images.settled_image import ImageOptions
 
         return ImageOptions(self.build, self.build_on)
 

@@ -6,9 +6,9 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from runctl.agent.stored_run import by_digest
 from runctl.containers.cache_keeping import caches_to_push
 from runctl.containers.client import DockerClient, find_client
 from runctl.containers.image_inputs import ImageInputs, unpinned_bases
-from runctl.containers.image_plan import AS_CONFIGURED, BuildOptions, ImagePlan
+from runctl.containers.image_plan import ImagePlan
 from runctl.containers.where import (
     INSTANCE,
     LOCAL,
@@ -27,7 +27,7 @@ from runctl.containers.where import (
     ImagePlanOfRun,
     choose_build_location,
 )
-from runctl.core.errors import MachineError, NotFound, ProjectError, RunctlError, Unsupported, UsageError
+from runctl.core.errors import MachineError, NotFound, RunctlError, Unsupported, UsageError
 from runctl.project.docker.dockerfile import DockerfileChoice
 from runctl.project.label import fit_for_a_tag
 from runctl.providers.registry import is_this_computer, registry_owner, usual_registry
@@ -40,45 +40,14 @@ if TYPE_CHECKING:
     from runctl.machines.session import Session
     from runctl.project.selection import Selection
     from runctl.runs.train.plan import RunPlan
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """What was asked for of a run's image."""
-
-    build: BuildOptions = AS_CONFIGURED
-    build_on: str | None = None
-    only: bool = False
-    """Nothing is run from the image."""
-
-
-BY_CONFIGURATION = ImageOptions()
-
-
-@dataclass(frozen=True)
-class SettledImage:
-    """The decision, once it is made."""
-
-    container: ContainerSpec
-    """As the agent gets it: with the image to pull, or the build."""
-    shown: ImagePlanOfRun | None = None
-    """``None`` where nothing is built."""
-
-
-@dataclass(frozen=True)
-class Shared:
-    """The registry's part in an image that is built on a machine."""
-
-    reference: str | None = None
-    """The image's name there; ``None``: the machine keeps what it builds."""
-    is_there: bool = False
-    caches: Mapping[str, str] = field(default_factory=dict)
-    """What is pushed with it: `runctl.agent.spec.BuildSpec.caches`."""
-    will_create: tuple[str, ...] = ()
-    """In words."""
-
-
-NOT_SHARED = Shared()
+from runctl.runs.images.settled_image import (
+    BY_CONFIGURATION,
+    NOT_SHARED,
+    ImageOptions,
+    SettledImage,
+    Shared,
+    with_dev_parts,
+)
 
 
 @dataclass
@@ -415,40 +384,6 @@ class RunImage:
         if is_this_computer(self.instance.provider):
             return None
         return self.session.provider(self.instance.provider).platform(self.instance.instance_type)
-
-
-def with_dev_parts(
-    container: ContainerSpec,
-    root: Path,
-    script: str | None,
-    files: Iterable[str],
-    *,
-    target: str | None = None,
-) -> ContainerSpec:
-    """The container with what its image is made of besides the code, so that dev-mode knows when to build.
-
-    ``files`` are what is sent, from the root. Raises `ProjectError` for what cannot be read.
-    """
-    from runctl.containers.dev_image import dev_image
-
-    def content(path: str) -> bytes:
-        file = root / path
-        return os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
-
-    dockerfile = str(container.dockerfile)
-    try:
-        found = dev_image(
-            (root / dockerfile).read_text(encoding="utf-8-sig"),
-            script,
-            files,
-            content,
-            workdir=container.workdir,
-            target=target,
-            options={"dockerfile": dockerfile},
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(f"what the image is made of cannot be read: {error}") from error
-    return replace(container, dev_parts=found.parts, dev_notes=found.notes)
 
 
 @contextmanager

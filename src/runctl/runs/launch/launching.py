@@ -41,7 +41,7 @@ from runctl.runs.deadlines.plan import (
     plan_deadline,
     with_market,
 )
-from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions
+from runctl.runs.images.settled_image import BY_CONFIGURATION, ImageOptions
 from runctl.runs.launch.deadline import check_nodes, check_on_demand, deadline_spec, settled_deadline
 from runctl.runs.launch.launch_plan import (
     UNUSED_FOR,

@@ -24,7 +24,8 @@ from runctl.machines.session import Session
 from runctl.project.root import project_name
 from runctl.providers.interface import InstanceRequest, require
 from runctl.providers.registry import is_this_computer
-from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions, RunImage
+from runctl.runs.images.run_image import RunImage
+from runctl.runs.images.settled_image import BY_CONFIGURATION, ImageOptions
 from runctl.runs.mounts.attachments import volumes_attached
 from runctl.runs.mounts.facts import find_holder, gather_mount_facts
 from runctl.runs.mounts.plan import MountFacts, MountPlan

@@ -16,7 +16,8 @@ from runctl.providers.abilities.account import SetupPlan, SetupRequest, SetupSta
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.parse import tags_of
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.iam.policies import RIGHTS, Whose, machine_policy, policy_for
+from runctl.providers.aws.iam.policies import machine_policy, policy_for
+from runctl.providers.aws.iam.rights import RIGHTS, Whose
 from runctl.providers.aws.iam.roles import BUCKET_POLICY, DEFAULT_PROFILE, plan_profile, store_profile
 from runctl.providers.interface import InstanceRequest
 

@@ -19,7 +19,8 @@ from runctl.providers.aws.account.bucket import RunsBucket
 from runctl.providers.aws.account.profile import MachineProfile
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.iam.policies import RIGHTS, Whose, policy_for
+from runctl.providers.aws.iam.policies import policy_for
+from runctl.providers.aws.iam.rights import RIGHTS, Whose
 
 Part = MachineProfile | RunsBucket | Alarm
 GONE = frozenset({SetupState.MISSING})
