@@ -18,17 +18,16 @@ PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 HEAD = """\
 # Commands
 
-Every command has `--help`. Results go to stdout, everything else to stderr. What stands behind `--` is
-passed on as it is. For programs see [JSON](json.md) and [Exit codes](exit-codes.md).
+Every command has `--help`. Results go to stdout, everything else to stderr. What follows `--` is
+passed on unchanged. For programs see [JSON](json.md) and [Exit codes](exit-codes.md).
 
 An instance, a volume and a snapshot are named by their id or their name, a run by its id, the beginning of its id, its
-name (`--run-name`), or `latest`. Names are compared as they are written. One that several things have is refused, with
-their ids.
+name (`--run-name`), or `latest`. Names must match exactly. A name that several things have is refused, with their ids.
 
-What rents, changes or destroys shows what it is about to do and asks; `--yes` answers, and without a terminal what
-destroys needs it.
+Commands that rent, change or destroy something show their plan and ask; `--yes` answers. Without a
+terminal, those that destroy need it.
 
-This page is made from the commands themselves by `python scripts/commands_reference.py`.
+This page is generated from the commands themselves by `python scripts/commands_reference.py`.
 """
 
 
@@ -95,7 +94,7 @@ def paragraph(text: str) -> str:
 def render() -> str:
     """The whole page."""
     lines = [HEAD, "## Options of every command", "", *table([*GLOBAL_OPTIONS]), ""]
-    lines += ["They may stand before the command or after it."]
+    lines += ["They go before the command or after it."]
     for each in commands(RootGroup(), "runctl"):
         lines += section(*each)
     return "\n".join(lines) + "\n"

@@ -25,16 +25,22 @@ from runctl.sandbox.connection import SandboxInfo, misleading, nowhere, proxies_
 
 @click.command(cls=Command)
 @click.option(
-    "--kind", type=click.Choice(["auto", "namespaces", "folders"]), default="auto", help="What machines are."
+    "--kind",
+    type=click.Choice(["auto", "namespaces", "folders"]),
+    default="auto",
+    help="How machines are built.",
 )
 @click.option(
-    "--docker", type=click.Choice(["auto", "on", "off"]), default="auto", help="Docker engines in machines."
+    "--docker",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    help="Whether machines have Docker engines.",
 )
 @click.pass_obj
 def start(cli: Cli, kind: str, docker: str) -> None:
     """Start the sandbox.
 
-    Nothing is done when it runs already. What it cannot do on this computer is said. Its region is that of --region, or
+    Does nothing if it is running already. Says what it cannot do on this computer. Its region is that of --region, or
     of the configuration.
     """
     missing = missing_part()
@@ -91,16 +97,19 @@ def status(cli: Cli) -> int:
 
 @click.command(cls=Command)
 @click.option(
-    "--shell", type=click.Choice(["sh", "fish"]), default="sh", help="Whose language; sh suits bash and zsh."
+    "--shell",
+    type=click.Choice(["sh", "fish"]),
+    default="sh",
+    help="The shell's language; sh suits bash and zsh.",
 )
-@click.option("--unset", is_flag=True, help="Print the lines that lead out again.")
+@click.option("--unset", is_flag=True, help="Print the lines that undo it.")
 @click.pass_obj
 def env(cli: Cli, shell: str, unset: bool) -> None:
-    """Print the variables that lead into the sandbox.
+    """Print the variables that point programs to the sandbox.
 
     For eval "$(runctl sandbox env)"; in fish: runctl sandbox env --shell fish | source
 
-    Without a running sandbox, what is printed leads nowhere, so that no command that follows reaches a real account.
+    Without a running sandbox, they point nowhere, so that no command that follows reaches a real account.
     """
     if unset:
         lines = way_out(shell)

@@ -113,7 +113,7 @@ def rebalance(cli: Cli, instances: tuple[str, ...]) -> None:
 @click.argument("instances", nargs=-1, required=True, metavar="INSTANCE...")
 @click.pass_obj
 def kill(cli: Cli, instances: tuple[str, ...]) -> None:
-    """Lose instances without notice.
+    """Kill instances without notice.
 
     Their host fails: nothing on them can save anything. EC2 says that they are terminated.
     """
@@ -128,10 +128,10 @@ def kill(cli: Cli, instances: tuple[str, ...]) -> None:
 @click.option("--market", type=click.Choice(MARKETS), help="Of this market only.  [default: both]")
 @click.pass_obj
 def capacity(cli: Cli, where: str, count: int | None, market: str | None) -> None:
-    """Say how many instances there can be in a zone.
+    """Set how many instances there can be in a zone.
 
-    N is the most that there can be at once, `none` lets nobody launch there, `restore` takes the limit away. Instances
-    that are there stay. Launches above it are refused as EC2 refuses them: InsufficientInstanceCapacity.
+    N is the most that there can be at once, `none` lets nobody launch there, `restore` removes the limit. Running
+    instances stay. Launches above it are refused as EC2 refuses them: InsufficientInstanceCapacity.
 
     \b
     runctl sandbox capacity us-east-1a none --market spot
@@ -158,7 +158,7 @@ def capacity(cli: Cli, where: str, count: int | None, market: str | None) -> Non
 @click.option("--market", type=click.Choice(MARKETS), help="Of this market only.  [default: both]")
 @click.pass_obj
 def quota(cli: Cli, kind: str, vcpus: int | None, market: str | None) -> None:
-    """Say how many vCPUs the account may run at once.
+    """Set how many vCPUs the account may run at once.
 
     Kinds are EC2's: standard is what is not accelerated, g and p have NVIDIA's GPUs. Launches above it are refused as
     EC2 refuses them: VcpuLimitExceeded, and for spot MaxSpotInstanceCountExceeded.

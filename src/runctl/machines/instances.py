@@ -157,9 +157,9 @@ def create(
 ) -> Instance:
     """A rented machine that can be used: what ``runctl PROVIDER create`` does, with the same options.
 
-    What is not given comes from the configuration. ``other_types`` will do as well as ``instance_type``; ``needs`` may
-    stand for both. ``max_price`` is in USD an hour, ``fallback`` says what follows without spot capacity. ``ttl``,
-    ``budget`` (USD) and ``idle_timeout`` (zero: never) say when the machine ends itself.
+    Options that are not given come from the configuration. ``other_types`` will do as well as ``instance_type``;
+    ``needs`` may stand for both. ``max_price`` is in USD an hour, ``fallback`` says what follows without spot
+    capacity. ``ttl``, ``budget`` (USD) and ``idle_timeout`` (zero: never) say when the machine ends itself.
     ``volumes`` are ids or names, each mounted where it was last, else at ``/mnt/NAME``, or `VolumeMount`. ``options``
     are the provider's own. ``on_plan`` is called with the finished plan and its price before anything is rented; what
     it raises ends the matter there. Nobody is asked.

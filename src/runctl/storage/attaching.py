@@ -36,7 +36,7 @@ class MountOptions:
     mount_point: str | None = None
     """``None``: the first of `runctl.core.mount_points.usual_mount_points`."""
     fstype: str = "ext4"
-    """What a new file system is; one that is there is taken as it is."""
+    """The type of a new file system; an existing one is used as it is."""
     may_format: bool = False
     """A blank volume that runctl did not create empty gets a file system too. What is not blank never does."""
     read_only: bool = False

@@ -31,7 +31,7 @@ class AttachRequest:
     volume_id: str
     mount_point: str
     fstype: str = "ext4"
-    """What a new file system is; one that is there is taken as it is."""
+    """The type of a new file system; an existing one is used as it is."""
     format: str = "never"
     """``if-blank``: a provably blank disk gets a file system. ``force``: any disk that is not in use does."""
     known_blank: bool = False

@@ -45,11 +45,11 @@ def pull_command(
     dry_run: bool,
     transport: str | None,
 ) -> None:
-    """Fetch a checkpoint into a folder here.
+    """Fetch a checkpoint into a local folder.
 
-    SOURCE is a run (its id, its name or latest), a folder here, INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. Every
-    file is compared with its SHA-256, and FOLDER is there once all of them are. The same command again goes on
-    where it broke off. The files lie in FOLDER as the script has saved them, so that push can put them back.
+    SOURCE is a run (its id, its name or latest), a local folder, INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. Every file
+    is verified by its SHA-256, and FOLDER appears once all of them are there. The same command continues where it
+    stopped. The files are as the script saved them, so that push can put them back.
     """
     from runctl.checkpoints.arriving import check_target, target_of
 
@@ -89,8 +89,8 @@ def push_command(
     """Put a checkpoint where a run can resume from it.
 
     TARGET is a run that has ended (its id, its name or latest), INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. The
-    checkpoint is read to its end first; it is the newest of the run once all of it has arrived, so that the next
-    attempt goes on from it.
+    checkpoint is verified first; once all of it has arrived it is the newest of the run, and the next attempt resumes
+    from it.
     """
     from runctl.runs.checkpoints.control import choose_to_push
     from runctl.runs.checkpoints.locations import folder_here

@@ -65,9 +65,9 @@ def prune_command(
 ) -> None:
     """Remove older checkpoints.
 
-    SOURCE is a run (its id, its name or latest), a folder here, INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. The
-    newest complete one stays always, and so does the one that a running attempt went on from. Broken ones go where
-    a complete one is newer. The plan is shown first.
+    SOURCE is a run (its id, its name or latest), a local folder, INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. The newest
+    complete one always stays, and so does the one that a running attempt resumed from. Broken ones are removed if a
+    complete one is newer. The plan is shown first.
     """
     from runctl.render.checkpoints import decisions_table
     from runctl.render.tables import screen_of

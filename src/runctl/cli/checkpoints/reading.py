@@ -31,8 +31,8 @@ from runctl.runs.checkpoints.control import choose, list_checkpoints, verify
 def list_command(cli: Cli, source: str, transport: str | None) -> None:
     """List the checkpoints of a run, a folder or an instance's folder, newest first.
 
-    SOURCE is a run (its id, its name or latest), a folder here, INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. A
-    checkpoint is complete when its format says that it was written to its end; verify reads all of it.
+    SOURCE is a run (its id, its name or latest), a local folder, INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. A
+    checkpoint is complete when its format says that it was written completely; verify reads all of it.
     """
     from runctl.render.checkpoints import checkpoints_table
     from runctl.render.tables import screen_of
@@ -58,7 +58,7 @@ def list_command(cli: Cli, source: str, transport: str | None) -> None:
 def show_command(cli: Cli, source: str, name: str | None, transport: str | None) -> None:
     """Show one checkpoint: its files and their SHA-256.
 
-    SOURCE is a run (its id, its name or latest), a folder here, INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. In a
+    SOURCE is a run (its id, its name or latest), a local folder, INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. In a
     folder the files are read for their checksums.
     """
     from runctl.render.checkpoints import checkpoint_details
@@ -82,11 +82,11 @@ def show_command(cli: Cli, source: str, name: str | None, transport: str | None)
 @transport_option(None)
 @click.pass_obj
 def verify_command(cli: Cli, source: str, name: str | None, newest: bool, transport: str | None) -> None:
-    """Read checkpoints to their ends and compare them with their formats and checksums.
+    """Read checkpoints completely, and check them against their formats and checksums.
 
-    SOURCE is a run (its id, its name or latest), a folder here, INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. Exit code
-    1 when any of them is broken. What has no checksum of its own (safetensors, older PyTorch files) can only be
-    compared by its format.
+    SOURCE is a run (its id, its name or latest), a local folder, INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. Exit code
+    1 when any of them is broken. Files without a checksum of their own (safetensors, older PyTorch files) can only be
+    checked against their format.
     """
     from runctl.render.checkpoints import checkpoints_table
     from runctl.render.tables import screen_of

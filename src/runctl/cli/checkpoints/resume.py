@@ -27,15 +27,16 @@ from runctl.runs.checkpoints.resuming import plan_resume, resume
     cls=MayBeBytes,
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="A variable that the run had: its value, which is kept nowhere, or this computer's. Repeatable.",
+    help="Set a variable that the run had, since its value is kept nowhere; without VALUE, to this computer's."
+    " Repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be started, and stop.")
 @click.pass_obj
 def resume_command(cli: Cli, run: str, variables: tuple[str, ...], dry_run: bool) -> None:
     """Start a further attempt of a run on its machine, from its newest checkpoint there.
 
-    RUN has ended, and its machine is there still. The attempt is as the last one was: the same code, arguments, mounts
-    and image, and the same id.
+    RUN must have ended, and its machine must still exist. The attempt is like the last one: the same code, arguments,
+    mounts and image, and the same id.
     """
     from runctl.render.checkpoints import checkpoint_details
 

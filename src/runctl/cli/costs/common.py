@@ -12,7 +12,7 @@ from runctl.core.clock import SystemClock, parse_duration
 from runctl.costs.billing import day_start
 
 cached_option = click.option(
-    "--cached", is_flag=True, help="Show what is known here, without asking the cloud what became of it."
+    "--cached", is_flag=True, help="Show what this computer knows, without asking the cloud."
 )
 
 

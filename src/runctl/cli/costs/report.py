@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     type=click.Choice([by.value for by in By]),
     default=By.RUN.value,
     show_default=True,
-    help="Sum it by this.",
+    help="What to sum by.",
 )
 @click.option(
     "--since",
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     type=click.Choice(["table", "csv", "json", "html"]),
     default="table",
     show_default=True,
-    help="How it is printed on stdout.",
+    help="The format on stdout.",
 )
 @click.option(
     "--html",
@@ -76,7 +76,7 @@ def report_command(
     """Show what was spent, from the ledger of this computer.
 
     The ledger has every machine, volume, snapshot and public address from its first to its last second. The cloud is
-    asked first what became of those that go on.
+    asked first what became of those that still exist.
     """
     from runctl.render.costs import report_csv, report_text
     from runctl.render.json import document
@@ -142,8 +142,8 @@ def run_command(cli: Cli, run_id: str, cached: bool) -> None:
 def reconcile_command(cli: Cli, *, since: datetime | None, until: datetime | None, provider: str) -> None:
     """Compare the ledger with the bill for what runctl has made, and explain the differences.
 
-    By the day, in UTC; a day's bill is complete some 24 hours later. AWS's Cost Explorer asks 0.01 USD for the
-    question, and knows what carries the tag runctl:managed once that is activated as a cost allocation tag.
+    Day by day, in UTC; a day's bill is complete about 24 hours later. AWS's Cost Explorer charges 0.01 USD per
+    question, and knows what has the tag runctl:managed once that is activated as a cost allocation tag.
     """
     from runctl.render.costs import reconciliation_text
     from runctl.render.tables import screen_of

@@ -23,7 +23,7 @@ from runctl.cli.framework.values import wide_option
 def status_command(cli: Cli, *, cached: bool, wide: bool) -> None:
     """Show what runs now, where, since when and at what price, and what was spent today and this month.
 
-    The cloud is asked first, wherever something goes on. What was rented with the same account by other computers is
+    Asks the cloud first, wherever something is running. What other computers have rented with the same account is
     shown too.
     """
     from runctl.render.status import status_text

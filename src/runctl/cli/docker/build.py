@@ -71,10 +71,11 @@ def build_command(
 ) -> int:
     """Build the project's image, unless it is there.
 
-    Here if a Docker engine answers, else on --instance, from what is sent there; --build-on decides otherwise.
+    On this computer if a Docker engine answers, else on --instance, which is sent the project; --build-on overrides
+    that.
 
     The tag is a digest of everything that goes into the image. Afterwards it says which instruction broke the cache,
-    and what had changed. With a registry its cache is used; nothing is pushed.
+    and what had changed. A registry's cache is used if one is configured; nothing is pushed.
     """
     if _is_for_instance(cli, build_on, instance):
         request = _request(cli, dockerfile, search=dockerfile_search)
@@ -170,7 +171,7 @@ def push_command(
 ) -> None:
     """Push the image of the project as it is now, unless the registry has it.
 
-    The options are those that it was built with. The provider's repository is created if it is missing.
+    Give the options that it was built with. The provider's repository is created if it is missing.
     """
     if build.rebuild:
         raise UsageError("docker push builds nothing", hint="runctl docker build-push --rebuild (or --pull)")
@@ -263,7 +264,7 @@ def _emit(cli: Cli, image: ImageBuild, built: Built, pushed: Pushed | None) -> N
 def detect_command(cli: Cli, dockerfile: Path | None, dockerfile_search: bool) -> None:
     """Show which Dockerfile an image would be built from, and why.
 
-    The first that there is: --dockerfile, [docker] dockerfile_path, a known location, --dockerfile-search.
+    The first one that exists: --dockerfile, [docker] dockerfile_path, a known location, --dockerfile-search.
     """
     from runctl.containers.dockerfile_text import parse_dockerfile
     from runctl.containers.image_inputs import unpinned_bases

@@ -30,7 +30,7 @@ def dockerfile_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--dockerfile-search",
                 is_flag=True,
-                help="If there is none in the known locations, search the whole project, without what is ignored.",
+                help="If there is none in the known locations, search the whole project, except what is ignored.",
             ),
         ),
     )
@@ -64,7 +64,8 @@ def build_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "build_secrets",
             multiple=True,
             metavar="id=NAME,src=FILE|env=VAR",
-            help="Let RUN --mount=type=secret,id=NAME read it; it gets into no image and no command line. Repeatable.",
+            help="Make it available to RUN --mount=type=secret,id=NAME; it ends up in no image and no command"
+            " line. Repeatable.",
         ),
         click.option(
             "--platform",

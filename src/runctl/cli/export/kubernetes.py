@@ -55,9 +55,9 @@ _HELP: Mapping[str, str] = {
     "--auto-resume": "Replace a pod that was evicted, or whose node was taken back or lost (default with --spot).",
     "--max-attempts": "Attempts in all, the first included (default 20, of several nodes 3); implies --auto-resume.",
     "--checkpoint-s3": "Copy checkpoints there each minute and at the end, and from there before the script starts.",
-    "--ebs-mount": "Show a volume (by its id or name) to the script at TARGET. Repeatable.",
-    "--ebs-volume": "Show a volume to the script where train would. Repeatable.",
-    "--mount-point": "Show each --ebs-volume, in turn, here.",
+    "--ebs-mount": "Mount a volume (by its id or name) at TARGET for the script. Repeatable.",
+    "--ebs-volume": "Mount a volume where train would. Repeatable.",
+    "--mount-point": "Mount each --ebs-volume, in turn, here.",
     "--gpus": "GPUs for the pod (default: as many as --gpu says, or as the instance type has).",
     "--shm-size": "Shared memory, such as 8g (default: as much as the node allows).",
     "--user": "Run as this user, by number, such as 1000:1000 (default: the image's own).",
@@ -155,8 +155,8 @@ def _options(function: Any) -> Any:
             click.option(
                 "--engine",
                 type=click.Choice([each.value for each in Engine]),
-                help="What starts the script on several nodes (default: torchrun for a Python script); none sets ranks"
-                " and addresses, and the script starts itself.",
+                help="What starts the script on several nodes (default: torchrun for a Python script); none only"
+                " sets ranks and addresses.",
             ),
             click.option(
                 "--name", metavar="NAME", help="The Job's name (default: by project, script and content)."
@@ -170,7 +170,7 @@ def _options(function: Any) -> Any:
             click.option(
                 "--env-secret",
                 metavar="NAME",
-                help="Take variables that are secret from this Secret (default: PROJECT-env). Their values are never"
+                help="Take secret variables from this Secret (default: PROJECT-env). Their values are never"
                 " written.",
             ),
             click.option(
@@ -249,9 +249,9 @@ def kubernetes_command(
 ) -> None:
     """Write a run as a Kubernetes Job, with what it needs.
 
-    Two times the same input gives the same bytes. The project's image is built and pushed if the registry has not got
-    it, after a question that --yes answers; --image names one that is there. What is secret is referred to, never
-    written; what cannot be carried over is said in comments.
+    The same input gives the same bytes. The project's image is built and pushed if the registry does not have it,
+    after a question that --yes answers; --image names one that exists. Secrets are referred to, never written;
+    comments name what could not be carried over.
     """
     from runctl.core.files import write_atomically
     from runctl.export.kubernetes.exporting import JobRequest, KubernetesExport

@@ -41,7 +41,7 @@ def terraform_command(
     """Write what runctl has made as Terraform's resources, with their imports.
 
     Terraform takes them over as they are: its plan imports all of them and changes nothing. Nothing is changed here
-    either. Exit code 1 means that something could not be read: it is said, and in the file's first lines.
+    either. Exit code 1 means that something could not be read; it is named on stderr and in the file's first lines.
     """
     from runctl.cleanup.listing import Selection
     from runctl.core.files import write_atomically

@@ -29,7 +29,7 @@ _VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "terminate": ("End instances for good; volumes stay.", f"{_INSTANCES}:terminate_command", ("rm",)),
     "exec": ("Run a command on an instance.", "runctl.cli.machines.exec:exec_command", ()),
     "launch": (
-        "Train a script from start to finish: rent a machine if need be, bring the results home.",
+        "Train a script from start to finish: rent a machine if necessary, fetch the results, give it back.",
         "runctl.cli.train.launch:launch_command",
         (),
     ),
@@ -56,7 +56,7 @@ _VOLUME_VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "mount": ("Mount a volume that is attached.", "attaching:mount_command", ()),
     "detach": ("Unmount a volume and detach it.", "attaching:detach_command", ()),
     "resize": (
-        "Make a volume larger or faster while it is used.",
+        "Make a volume larger or faster while it is in use.",
         "resizing:resize_command",
         ("extend",),
     ),
@@ -65,7 +65,7 @@ _VOLUME_VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "snapshot-delete": ("Delete snapshots.", "snapshots:delete_command", ()),
     "restore": ("Make a volume from a snapshot.", "snapshots:restore_command", ()),
     "clone": ("Copy a volume within its zone.", "copies:clone_command", ("fork",)),
-    "move": ("Take a volume's data to another zone.", "copies:move_command", ()),
+    "move": ("Move a volume's data to another zone.", "copies:move_command", ()),
     "prewarm": (
         "Fill a volume from S3, or from the snapshot that it was made from.",
         "prewarm:prewarm_command",
@@ -190,7 +190,7 @@ _FIRST: dict[str, Leaf | Branch] = {
         "Say what works, what is missing, and the exact fix.", "runctl.cli.settings.doctor:doctor"
     ),
     "providers": Leaf(
-        "Show what providers can do, and why one of them cannot do the rest.",
+        "Show what each provider can do, and why it cannot do the rest.",
         "runctl.cli.settings.providers:providers",
     ),
 }
@@ -198,7 +198,7 @@ _FIRST: dict[str, Leaf | Branch] = {
 
 _LAST: dict[str, Leaf | Branch] = {
     "offers": Leaf(
-        "Show what machines cost, everywhere that they can be rented.",
+        "Show what machines cost, wherever they can be rented.",
         "runctl.cli.machines.offers:offers",
     ),
     "status": Leaf(
@@ -223,10 +223,10 @@ _LAST: dict[str, Leaf | Branch] = {
                 "Show one checkpoint: its files and their SHA-256.", f"{_CHECKPOINTS}.reading:show_command"
             ),
             "verify": Leaf(
-                "Read checkpoints to their ends and compare them with their formats and checksums.",
+                "Read checkpoints completely, and check them against their formats and checksums.",
                 f"{_CHECKPOINTS}.reading:verify_command",
             ),
-            "pull": Leaf("Fetch a checkpoint into a folder here.", f"{_CHECKPOINTS}.copying:pull_command"),
+            "pull": Leaf("Fetch a checkpoint into a local folder.", f"{_CHECKPOINTS}.copying:pull_command"),
             "push": Leaf(
                 "Put a checkpoint where a run can resume from it.", f"{_CHECKPOINTS}.copying:push_command"
             ),
@@ -246,7 +246,7 @@ _LAST: dict[str, Leaf | Branch] = {
             "show": Leaf("Show one run.", "runctl.cli.runs.commands:show_command", aliases=("status",)),
             "logs": Leaf("Print the log of a run.", "runctl.cli.runs.commands:logs_command"),
             "results": Leaf(
-                "Bring what a run wrote to this computer.", "runctl.cli.runs.results:results_command"
+                "Fetch what a run wrote to this computer.", "runctl.cli.runs.results:results_command"
             ),
             "stop": Leaf(
                 "Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay.",
@@ -283,11 +283,11 @@ _LAST: dict[str, Leaf | Branch] = {
                 "runctl.cli.resources.listing:show_command",
             ),
             "summary": Leaf(
-                "Count what runctl has made, with its size and what it costs a month while it stays.",
+                "Count what runctl has made, with its size and its cost per month.",
                 "runctl.cli.resources.listing:summary_command",
             ),
             "insights": Leaf(
-                "Say what could be had for less: the saving a month and the exact command, the largest first.",
+                "Show what could cost less: the saving per month and the exact command, the largest first.",
                 "runctl.cli.resources.listing:insights_command",
             ),
             "cleanup": Leaf(
@@ -344,7 +344,7 @@ _LAST: dict[str, Leaf | Branch] = {
             "start": Leaf("Start the sandbox.", "runctl.cli.sandbox:start"),
             "stop": Leaf("Stop the sandbox and everything in it.", "runctl.cli.sandbox:stop"),
             "status": Leaf("Say whether the sandbox runs, and where.", "runctl.cli.sandbox:status"),
-            "env": Leaf("Print the variables that lead into the sandbox.", "runctl.cli.sandbox:env"),
+            "env": Leaf("Print the variables that point programs to the sandbox.", "runctl.cli.sandbox:env"),
             "interrupt": Leaf(
                 "Give spot instances their notice, then take them back.",
                 "runctl.cli.sandbox_faults:interrupt",
@@ -352,12 +352,12 @@ _LAST: dict[str, Leaf | Branch] = {
             "rebalance": Leaf(
                 "Give spot instances a rebalance recommendation.", "runctl.cli.sandbox_faults:rebalance"
             ),
-            "kill": Leaf("Lose instances without notice.", "runctl.cli.sandbox_faults:kill"),
+            "kill": Leaf("Kill instances without notice.", "runctl.cli.sandbox_faults:kill"),
             "capacity": Leaf(
-                "Say how many instances there can be in a zone.", "runctl.cli.sandbox_faults:capacity"
+                "Set how many instances there can be in a zone.", "runctl.cli.sandbox_faults:capacity"
             ),
             "quota": Leaf(
-                "Say how many vCPUs the account may run at once.", "runctl.cli.sandbox_faults:quota"
+                "Set how many vCPUs the account may run at once.", "runctl.cli.sandbox_faults:quota"
             ),
             "replay": Leaf(
                 "Play traces of spot capacity: launches are refused, instances interrupted.",
@@ -398,7 +398,7 @@ GLOBAL_OPTIONS = (
     ("--config FILE", "Use this file in place of the project's."),
     ("--profile NAME", "Use this profile of the provider's own configuration."),
     ("--region NAME", "Use this region."),
-    ("--strict-host-key", "Refuse a machine whose SSH host key nothing vouches for."),
+    ("--strict-host-key", "Refuse a machine whose SSH host key cannot be verified."),
     ("-h, --help", "Show this message and exit."),
 )
 """As shown in help; they may stand before or after any command."""

@@ -51,7 +51,7 @@ def over_budget_option(function: Callable[..., Any]) -> Callable[..., Any]:
         is_flag=True,
         expose_value=False,
         callback=store,
-        help="Rent it although a limit of [budget] in the configuration would be exceeded; the ledger says so.",
+        help="Rent it even if it exceeds a limit of [budget] in the configuration; the ledger notes it.",
     )(function)
 
 
@@ -99,6 +99,6 @@ def global_options() -> list[click.Parameter]:
             "--strict-host-key",
             setting="strict_host_key",
             is_flag=True,
-            help="Refuse a machine whose SSH host key nothing vouches for.",
+            help="Refuse a machine whose SSH host key cannot be verified.",
         ),
     ]

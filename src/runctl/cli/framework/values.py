@@ -228,7 +228,7 @@ trace_means_option = click.option(
 
 
 node_option = click.option(
-    "--node", type=WholeNumber(0), metavar="RANK", help="Of a run on several machines, this one alone."
+    "--node", type=WholeNumber(0), metavar="RANK", help="For a run on several machines: only this one."
 )
 wide_option = click.option("--wide", is_flag=True, help="Show every column, however wide the terminal is.")
 

@@ -90,26 +90,33 @@ class Fallback(click.ParamType[SpotFallback]):
 def capacity_options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
     """The options, in the order of help."""
     return [
-        click.option("--gpu", type=Gpu(), metavar="MODEL[:N]", help="Any type with such GPUs, as A10G:1."),
-        click.option("--gpu-memory", type=GB, metavar="GB", help="Any type whose GPUs have so much each."),
-        click.option("--cpus", type=COUNT, metavar="N", help="Any type with so many vCPUs."),
-        click.option("--memory", type=GIB, metavar="GIB", help="Any type with so much memory."),
+        click.option(
+            "--gpu", type=Gpu(), metavar="MODEL[:N]", help="Any type with these GPUs, such as A10G:1."
+        ),
+        click.option(
+            "--gpu-memory",
+            type=GB,
+            metavar="GB",
+            help="Any type whose GPUs have at least this much memory each.",
+        ),
+        click.option("--cpus", type=COUNT, metavar="N", help="Any type with at least this many vCPUs."),
+        click.option("--memory", type=GIB, metavar="GIB", help="Any type with at least this much memory."),
         click.option(
             "--architecture",
             type=click.Choice(ARCHITECTURES),
-            help="Any type with such a processor; else a choice by needs takes x86_64.",
+            help="Any type with this processor (default when choosing by needs: x86_64).",
         ),
         click.option(
             "--max-price",
             type=Usd(),
             metavar="USD",
-            help="Take no offer that costs more an hour. It is a limit, not a bid.",
+            help="Take no offer that costs more per hour. A limit, not a bid.",
         ),
         click.option(
             "--spot-fallback",
             type=Fallback(),
             metavar="HOW",
-            help="Without spot capacity: none, ask, or on-demand[:after=20m]; else ask on a terminal.",
+            help="What to do without spot capacity: none, ask, or on-demand[:after=20m] (default: ask, on a terminal).",
         ),
     ]
 

@@ -49,10 +49,10 @@ class CopySide:
 def cp(cli: Cli, source: str, target: str, transport: str | None) -> None:
     """Copy files to or from an instance, or out of a run's folders.
 
-    SOURCE and TARGET are a path here, INSTANCE:PATH, or RUN:checkpoints and RUN:output with what is below them; a run
-    and an instance are named by id or name, and one of the two sides is here. A folder becomes TARGET; a file goes
-    into TARGET where that is a folder. Every file is checked by its checksum and takes its place when it is whole; the
-    same command again goes on where it broke off, and sends only what is missing.
+    SOURCE and TARGET are each a local path, INSTANCE:PATH, or RUN:checkpoints and RUN:output with what is below them;
+    one of the two is local. Runs and instances are named by id or name. A folder becomes TARGET; a file goes into
+    TARGET if that is a folder. Every file is verified by its checksum and appears once it is complete; the same
+    command continues where it stopped, and sends only what is missing.
     """
     from runctl.storage.copying import copy
 

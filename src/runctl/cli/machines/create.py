@@ -68,13 +68,13 @@ def create_command(provider: str) -> click.Command:
         options=volume_flags(
             provider,
             attached="Attach and mount a volume; repeatable.",
-            mounted="Where, for each --ebs-volume in turn; without any, where it was last, else /mnt/NAME.",
+            mounted="Where to mount each --ebs-volume, in turn (default: where it was last, else /mnt/NAME).",
         ),
     )
     @click.option(
         "--timeout", type=DURATION, default=READY_TIMEOUT, show_default=True, help="Give up waiting."
     )
-    @click.option("--estimate", type=DURATION, help="How long it will run, for the cost that the plan shows.")
+    @click.option("--estimate", type=DURATION, help="How long it will run; the plan shows what that costs.")
     @click.option("--no-wait", is_flag=True, help="Return as soon as it exists.")
     @click.option("--dry-run", is_flag=True, help="Show the plan with its price, and stop there.")
     @click.option("--confirm", is_flag=True, help="Ask before renting, in the sandbox too.")
@@ -94,8 +94,8 @@ def create_command(provider: str) -> click.Command:
     ) -> None:
         """Rent an instance and wait until it can be used.
 
-        The plan with its price is shown first, and on a terminal it asks before it rents; --yes answers. In the sandbox
-        it asks nothing. What is not given comes from the configuration.
+        Shows the plan with its price first, and asks before it rents on a terminal; --yes answers. In the sandbox it
+        does not ask. Options that are not given come from the configuration.
         """
         if type_argument:
             wanted = replace(wanted, instance_types=(type_argument, *wanted.instance_types))

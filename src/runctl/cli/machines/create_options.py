@@ -126,7 +126,7 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
             metavar="TYPE",
             multiple=True,
             shell_complete=types_of(provider),
-            help="The instance type; repeat it to take whichever can be had (default: the configuration's, or"
+            help="The instance type; repeat it to take whichever is available (default: the configuration's, or"
             " the provider's choice).",
         ),
         *capacity_options(),
@@ -151,12 +151,12 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
             "--zone",
             "--availability-zone",
             metavar="ZONE",
-            help="An availability zone; volumes decide it otherwise.",
+            help="The availability zone; otherwise the volumes decide it.",
         ),
         click.option(
             "--project",
             metavar="NAME",
-            help="Tag it as this project's; else the configuration's, or the folder's name.",
+            help="The project to tag it with (default: the configuration's, or the folder's name).",
         ),
         click.option("--name", metavar="NAME", help="The machine's Name tag."),
         click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="A tag; repeatable."),
@@ -167,13 +167,14 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
             "--budget",
             type=BUDGET,
             metavar="USD",
-            help="The machine ends itself before it has cost more, such as 25usd; of a run, all its attempts together.",
+            help="The machine ends itself before it costs more than this, such as 25usd; for a run, all attempts"
+            " together.",
         ),
         click.option(
             "--idle-timeout",
             type=TIMEOUT,
             metavar="DURATION|off",
-            help="The machine ends itself when nothing uses it for so long; never during a run that does something"
+            help="The machine ends itself after it has been idle for this long; never during a run that does something"
             " (default: 1h for machines that are not rented for a run).",
         ),
         over_budget_option,

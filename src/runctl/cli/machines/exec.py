@@ -47,7 +47,7 @@ def exec_command(provider: str) -> click.Command:
         """Run a command on an instance.
 
         The command follows --, reaches the machine exactly as given, without a shell, and gets what is piped in.
-        Its output and exit code are this program's own.
+        Its output and exit code become this command's own.
         """
         if not rest:
             machine_argument = "" if instance_id is None else f" {instance_id}"
@@ -88,7 +88,7 @@ def ssh_command(provider: str) -> click.Command:
         type=FORWARD,
         multiple=True,
         metavar="PORT[:HOST:PORT]",
-        help="Have this port here lead to the machine's (or to HOST's, as the machine sees it) meanwhile. Repeatable.",
+        help="Forward this local port to the machine's (or to HOST's, as the machine sees it). Repeatable.",
     )
     @transport_option(provider)
     @click.pass_obj
@@ -101,8 +101,8 @@ def ssh_command(provider: str) -> click.Command:
     ) -> int:
         """Open a shell on an instance.
 
-        With a command after --, run that in the terminal instead; exec is for programs and pipes. With -L, a
-        dashboard of the machine is at a port of this computer while the shell is open.
+        With a command after --, run that in the terminal instead; exec is for programs and pipes. With -L, a port of
+        the machine, such as a dashboard's, can be reached at a port of this computer while the shell is open.
         """
         instance = running_instance(cli, provider, instance_id)
         way = transport_to(cli, instance, transport)

@@ -178,8 +178,8 @@ def stop_command(provider: str) -> click.Command:
         """Stop instances, to start them again later.
 
         A stopped instance costs nothing by the hour, but its disks do. What was in memory is lost, and on some
-        providers what is on its own disk, too. Asks first where something would be lost, unless --yes is given. A run
-        that goes on is stopped with SIGTERM first, so that it can save.
+        providers also what is on its own disk. Asks first if something would be lost, unless --yes is given. A
+        running run is stopped with SIGTERM first, so that it can save.
         """
         from runctl.runs.run_logs.sources import fetch_logs
 
@@ -217,8 +217,8 @@ def terminate_command(provider: str) -> click.Command:
     ) -> None:
         """End instances for good; volumes stay.
 
-        The disks that were made with an instance go with it. Asks first, unless --yes is given. A run that goes on
-        is stopped with SIGTERM first, so that it can save; what is saved on a disk that goes, goes too.
+        The disks that were created with an instance are deleted with it. Asks first, unless --yes is given. A running
+        run is stopped with SIGTERM first, so that it can save; what it saves on a deleted disk is lost.
         """
         from runctl.machines.instances import ending
 

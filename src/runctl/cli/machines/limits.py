@@ -48,7 +48,7 @@ def extend_command(provider: str) -> click.Command:
         transport: str | None,
         instance_id: str,
     ) -> None:
-        """Change when an instance ends itself; what is not named stays as it is."""
+        """Change when an instance ends itself; limits that are not named stay as they are."""
         from runctl.machines.limits import NewLimits, extend
 
         instance = find_instance(cli, provider, instance_id)

@@ -31,10 +31,12 @@ SHOWN = 30
         ("runctl offers --cpus 16 --memory 64", "without a GPU"),
     ],
 )
-@click.option("--gpu", type=Gpu(), metavar="MODEL[:N]", help="With such GPUs, as A100:8.")
-@click.option("--gpu-memory", type=GB, metavar="GB", help="With GPUs that have so much each.")
-@click.option("--cpus", type=COUNT, metavar="N", help="With so many vCPUs.")
-@click.option("--memory", type=GIB, metavar="GIB", help="With so much memory.")
+@click.option("--gpu", type=Gpu(), metavar="MODEL[:N]", help="With these GPUs, such as A100:8.")
+@click.option(
+    "--gpu-memory", type=GB, metavar="GB", help="With GPUs that have at least this much memory each."
+)
+@click.option("--cpus", type=COUNT, metavar="N", help="With at least this many vCPUs.")
+@click.option("--memory", type=GIB, metavar="GIB", help="With at least this much memory.")
 @click.option("--spot", is_flag=True, help="Spot machines, with the price of each zone.")
 @click.option(
     "--provider",
@@ -51,7 +53,9 @@ SHOWN = 30
     show_default=True,
     help="What comes first.",
 )
-@click.option("--limit", type=COUNT, metavar="N", help=f"Show so many; else {SHOWN}, and with json all.")
+@click.option(
+    "--limit", type=COUNT, metavar="N", help=f"Show at most N offers (default: {SHOWN}; with json all)."
+)
 @click.pass_obj
 def offers(
     cli: Cli,
@@ -64,11 +68,11 @@ def offers(
     sort: str,
     limit: int | None,
 ) -> None:
-    """Show what machines cost, everywhere that they can be rented.
+    """Show what machines cost, wherever they can be rented.
 
-    The cheapest comes first. Every region that the account may use is asked, side by side; --region names one, or
-    several with commas. A score is the provider's, from 1 to 10, for how likely a spot machine is to be had. An age is
-    that of the price; answers are kept for ten minutes.
+    The cheapest comes first. Asks every region that the account may use, in parallel; --region names one, or several
+    with commas. The score is the provider's, from 1 to 10: how likely you are to get a spot machine. The age is the
+    price's; answers are cached for ten minutes.
     """
     from runctl.machines.offers import SortKey, find_offers
     from runctl.render.offers import offers_document, offers_table, together, unread_text

@@ -44,7 +44,7 @@ def transport_option(provider: str | None) -> Callable[[F], F]:
     return click.option(
         "--transport",
         type=click.Choice(["auto", *names]),
-        help="The way to the machine, if not chosen by itself.",
+        help="How to reach the machine (default: chosen automatically).",
     )
 
 

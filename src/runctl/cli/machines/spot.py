@@ -40,7 +40,7 @@ def prices_command(provider: str) -> click.Command:
     )
     @click.pass_obj
     def command(cli: Cli, types: tuple[str, ...], days: int, plot: Path | None) -> None:
-        """Show what spot machines cost now in each zone, and have cost.
+        """Show what spot machines cost in each zone, now and in the last days.
 
         The mean is weighted by how long each price held. With --output json every change is listed.
         """

@@ -26,7 +26,7 @@ def volume_flags(provider: str, *, attached: str, mounted: str) -> list[Decorato
     group = plugin(provider).volumes
     if group is None:
         return []
-    when = "The volume that the machine is made with" if group.chosen_at_creation else "Attach a volume"
+    when = "The volume to create the machine with" if group.chosen_at_creation else "Attach a volume"
     options: list[Decorator] = [
         click.option(
             "--volume",

@@ -40,7 +40,7 @@ _FILTERS: Sequence[Decorator] = (
         "min_age",
         type=DURATION,
         metavar="TIME",
-        help="Only what exists for at least so long.",
+        help="Only what has existed for at least this long.",
     ),
     click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Only with this tag. Repeatable."),
     PROVIDER,

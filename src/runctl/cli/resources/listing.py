@@ -58,7 +58,7 @@ def list_command(
 ) -> int:
     """List everything that runctl has made: every kind, in all regions at once.
 
-    That is your own and what the account shares. Exit code 1 means that something could not be read: it is said, and
+    That is yours, and what the account shares. Exit code 1 means that something could not be read; it is named, and
     never taken for empty.
     """
     from runctl.cleanup.overview import overview
@@ -139,7 +139,7 @@ def show_command(cli: Cli, *, reference: str, provider: str | None) -> int:
     type=click.Choice([key.value for key in GroupKey]),
     default=GroupKey.KIND.value,
     show_default=True,
-    help="What belongs together.",
+    help="What to group by.",
 )
 @filters
 @EVERYONE
@@ -147,7 +147,7 @@ def show_command(cli: Cli, *, reference: str, provider: str | None) -> int:
 def summary_command(
     cli: Cli, /, *, group_by: str, provider: str | None, everyone: bool, **chosen: Any
 ) -> int:
-    """Count what runctl has made, with its size and what it costs a month while it stays."""
+    """Count what runctl has made, with its size and its cost per month."""
     from runctl.cleanup.overview import overview
 
     check_provider(provider)
@@ -176,7 +176,7 @@ def summary_command(
 )
 @click.pass_obj
 def insights_command(cli: Cli, *, provider: str | None, cached: bool) -> int:
-    """Say what could be had for less: the saving a month and the exact command, the largest first.
+    """Show what could cost less: the saving per month and the exact command, the largest first.
 
     Nothing is changed.
     """
@@ -226,7 +226,7 @@ def insights_command(cli: Cli, *, provider: str | None, cached: bool) -> int:
     type=click.Choice(["csv", "json", "html"]),
     default="csv",
     show_default=True,
-    help="What it is written as.",
+    help="The format to write.",
 )
 @click.option(
     "--to", type=click.Path(dir_okay=False, path_type=Path), help="Write this file; by default to stdout."

@@ -47,7 +47,7 @@ ALL = "all"
     type=click.Choice([*(include.value for include in Include), ALL]),
     multiple=True,
     metavar="WHAT",
-    help="Also remove what may be wanted: "
+    help="Also remove what may still be needed: "
     + ", ".join(include.value for include in Include)
     + ", or all. Repeatable.",
 )
@@ -86,10 +86,10 @@ def cleanup_command(
 ) -> int:
     """Remove what runctl has made and nobody needs any more.
 
-    That is what commands that were cut short left, what outlived its run, and with --include what you name. What is
-    protected, persistent, in use or somebody else's stays, and so does what an unfinished run goes on from.
-    Shows the plan with the reasons, asks, removes in the order of dependencies, and checks that each thing is gone.
-    The same command again finishes what was cut short. Exit code 1: something could not be removed, or not be read.
+    That is what interrupted commands left behind, what has outlived its run, and with --include what you name. What
+    is protected, persistent, in use or somebody else's stays, and so does what an unfinished run resumes from. Shows
+    the plan with the reasons, asks, removes in the order of dependencies, and checks that each thing is gone. If
+    interrupted, the same command finishes the job. Exit code 1 means that something could not be removed or read.
     """
     from runctl.cleanup.cleaning import Cleaning
 
@@ -126,9 +126,9 @@ def cleanup_command(
 def stop_all_command(cli: Cli, *, end: bool, project: str | None, provider: str | None, dry_run: bool) -> int:
     """Make every machine of yours stop costing by the hour, in all regions.
 
-    What rents machines by itself goes first, so that none comes back. On-demand machines are stopped: their disks
-    stay, and cost. Spot machines cannot be stopped and end; volumes that were attached to them stay. Runs that go on
-    are ended with SIGTERM first, so that they can save. Persistent and protected machines stay as they are.
+    What rents machines by itself is removed first, so that none comes back. On-demand machines are stopped: their disks
+    stay, and cost. Spot machines cannot be stopped and end; volumes that were attached to them stay. Running runs are
+    ended with SIGTERM first, so that they can save. Persistent and protected machines stay as they are.
     """
     from runctl.cleanup.cleaning import RENTING, Cleaning
 
@@ -201,9 +201,10 @@ def stop_all_command(cli: Cli, *, end: bool, project: str | None, provider: str 
 def adopt_command(cli: Cli, *, references: tuple[str, ...], provider: str | None, dry_run: bool) -> int:
     """Take over what another computer created.
 
-    Without arguments your own machines are asked for their runs, which this computer remembers from then on: that is
-    all that a lost state file takes with it. What you name becomes yours, if it is somebody else's: you are asked
-    first. By its id, an instance, a volume, a snapshot or a security group that runctl did not create becomes runctl's.
+    Without arguments, your own machines are asked for their runs, which this computer remembers from then on: that
+    restores all that a lost state file takes with it. What you name becomes yours if it is somebody else's; you are
+    asked first. An instance, a volume, a snapshot or a security group that runctl did not create becomes runctl's if
+    you name it by its id.
     """
     from runctl.cleanup.adopting import Adoption
     from runctl.cleanup.plan import Item

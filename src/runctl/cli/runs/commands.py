@@ -29,7 +29,7 @@ STATES = (*PHASES, *(reason.value for reason in EndReason))
         ("runctl runs list --state failed --project digits", "those of one project that failed"),
     ],
 )
-@click.option("--cached", is_flag=True, help="Show what is known here, without asking machines.")
+@click.option("--cached", is_flag=True, help="Show what this computer knows, without asking machines.")
 @click.option(
     "--instance", metavar="ID|NAME", shell_complete=complete_instances, help="Only runs on this instance."
 )
@@ -91,7 +91,7 @@ def list_command(
 
 @click.command(cls=Command, name="show")
 @click.argument("run_id", metavar="RUN", type=RUN, shell_complete=complete_runs)
-@click.option("--cached", is_flag=True, help="Show what is known here, without asking machines.")
+@click.option("--cached", is_flag=True, help="Show what this computer knows, without asking machines.")
 @click.pass_obj
 def show_command(cli: Cli, run_id: str, cached: bool) -> None:
     """Show one run."""
@@ -119,8 +119,8 @@ def show_command(cli: Cli, run_id: str, cached: bool) -> None:
 def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bool, node: int | None) -> int:
     """Print the log of a run.
 
-    When its machine is gone: what was followed on this computer, and what the volume with its checkpoints has. What
-    is missing is said. Of a run on several machines the lines of all, each with its node's rank before it.
+    If its machine is gone: what was followed on this computer, and what the volume with its checkpoints has; what is
+    missing is named. For a run on several machines: the lines of all, each with its node's rank before it.
     """
     from runctl.cli.runs.node_logs import check_several, show_node_logs
     from runctl.cli.runs.show_log import show_kept_log, show_log
@@ -171,7 +171,7 @@ def _log_is_not_there(error: RunctlError) -> bool:
 def stop_command(cli: Cli, run_ids: tuple[str, ...], grace: timedelta | None, force: bool) -> None:
     """Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay.
 
-    Of a run that was started with --unattended the group ends too, and its machine with it.
+    With a run that was started with --unattended, its group and its machine end too.
     """
     from runctl.runs.control import stop_run
 

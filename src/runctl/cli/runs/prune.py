@@ -55,8 +55,8 @@ def prune_command(
 ) -> None:
     """Remove what ended runs keep on machines and on this computer.
 
-    Logs, environments and copies of the project go; checkpoints and output stay, and so does every run that goes on
-    or that this computer did not start. The list is shown first.
+    Logs, environments and copies of the project go; checkpoints and output stay, and so does every run that is still
+    going or that this computer did not start. The list is shown first.
     """
     only = None if instance is None else find_instance(cli, provider_of(cli, instance), instance).id
     pruning = Pruning(cli.session)

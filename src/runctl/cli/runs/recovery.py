@@ -34,8 +34,8 @@ from runctl.core.clock import SystemClock
 def recover_command(cli: Cli, run_id: str, store: str | None) -> None:
     """Start the next attempt of a run that was interrupted, on another machine.
 
-    It keeps all of the first one: arguments, variables, project as it was sent, image, volumes, machine type. A run
-    that goes on, or that has ended for good, is left as it is. Exits with 6 where no machine is to be had now.
+    It keeps everything of the run: arguments, variables, project as it was sent, image, volumes, machine type. A run
+    that is still going, or that has ended for good, is left alone. Exits with 6 if no machine is available now.
 
     RUN may also be the address of a run that was started with --checkpoint-s3, on any computer. This one knows the
     run from then on.
@@ -63,8 +63,8 @@ def recover_command(cli: Cli, run_id: str, store: str | None) -> None:
 def watch_command(cli: Cli, run_ids: tuple[str, ...], every: timedelta) -> None:
     """Recover runs whenever they are interrupted, until all have ended.
 
-    Without RUN, those that were started with --auto-resume. Stop it and start it again as you like, here in several
-    terminals too: each attempt is started once.
+    Without RUN, those that were started with --auto-resume. Stop it and start it again as you like, also in several
+    terminals: each attempt is started once.
     """
     from runctl.runs.recovering.watching import watch_runs, watched_runs
 

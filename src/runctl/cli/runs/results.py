@@ -24,13 +24,13 @@ from runctl.cli.framework.values import RUN
 @click.argument("folder", metavar="[FOLDER]", type=click.Path(path_type=Path), required=False)
 @click.pass_obj
 def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
-    """Bring what a run wrote to this computer.
+    """Fetch what a run wrote to this computer.
 
-    Its output, checkpoints and log come to FOLDER/RUN (default: what --results named, else the folder results); every
-    file is checked by its checksum, and what is there already is not sent again. A machine that was rented for the run
-    and waits for this ends itself afterwards. Of a run that goes on comes what it has written up to now. What a machine
-    that has ended has put into an object store comes from there. Of a run on several machines come rank 0's output and
-    checkpoints, and the logs of all; then all machines are given back.
+    Its output, checkpoints and log go to FOLDER/RUN (default: what --results named, else the folder results). Every
+    file is verified by its checksum, and files that are here already are not sent again. A machine that was rented
+    for the run and waits for this ends itself afterwards. From a run that is still going comes what it has written so
+    far. If the machine has ended, the results come from the object store that it has put them into. From a run on several
+    machines come rank 0's output and checkpoints, and the logs of all; then all machines are given back.
     """
     from runctl.cli.train.launched import bring_home, end_rental
     from runctl.cli.train.launched_nodes import give_machines_back

@@ -74,12 +74,12 @@ def setup_command(provider: str) -> click.Command:
             (f"runctl {provider} setup --remove", "take it all back"),
         ],
     )
-    @click.option("--no-profile", is_flag=True, help="Leave the machines' role and instance profile out.")
-    @click.option("--no-bucket", is_flag=True, help="Leave the bucket out.")
+    @click.option("--no-profile", is_flag=True, help="Do not create the machines' role and instance profile.")
+    @click.option("--no-bucket", is_flag=True, help="Do not create the bucket.")
     @click.option(
         "--alarm", type=BUDGET, metavar="USD", help="Tell --email when the account spends more in a month."
     )
-    @click.option("--email", metavar="ADDRESS", help="Who is told.")
+    @click.option("--email", metavar="ADDRESS", help="Whom to tell.")
     @click.option("--remove", is_flag=True, help="Remove what setup has created.")
     @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
     @click.pass_obj
@@ -92,9 +92,9 @@ def setup_command(provider: str) -> click.Command:
         remove: bool,
         dry_run: bool,
     ) -> int:
-        """Create once what runctl wants in an account: shown first, tagged, and taken back by --remove.
+        """Create what runctl needs in an account, once: shown first, tagged, and removed by --remove.
 
-        Nothing of it is necessary: without it, the first launch creates what it needs.
+        It is optional: without it, the first launch creates what it needs.
         """
         account = _account(cli, provider)
         request = SetupRequest(not no_profile, not no_bucket, alarm, email)

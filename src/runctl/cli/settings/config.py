@@ -43,7 +43,7 @@ from runctl.render.tables import Column, fit, screen_of
 def show(cli: Cli, wide: bool) -> None:
     """Show every value and where it comes from.
 
-    Secrets are masked. What could not be understood is left out, and said.
+    Secrets are masked. Values that could not be understood are left out and named.
     """
     reading = cli.read_config()
     for problem in reading.problems:
@@ -94,10 +94,10 @@ def set_command(cli: Cli, key: str, value: str, for_user: bool) -> None:
 def trust_command(cli: Cli, revoke: bool) -> None:
     """Trust the project's configuration file.
 
-    Look at it first. Keys that decide what runs with your rights, or where data goes (a machine's image and role, a
-    profile, a bucket, a registry, an interpreter, ...), count in a project's file only when it is trusted. They are
-    shown. When one of them changes, the file has to be trusted again. Your own file, variables and options need no
-    trust.
+    Read it first. Keys that decide what runs with your rights, or where data goes (a machine's image and role, a
+    profile, a bucket, a registry, an interpreter, ...), take effect in a project's file only when it is trusted. They
+    are shown. When one of them changes, the file has to be trusted again. Your own file, variables and options need
+    no trust.
     """
     found, problems = find_project_file(Path.cwd())
     if problems:

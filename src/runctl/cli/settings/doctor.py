@@ -32,8 +32,8 @@ _COLOURS = {
 def doctor(cli: Cli, providers: tuple[str, ...]) -> int:
     """Say what works, what is missing, and the exact fix.
 
-    Looks at this computer, then at each provider, or at those named. The exit code is 1 when something failed;
-    a warning is no failure.
+    Checks this computer, then each provider, or those named. The exit code is 1 when something failed; warnings do
+    not count.
     """
     from runctl.providers.registry import names
 

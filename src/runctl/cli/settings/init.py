@@ -46,13 +46,13 @@ class Seen:
 
 
 @click.command(cls=Command)
-@click.option("--force", is_flag=True, help="Overwrite a file that exists.")
-@click.option("--name", metavar="NAME", help="The project's name; else the folder's.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--name", metavar="NAME", help="The project's name (default: the folder's).")
 @click.pass_obj
 def init(cli: Cli, force: bool, name: str | None) -> None:
     """Write a .runctl.toml for this project.
 
-    A file that exists is overwritten only with --force, or when the question is answered with yes.
+    An existing file is overwritten only with --force, or if you answer yes.
     """
     seen = describe_project(Path.cwd(), name)
     target = seen.root / FILE_NAME

@@ -27,7 +27,7 @@ _HAS, _HAS_NOT = "yes", "-"
 @click.argument("provider", required=False)
 @click.pass_obj
 def providers(cli: Cli, provider: str | None) -> None:
-    """Show what providers can do, and why one of them cannot do the rest."""
+    """Show what each provider can do, and why it cannot do the rest."""
     known = registry.names()
     if provider is not None and provider not in known:
         raise NotFound(

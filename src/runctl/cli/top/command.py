@@ -34,9 +34,9 @@ LEAST_INTERVAL = timedelta(seconds=1)
 def top_command(cli: Cli, *, interval: timedelta) -> None:
     """Watch machines, runs and costs, live.
 
-    l shows the log of a run, s stops a run or a machine, t terminates a machine: by the commands that do the same, with
-    their questions and plans. r asks everybody at once, Tab changes the table, q leaves. Without a terminal, status
-    shows the same once.
+    l shows the log of a run, s stops a run or a machine, t terminates a machine, each with the plan and the question
+    of its command. r refreshes everything at once, Tab switches the table, q quits. Without a terminal, status shows
+    the same once.
     """
     if find_spec("textual") is None:
         raise Unsupported(

@@ -43,9 +43,9 @@ def train_command(provider: str) -> click.Command:
     @click.option(
         "--watch",
         is_flag=True,
-        help="Follow the run, and sync the project on every save; r starts the run over with it.",
+        help="Follow the run, and sync the project on every save; r restarts the run.",
     )
-    @click.option("--restart-on-change", is_flag=True, help="With --watch: a save starts the run over.")
+    @click.option("--restart-on-change", is_flag=True, help="With --watch: restart the run on every save.")
     @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
     @transport_option(provider)
     @click.pass_obj
@@ -63,8 +63,8 @@ def train_command(provider: str) -> click.Command:
     ) -> int:
         """Train a script on an instance.
 
-        What follows -- goes to the script exactly as it is; with --command it is the command itself. The run goes
-        on when this computer sleeps or the connection breaks; monitor finds it again.
+        What follows -- goes to the script exactly as it is; with --command it is the command itself. The run
+        continues when this computer sleeps or the connection breaks; monitor follows it again.
         """
         from runctl.cli.train.carry_out import carry_out, check_watch, show_plan
         from runctl.runs.train.project_plan import plan_project

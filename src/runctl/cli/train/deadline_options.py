@@ -47,8 +47,8 @@ def deadline_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--deadline",
                 metavar="TIME|DATE",
-                help="End the run by then: 52h from now, or 2026-12-01T08:00 (this computer's time zone). While --wait"
-                " or runs watch goes on, it changes to on-demand in time.",
+                help="End the run by then: 52h from now, or 2026-12-01T08:00 (this computer's time zone). While"
+                " --wait or runs watch is running, the run moves to on-demand in time.",
             ),
             click.option(
                 "--estimate",

@@ -80,7 +80,7 @@ def _renting(provider: str) -> click.Command:
     @click.option(
         "--engine",
         type=click.Choice([each.value for each in Engine]),
-        help="What makes one run of several machines; none sets ranks and addresses, and the script starts itself.",
+        help="What starts the script on several machines; none only sets ranks and addresses.",
     )
     @click.option(
         "--engine-args",
@@ -91,7 +91,7 @@ def _renting(provider: str) -> click.Command:
     @click.option(
         "--no-results",
         is_flag=True,
-        help="Bring nothing home: what is not on a volume ends with the machine.",
+        help="Fetch no results: what is not on a volume is lost with the machine.",
     )
     @click.option(
         "--fetch-within",
@@ -107,12 +107,12 @@ def _renting(provider: str) -> click.Command:
         help="Leave the run to a group of the provider's that rents the machine, and the next one after an"
         " interruption, with no computer watching. Needs --checkpoint-s3.",
     )
-    @click.option("--keep", is_flag=True, help="Leave the machine; it is billed until it is terminated.")
+    @click.option("--keep", is_flag=True, help="Keep the machine; it is billed until it is terminated.")
     @click.option(
         "--keep-on-failure",
         type=DURATION,
         metavar="TIME",
-        help="Leave the machine for so long, such as 1h, if the run does not complete.",
+        help="Keep the machine for this long, such as 1h, if the run does not complete.",
     )
     @_wait_option
     @click.option(
@@ -150,11 +150,11 @@ def _renting(provider: str) -> click.Command:
         transport: str | None,
         rest: tuple[str, ...],
     ) -> int:
-        """Train a script from start to finish: rent a machine if need be, bring the results home.
+        """Train a script from start to finish: rent a machine if necessary, fetch the results, give it back.
 
-        The plan with its price is shown first, and on a terminal it asks before it rents; --yes answers. What is wrong
-        in the project is found before anything is rented. A run that has started goes on when this computer sleeps,
-        and its machine ends itself when the run has ended and its results are safe, whether or not anyone watches.
+        Shows the plan with its price first, and asks before it rents on a terminal; --yes answers. Problems in the
+        project are found before anything is rented. A run that has started continues when this computer sleeps, and
+        its machine ends itself when the run has ended and its results are safe, whether or not anyone watches.
         """
         from runctl.cli.train.launched import carry_out_launch, show_launch_plan
         from runctl.render.plans.machine_plans import types_text
@@ -247,9 +247,9 @@ def _on_own_machine(provider: str) -> click.Command:
         rest: tuple[str, ...],
         instance_id: str | None = None,
     ) -> int:
-        """Train a script from start to finish: rent a machine if need be, bring the results home.
+        """Train a script from start to finish: rent a machine if necessary, fetch the results, give it back.
 
-        The machine is there already: nothing is rented, and nothing given back.
+        The machine exists already: nothing is rented, and nothing is given back.
         """
         from runctl.cli.train.launched import carry_out_launch, show_launch_plan
         from runctl.runs.launch.launch_plan import AfterRun
@@ -285,7 +285,8 @@ def _results_option(*, rents: bool) -> Decorator:
 _wait_option: Decorator = click.option(
     "--wait",
     is_flag=True,
-    help="Follow the log, bring the results home, see the machine given back, and exit with the script's own code.",
+    help="Follow the log, fetch the results, wait until the machine is given back, and exit with the script's own"
+    " code.",
 )
 
 

@@ -60,7 +60,7 @@ def container_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--entrypoint",
             cls=MayBeEmpty,
             metavar="PROGRAM",
-            help="Start this in the container instead of the image's own entry point; '' is none.",
+            help="Use this entry point in place of the image's own; '' is none.",
         ),
         click.option(
             "--user",
@@ -71,7 +71,7 @@ def container_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--gpus",
             metavar="all|N|none",
-            help="GPUs for the container (default: all that there are). An error if the machine has fewer.",
+            help="GPUs for the container (default: all). An error if the machine has fewer.",
         ),
         click.option(
             "--shm-size", metavar="SIZE", help="Shared memory, such as 8g (default: a quarter of the memory)."
@@ -131,7 +131,7 @@ def checkpoint_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--checkpoint-folder",
             metavar="PATH",
-            help="The same to a folder of the machine, such as a shared mount.",
+            help="Publish to a folder of the machine instead, such as a shared mount.",
         ),
         click.option(
             "--checkpoint-endpoint",
@@ -158,7 +158,7 @@ def checkpoint_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--no-checkpoint",
             is_flag=True,
-            help="Publish none, and accept that a spot machine that is taken back takes what was saved with it.",
+            help="Publish no checkpoints: if a spot machine is taken back, what was saved on it is lost.",
         ),
     ]
     return with_options(gather, options)
@@ -233,7 +233,7 @@ def _options(provider: str) -> list[Callable[[Callable[..., Any]], Callable[...,
     described = plugin(provider)
     group = described.volumes
     folder = "a folder" if described.this_computer else "a folder of the machine"
-    attached = " Attached first if it is not." if group is not None else ""
+    attached = " It is attached first if necessary." if group is not None else ""
     what = "a volume (a path on the machine, a volume id or name)" if group is not None else folder
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = []
     if group is None or not group.chosen_at_creation:
@@ -243,7 +243,7 @@ def _options(provider: str) -> list[Callable[[Callable[..., Any]], Callable[...,
                 "ebs_mounts",
                 multiple=True,
                 metavar="SOURCE:TARGET[:ro]",
-                help=f"Show {what} to the script at TARGET.{attached} Repeatable.",
+                help=f"Mount {what} at TARGET for the script.{attached} Repeatable.",
             )
         )
     options.append(

@@ -161,8 +161,8 @@ def _recovery_options() -> list[Decorator]:
             "--auto-resume/--no-auto-resume",
             "auto_resume",
             default=None,
-            help="With --wait, and whenever runs watch goes on: start the run again on another machine when its own was"
-            " taken back or lost (default for launch --spot).",
+            help="While --wait or runs watch is running: restart the run on another machine if its own is taken"
+            " back or lost (default for launch --spot).",
         ),
         click.option(
             "--max-attempts",
@@ -174,7 +174,7 @@ def _recovery_options() -> list[Decorator]:
             "--retry-within",
             type=DURATION,
             metavar="TIME",
-            help="Give up when no machine is found for so long (default 1h); implies --auto-resume.",
+            help="Give up when no machine is found for this long (default 1h); implies --auto-resume.",
         ),
     ]
 
@@ -185,7 +185,8 @@ def _options(provider: str) -> list[Decorator]:
             "--command",
             "as_command",
             is_flag=True,
-            help="Run what follows -- as a command, instead of a script; without any, what the image itself starts.",
+            help="Run what follows -- as a command instead of a script; with nothing there, what the image itself"
+            " starts.",
         ),
         click.option(
             "--interpreter",
@@ -270,13 +271,13 @@ def _options(provider: str) -> list[Decorator]:
             "--sync-code/--no-sync-code",
             "sync_code",
             default=None,
-            help="Send the project, and use it over the image's copy; or leave what is there. By default it is sent,"
-            " and used unless the image has the script.",
+            help="Send the project and use it in place of the image's copy, or use what is there (default: sent,"
+            " and used unless the image has the script).",
         ),
         click.option(
             "--dev-mode",
             is_flag=True,
-            help="The same as --sync-code: an edit runs without building the image again.",
+            help="Same as --sync-code: edits run without rebuilding the image.",
         ),
         click.option(
             "--include-pattern",

@@ -35,18 +35,18 @@ def mount_options(function: F) -> F:
             type=click.Choice(["ext4", "xfs"]),
             default="ext4",
             show_default=True,
-            help="What a new file system is; one that is there is taken as it is.",
+            help="The type of a new file system; an existing one is used as it is.",
         ),
         click.option(
             "--format",
             "may_format",
             is_flag=True,
-            help="Make a file system if it is blank, though it is not runctl's.",
+            help="Make a file system if it is blank, even if runctl did not create it.",
         ),
         click.option(
             "--mount-point",
             type=MOUNT_POINT,
-            help="Where to mount it; else where it was last, else /mnt/NAME.",
+            help="Where to mount it (default: where it was last, else /mnt/NAME).",
         ),
     ):
         function = option(function)
@@ -169,7 +169,7 @@ def detach_command(provider: str) -> click.Command:
     @click.option(
         "--force",
         is_flag=True,
-        help="Take it although it is in use or the machine does not answer; what was not written is lost.",
+        help="Detach it even if it is in use or the machine does not answer; unwritten data is lost.",
     )
     @click.option(
         "--instance",
@@ -185,7 +185,7 @@ def detach_command(provider: str) -> click.Command:
     ) -> None:
         """Unmount a volume and detach it.
 
-        What was written is flushed first. A volume in use is refused, naming what uses it.
+        What was written is flushed first. A volume in use is refused; the error names what uses it.
         """
         instance = None if instance_id is None else find_instance(cli, provider, instance_id)
         detached = detach(

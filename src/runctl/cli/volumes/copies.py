@@ -61,9 +61,8 @@ def clone_command(provider: str) -> click.Command:
     ) -> None:
         """Copy a volume within its zone.
 
-        At once, and while it is used. Where a machine has it mounted, its file system is flushed and
-        held still for the moment. Type, project,
-        protection and tags are the original's.
+        Immediately, even while it is in use. If a machine has it mounted, its file system is flushed and frozen for a
+        moment. The copy has the original's type, project, protection and tags.
         """
         request = CloneRequest(
             volume_name, name, size, kind, iops, throughput, persistent or None, parse_tags(tags)
@@ -96,22 +95,25 @@ def move_command(provider: str) -> click.Command:
         "--availability-zone", "--zone", "zone", metavar="ZONE", help="The availability zone to move it to."
     )
     @click.option(
-        "--abandon", "giving_up", is_flag=True, help="Give up a move that was begun: the volume is as it was."
+        "--abandon",
+        "giving_up",
+        is_flag=True,
+        help="Abandon a move that has begun: the volume stays as it was.",
     )
     @click.option(
         "--initialization-rate",
         "rate",
         type=MIB_PER_SECOND,
         metavar="MIB",
-        help="MiB/s at which its data is put onto the new volume, for a price; by default the highest.",
+        help="MiB/s at which the data is loaded onto the new volume, for a price (default: the highest).",
     )
     @click.option(
         "--no-initialization-rate",
         "no_rate",
         is_flag=True,
-        help="Pay for no rate: the data comes at the provider's own pace, and first reads are slow.",
+        help="Do not pay for a rate: the data is loaded at the provider's own pace, and first reads are slow.",
     )
-    @click.option("--delete-source", is_flag=True, help="Delete the old volume when the new one was checked.")
+    @click.option("--delete-source", is_flag=True, help="Delete the old volume once the new one is checked.")
     @include_protected_option
     @dry_run_option
     @click.pass_obj
@@ -127,11 +129,11 @@ def move_command(provider: str) -> click.Command:
         include_protected: bool,
         dry_run: bool,
     ) -> None:
-        """Take a volume's data to another zone.
+        """Move a volume's data to another zone.
 
-        By a temporary snapshot. The new volume has the same name, type, speed, project, protection and tags, and is
-        checked before it takes the name; the old one is kept under another name. Cut short, the same command finishes
-        it.
+        Through a temporary snapshot. The new volume has the same name, type, speed, project, protection and tags, and
+        is checked before it takes the name; the old one is kept under another name. If interrupted, the same command
+        finishes the job.
         """
         cloud = cli.provider(provider)
         if giving_up:

@@ -154,14 +154,14 @@ zone_option = click.option(
     "--zone",
     "zone",
     metavar="ZONE",
-    help="Its availability zone, which it cannot leave.",
+    help="The availability zone; a volume cannot leave it.",
 )
 rate_option = click.option(
     "--initialization-rate",
     "rate",
     type=MIB_PER_SECOND,
     metavar="MIB",
-    help="Put the snapshot's data onto it at 100 to 300 MiB/s, for a price.",
+    help="Load the snapshot's data at 100 to 300 MiB/s, for a price.",
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan with its price, and stop there.")
 persistent_option = click.option(

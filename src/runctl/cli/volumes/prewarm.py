@@ -47,7 +47,7 @@ def prewarm_command(provider: str) -> click.Command:
         "--instance-type",
         metavar="TYPE",
         shell_complete=types_of(provider),
-        help="The helper machine's; else the cheapest that is fast enough.",
+        help="The helper machine's type (default: the cheapest that is fast enough).",
     )
     @click.option("--spot", is_flag=True, help="Rent the helper machine as spot.")
     @over_budget_option
@@ -55,15 +55,17 @@ def prewarm_command(provider: str) -> click.Command:
         "--ttl", type=DURATION, help="The helper machine ends itself after this long at the latest."
     )
     @click.option(
-        "--mount-point", type=MOUNT_POINT, help="Where to mount it; else where it was last, else /mnt/NAME."
+        "--mount-point",
+        type=MOUNT_POINT,
+        help="Where to mount it (default: where it was last, else /mnt/NAME).",
     )
     @click.option(
         "--format",
         "may_format",
         is_flag=True,
-        help="Make a file system if it is blank, though it is not runctl's.",
+        help="Make a file system if it is blank, even if runctl did not create it.",
     )
-    @click.option("--detach", is_flag=True, help="Detach it at the end, also from a machine that has it now.")
+    @click.option("--detach", is_flag=True, help="Detach it at the end, even from a machine that has it now.")
     @click.option("--dry-run", is_flag=True, help="Show the plan with time and price, and stop there.")
     @transport_option(provider)
     @click.pass_obj
@@ -86,8 +88,8 @@ def prewarm_command(provider: str) -> click.Command:
     ) -> None:
         """Fill a volume from S3, or from the snapshot that it was made from.
 
-        On the machine that has it, or on a small one that is rented for it and given back. Every file is proven by
-        its checksum. The same command goes on where an earlier one stopped, and fetches what has changed since.
+        On the machine that has it, or on a small one that is rented for it and given back. Every file is verified by
+        its checksum. The same command continues where an earlier one stopped, and fetches what has changed since.
         """
         from runctl.core.machine_models import Market
         from runctl.providers.interface import require

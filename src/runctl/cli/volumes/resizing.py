@@ -47,11 +47,10 @@ def resize_command(provider: str) -> click.Command:
         transport: str | None = None,
         dry_run: bool,
     ) -> None:
-        """Make a volume larger or faster while it is used.
+        """Make a volume larger or faster while it is in use.
 
-        Or of another type, where it can be. Partition and file system grow with it on the machine that has it. Cut
-        short, the same command finishes it.
-        Asks first, unless --yes is given: volumes do not shrink.
+        Or change its type, where possible. On the machine that has it, partition and file system grow with it. If
+        interrupted, the same command finishes the job. Asks first, unless --yes is given: volumes cannot shrink.
         """
         prepared = larger_volume(
             cli.session,

@@ -51,7 +51,7 @@ def snapshot_command(provider: str) -> click.Command:
     @persistent_option
     @tag_option
     @no_freeze_option
-    @click.option("--no-wait", is_flag=True, help="Return once it has begun; it goes on by itself.")
+    @click.option("--no-wait", is_flag=True, help="Return once it has begun; it completes in the background.")
     @transport_option(provider)
     @dry_run_option
     @click.pass_obj
@@ -70,8 +70,8 @@ def snapshot_command(provider: str) -> click.Command:
     ) -> None:
         """Take a snapshot of a volume.
 
-        Where a machine has it mounted, its file system is flushed and held still for the moment in which the snapshot
-        begins. Project, protection and tags are the volume's.
+        If a machine has it mounted, its file system is flushed and frozen while the snapshot begins. The snapshot
+        gets the volume's project, protection and tags.
         """
         request = SnapshotRequest(volume_name, name, description, persistent or None, parse_tags(tags))
         with new_snapshot(
@@ -101,9 +101,8 @@ def list_command(provider: str) -> click.Command:
     def command(cli: Cli, volume_name: str | None, everyone: bool, wide: bool) -> None:
         """List snapshots.
 
-        Of one volume or of all, with size, age and price. A snapshot is billed for what it does not
-        share with the one before it, so that the price is the most that it
-        can cost.
+        Of one volume or of all, with size, age and price. A snapshot is billed only for what it does not share with
+        the one before it, so the price shown is the most it can cost.
         """
         cloud = cli.provider(provider)
         volume_id = None if volume_name is None else require(cloud.volumes).find(volume_name).id
@@ -140,8 +139,8 @@ def delete_command(provider: str) -> click.Command:
     def command(cli: Cli, *, snapshot_names: tuple[str, ...], include_protected: bool, dry_run: bool) -> None:
         """Delete snapshots.
 
-        Those that runctl took. Asks first, unless --yes is given. Persistent ones are refused. Others
-        of the same volume stay whole.
+        Only those that runctl took. Asks first, unless --yes is given. Persistent ones are refused. Other snapshots
+        of the same volume stay complete.
         """
         delete_all(
             cli,
@@ -165,7 +164,7 @@ def restore_command(provider: str) -> click.Command:
     @zone_option
     @rate_option
     @persistent_option
-    @click.option("--project", metavar="NAME", help="Tag it as this project's; else as the snapshot is.")
+    @click.option("--project", metavar="NAME", help="The project to tag it with (default: the snapshot's).")
     @tag_option
     @dry_run_option
     @click.pass_obj
@@ -187,8 +186,7 @@ def restore_command(provider: str) -> click.Command:
     ) -> None:
         """Make a volume from a snapshot.
 
-        Of the type and speed that the original had. Project, protection and tags are the snapshot's.
-        The snapshot stays.
+        With the original's type and speed, and the snapshot's project, protection and tags. The snapshot stays.
         """
         request = VolumeRequest(
             size_gib=size,

@@ -57,7 +57,7 @@ def _create_plain(provider: str) -> click.Command:
     @click.option(
         "--project",
         metavar="NAME",
-        help="Note it as this project's; else the configuration's, or the folder's name.",
+        help="The project to note for it (default: the configuration's, or the folder's name).",
     )
     @dry_run_option
     @click.pass_obj
@@ -73,7 +73,7 @@ def _create_plain(provider: str) -> click.Command:
     ) -> None:
         """Create a volume.
 
-        Machines are then made with it.
+        Machines can then be created with it.
         """
         request = VolumeRequest(size_gib=size, name=name, type=kind, zone=zone, project=project)
         create_volume(cli, provider, with_project(cli.session, request), dry_run=dry_run)
@@ -100,17 +100,19 @@ def _create(provider: str) -> click.Command:
         type=SNAPSHOT,
         shell_complete=complete_snapshots,
         metavar="SNAPSHOT",
-        help="Begin with a snapshot's data.",
+        help="Create it with a snapshot's data.",
     )
     @rate_option
     @click.option(
-        "--multi-attach", is_flag=True, help=f"Let several machines have it at once, read-only ({shareable})."
+        "--multi-attach",
+        is_flag=True,
+        help=f"Let several machines attach it at once, read-only ({shareable}).",
     )
     @persistent_option
     @click.option(
         "--project",
         metavar="NAME",
-        help="Tag it as this project's; else the configuration's, or the folder's name.",
+        help="The project to tag it with (default: the configuration's, or the folder's name).",
     )
     @tag_option
     @dry_run_option
@@ -190,7 +192,7 @@ def show_command(provider: str) -> click.Command:
     def command(cli: Cli, volume_name: str) -> None:
         """Show one volume and its snapshots.
 
-        What it is, what is being changed, and how far it has the data that it was made from.
+        Its properties, changes in progress, and how much of its source's data it has.
         """
         found = details(cli.provider(provider), volume_name)
         document: Mapping[str, Any] = {

@@ -111,11 +111,11 @@ plugin = ProviderPlugin(
     create_options=(
         CreateOption(
             "--ami-id",
-            "The image; else a current one that suits the machine.",
+            "The image (default: a current one that suits the machine).",
             field="image",
             metavar="AMI",
         ),
-        CreateOption("--subnet", "A subnet; its zone is the machine's.", field="subnet", metavar="ID"),
+        CreateOption("--subnet", "A subnet; the machine is in its zone.", field="subnet", metavar="ID"),
         CreateOption("--key-name", "An EC2 key pair.", field="key_name", section="Access", metavar="NAME"),
         CreateOption(
             "--security-group",
@@ -134,7 +134,7 @@ plugin = ProviderPlugin(
         ),
         CreateOption(
             "--imds-hop-limit",
-            "2 lets containers take the machine's role; else 1, or the configuration's.",
+            "2 lets containers use the machine's role (default: the configuration's, or 1).",
             field="imds_hop_limit",
             section="Access",
             least=1,
@@ -148,18 +148,18 @@ plugin = ProviderPlugin(
             "aws",
         ),
         "setup": Leaf(
-            "Create once what runctl wants in an account: shown first, tagged, and taken back by --remove.",
+            "Create what runctl needs in an account, once: shown first, tagged, and removed by --remove.",
             "runctl.cli.settings.account:setup_command",
             "aws",
             shows_calls=True,
         ),
         "extend": Leaf(
-            "Change when an instance ends itself; what is not named stays as it is.",
+            "Change when an instance ends itself; limits that are not named stay as they are.",
             "runctl.cli.machines.limits:extend_command",
             "aws",
         ),
         "spot-prices": Leaf(
-            "Show what spot machines cost now in each zone, and have cost.",
+            "Show what spot machines cost in each zone, now and in the last days.",
             "runctl.cli.machines.spot:prices_command",
             "aws",
         ),

@@ -89,7 +89,7 @@ plugin = ProviderPlugin(
     create_options=(
         CreateOption(
             "--new-volume",
-            "GB of a block volume that is made with the machine, and stays when that has ended.",
+            "Create a block volume of this many GB with the machine; it stays when the machine has ended.",
             section="Volumes",
             metavar="GB",
             least=1,
