@@ -1,8 +1,9 @@
 """For programs: what ``runctl PROVIDER ebs`` does, by the same functions, with the same plans and errors.
 
 Every function prints nothing, asks nobody, and takes ``provider`` and ``session``. Where there is something to see
-before it is done, ``on_plan`` is called with the plan and its price; what it raises ends the matter there. A call that
-ends early may have begun its work: the same call once more finishes it. Volumes and snapshots are named by id or name.
+before it is done, ``on_plan`` is called with the plan and its price; an exception from it stops the call there. A
+call that ends early may have begun its work: the same call once more finishes it. Volumes and snapshots are named by
+id or name.
 """
 
 from __future__ import annotations

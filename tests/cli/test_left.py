@@ -34,7 +34,7 @@ def test_ctrl_c_says_what_exists_how_to_take_it_back_and_how_to_go_on(
     assert capsys.readouterr().err == (
         "error: interrupted\n"
         "so far: volume vol-1 exists and is billed; undo: runctl aws ebs delete vol-1\n"
-        "hint: the same command again goes on from here\n"
+        "hint: run the same command again to continue\n"
     )
 
 

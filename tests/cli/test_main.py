@@ -134,7 +134,7 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_only_under_verbose(
     assert run(["config", "validate", *flags]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("error: unexpected ZeroDivisionError: by zero\nhint: this is a fault in runctl")
+    assert err.startswith("error: unexpected ZeroDivisionError: by zero\nhint: this is a bug in runctl")
     assert ("Traceback" in err) is traceback
 
 

@@ -113,7 +113,7 @@ def test_the_reasons_name_requirements_arguments_and_instructions(runctl: Comman
 
     assert [requirement["stage"] for requirement in requirements] == ["deps", "1"]
     assert requirements[0]["reason"] == "requirements.txt changed"
-    assert requirements[1]["reason"] == "the stage deps, which it is made of, was built anew"
+    assert requirements[1]["reason"] == "the stage deps, which it is made of, was rebuilt"
     assert argument[0]["reason"] == "the build argument MARK changed"
     assert (instruction[0]["line"], instruction[0]["reason"]) == (7, "the instruction is new or has changed")
 

@@ -74,7 +74,7 @@ def test_a_run_that_falls_behind_is_moved_to_on_demand_by_whoever_follows_it(
 
     assert "policy   deadline: begins on spot" in done.err
     assert "is to be on on-demand, because no more time may be lost" in done.err
-    assert "MOVED: it goes on on another machine: on-demand, because no more time may be lost" in done.out
+    assert "MOVED: it continues on another machine: on-demand, because no more time may be lost" in done.out
     assert "done" in done.out
     assert re.search(r"cost: \$\d.* is given back; the run cost \$\d+\.\d+ in 2 attempts", done.err)
     (run,) = runctl("runs", "list", "--output", "json").ok().json

@@ -107,7 +107,9 @@ def test_without_a_machine_for_the_last_of_them_nothing_is_left_and_fewer_will_d
     refused = runctl(*LAUNCH, "--nodes", "2", "--engine", "none", *JSON)
 
     assert (refused.code, refused.error["code"]) == (6, "no-capacity")
-    assert "2 on-demand machines in one zone could not be had, and none was kept" in refused.error["message"]
+    assert (
+        "2 on-demand machines were not available in one zone, and none was kept" in refused.error["message"]
+    )
     assert "us-east-1a" in refused.error["message"]
     assert left(ec2) == NOTHING
     faults.clear()

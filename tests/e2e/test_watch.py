@@ -129,7 +129,7 @@ def test_a_save_is_synced_and_a_key_starts_the_run_over(runctl: CommandLine) -> 
         item.says("version 1 1")
         item.says("watching")
         save(runctl, 2)
-        item.says("r starts the run over with it")
+        item.says("r restarts the run with it")
         assert "version 2" not in item.text
         item.type("r\n")
         item.says("version 2 2")

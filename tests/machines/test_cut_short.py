@@ -159,7 +159,7 @@ def check_what_is_said(
             assert change["undo"], where
     deleted = changes and all(each["effect"] == "gone" and each["certain"] for each in changes)
     if changes and not deleted:
-        assert ended.error["hint"] == "the same command again goes on from here", where
+        assert ended.error["hint"] == "run the same command again to continue", where
     elif not changes and not MACHINE_LEVEL & set(ended.calls):
         assert ended.error["message"] == "interrupted; nothing was changed", where
 

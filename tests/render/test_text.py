@@ -265,7 +265,7 @@ def test_a_plan_for_several_machines_says_what_all_of_it_is_and_costs() -> None:
     )
 
     for said in (
-        "2 to 4 of one type, in us-east-1b: as many as can be had, at least 2",
+        "2 to 4 of one type, in us-east-1b: as many as are available, at least 2",
         "SSH is let in from 192.0.2.0/24",
         "none (t3.micro cannot be close)",
         "out of 10: us-east-1b 7",

@@ -72,7 +72,7 @@ class EndedRun:
     trouble: str = ""
     """Why it is not, in words, after a first try."""
     others: bool = False
-    """Another run goes on on the machine."""
+    """Another run continues on the machine."""
     followed: bool = False
     """The machine's group lets another attempt follow, here or on another machine."""
 
@@ -92,7 +92,7 @@ def why_it_stays(end: MachineEnd, run: EndedRun) -> Optional[Stay]:
     if end.keep:
         return Stay("it is to be kept")
     if run.others:
-        return Stay("another run goes on on it")
+        return Stay("another run continues on it")
     if run.followed:
         return Stay("another attempt of the run follows")
     if run.taken_back:

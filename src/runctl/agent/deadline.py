@@ -138,7 +138,7 @@ class Why(str, Enum):
     NO_TIME = "no more time may be lost"
     NO_CAPACITY = "there is no spot capacity, and there is time to wait for it"
     NO_OTHER = "there is no spot capacity"
-    RESERVE = "there is no spot capacity, and what time may be lost is kept for restarts"
+    RESERVE = "there is no spot capacity, and the time that may be lost is kept for restarts"
     BEHIND = "it is behind the straight line to its deadline"
     SPENT = "more has been paid for than its checkpoints hold"
     UNKNOWN = "how long it takes is not known yet"
@@ -149,7 +149,7 @@ def decide(policy: Policy, job: Job, standing: Standing) -> Move:
     """What to do until the next decision, at most ``job.tick`` later.
 
     With every policy but `Policy.SPOT` a run whose deadline can be kept from here keeps it, as long as on-demand
-    machines are to be had and a restart takes no longer than ``job.restart``.
+    machines are available and a restart takes no longer than ``job.restart``.
     """
     return decide_and_say(policy, job, standing)[0]
 

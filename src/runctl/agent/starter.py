@@ -79,4 +79,4 @@ def how_to_run(path: str) -> str:
     """The hint that goes with it."""
     if PurePosixPath(path).suffix.lower() == ".ipynb":
         return "convert it to a script: jupyter nbconvert --to script"
-    return f"say --interpreter PROGRAM, or chmod +x {path}"
+    return f"use --interpreter PROGRAM, or chmod +x {path}"

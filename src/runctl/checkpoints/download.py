@@ -125,7 +125,7 @@ def compare(
         if size:
             _resumed(fetch, lambda: at, clock)
         if at != size or checksum.hexdigest() != sha256:
-            wrong[sha256] = f"data/{sha256} has another SHA-256 than its name"
+            wrong[sha256] = f"data/{sha256} does not match the SHA-256 in its name"
 
     in_parallel([partial(read, *pair) for pair in sorted(checksums, key=lambda pair: -pair[1])])
     return wrong
@@ -236,7 +236,7 @@ def _finish(part: _Part) -> None:
 
 def _wrong(file: StoredFile) -> Conflict:
     return Conflict(
-        f"{file.path} has another SHA-256 in the store than its manifest says",
+        f"{file.path} does not match the SHA-256 in its manifest",
         hint="runctl checkpoint verify says which checkpoints are broken; --name takes another one",
         code="broken-checkpoint",
     )

@@ -76,7 +76,7 @@ class Cleaning:
     ) -> CleanupPlan:
         """What of the selection nobody needs, and why the rest stays.
 
-        Machines are asked about runs that may still go on on them. Raises `NotFound` for a reference that nothing is
+        Machines are asked about runs that may still continue on them. Raises `NotFound` for a reference that nothing is
         called by.
         """
         account = self.account
@@ -139,7 +139,7 @@ class Cleaning:
         return Outcome((*ended.done, *stopped.done), (*ended.failed, *stopped.failed))
 
     def runs_on(self, resources: Sequence[Resource]) -> list[RunRecord]:
-        """The runs of this computer that go on on these machines, or that these groups rent machines for."""
+        """The runs of this computer that continue on these machines, or that these groups rent machines for."""
         ids = {each.id for each in resources}
         kept = {
             each.id
@@ -160,7 +160,7 @@ class Cleaning:
                 self._session.progress.warn(f"{run.id} could not be stopped: {error.message}")
 
     def _ask_about_runs(self) -> None:
-        """What machines say of their runs is in the state file; one that cannot be asked keeps what goes on on it."""
+        """What machines say of their runs is in the state file; one that cannot be asked keeps what continues on it."""
         with suppress(StateError):
             refresh(self._session, unfinished_on(run_store(self._session).list(), self.account.listing))
 

@@ -147,6 +147,6 @@ def _as_resource(intent: Intent) -> Resource:
 
 
 def unfinished_on(records: Sequence[RunRecord], listing: Listing) -> list[RunRecord]:
-    """The runs that may go on on a machine that was listed. Pure."""
+    """The runs that may continue on a machine that was listed. Pure."""
     machines = {each.id for each in listing.resources if each.kind is ResourceKind.INSTANCE}
     return [record for record in records if not record.has_ended and machines.intersection(record.machines)]

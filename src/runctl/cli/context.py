@@ -211,7 +211,7 @@ class Cli:
             return
         if not self.has_terminal:
             raise UsageError(
-                "this needs a yes, and there is no terminal to ask on",
+                "this must be confirmed, and there is no terminal to ask on",
                 hint=f'--yes answers "{question}"',
                 code="confirmation-needed",
             )

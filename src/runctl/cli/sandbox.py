@@ -62,7 +62,7 @@ def start(cli: Cli, kind: str, docker: str) -> None:
         )
     for sentence in info.left_out:
         cli.progress.note(f"left out: {sentence}")
-    cli.say('runctl is led into it by: eval "$(runctl sandbox env)"')
+    cli.say('to use it: eval "$(runctl sandbox env)"')
     _emit(cli, info)
 
 
@@ -77,7 +77,7 @@ def stop(cli: Cli) -> None:
     ended = sandbox_library().stop(report=cli.progress.update)
     cli.emit(ended, text=lambda: "\n".join(ended) or "the sandbox was not running", ids=ended)
     if os.environ.get(SANDBOX_VARIABLE):
-        cli.say('this shell still leads there; the way out: eval "$(runctl sandbox env --unset)"')
+        cli.say('this shell still points to it; to undo that: eval "$(runctl sandbox env --unset)"')
 
 
 @click.command(cls=Command)

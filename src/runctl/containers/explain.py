@@ -144,7 +144,7 @@ def _reason(
         return "no earlier build of this project is recorded on this computer", ()
     upstream = next((name for name in _from_names(stage, found) if name in rebuilt), None)
     if upstream is not None:
-        return f"the stage {upstream}, which it is made of, was built anew", ()
+        return f"the stage {upstream}, which it is made of, was rebuilt", ()
     old = before.parsed.stage(stage.target)
     if old is None:
         return "the stage is new", ()

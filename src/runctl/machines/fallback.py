@@ -16,7 +16,7 @@ RETRY_FIRST = timedelta(seconds=15)
 RETRY_MOST = timedelta(minutes=2)
 
 AskFallback = Callable[[CreatePlan, CapacityError], bool]
-"""Whether the on-demand machine of the plan is to be rented, as no spot machine could be had for that reason."""
+"""Whether the on-demand machine of the plan is to be rented, as no spot machine was available for that reason."""
 
 
 def nobody_to_ask(_plan: CreatePlan, _error: CapacityError) -> bool:

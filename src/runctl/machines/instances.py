@@ -161,8 +161,8 @@ def create(
     ``needs`` may stand for both. ``max_price`` is in USD an hour, ``fallback`` says what follows without spot
     capacity. ``ttl``, ``budget`` (USD) and ``idle_timeout`` (zero: never) say when the machine ends itself.
     ``volumes`` are ids or names, each mounted where it was last, else at ``/mnt/NAME``, or `VolumeMount`. ``options``
-    are the provider's own. ``on_plan`` is called with the finished plan and its price before anything is rented; what
-    it raises ends the matter there. Nobody is asked.
+    are the provider's own. ``on_plan`` is called with the finished plan and its price before anything is rented; an
+    exception from it stops the call there. Nobody is asked.
 
     A call that ends early may have rented the machine: the same call again goes on with that one. Raises
     `CapacityError`, `QuotaExceeded`, `Conflict`, `NotFound`, `UsageError`, and `Unreachable` when the machine is not

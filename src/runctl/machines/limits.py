@@ -40,7 +40,7 @@ def extend(
     clock = clock or SystemClock()
     if wanted == NewLimits():
         raise UsageError(
-            "nothing is to be changed", hint="say --ttl 4h, --budget 40usd or --idle-timeout off"
+            "there is nothing to change", hint="use --ttl 4h, --budget 40usd or --idle-timeout off"
         )
     if instance.state is not InstanceState.RUNNING:
         raise Conflict(

@@ -237,7 +237,7 @@ class NodeCopies:
             if status.progress is not None:
                 progress.update(done=status.progress, total=100)
         raise Unreachable(
-            f"{copy} has not got its data after {COPY_TIMEOUT}", hint="the same command goes on"
+            f"{copy} does not have its data after {COPY_TIMEOUT}", hint="the same command goes on"
         )
 
 

@@ -324,7 +324,7 @@ class NewNodes:
                     progress.update(f"no spot capacity yet; asking again in {rest.total_seconds():.0f} s")
                     clock.sleep(rest.total_seconds())
                 else:
-                    progress.note("no spot machines could be had: renting on demand")
+                    progress.note("no spot machines were available: renting on demand")
             tries += 1
 
     def _new_token(self, state: IntentState, market: Market) -> None:

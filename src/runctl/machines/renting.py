@@ -352,7 +352,7 @@ class NewMachine:
                 progress.update(f"no spot capacity yet; asking again in {rest.total_seconds():.0f} s")
                 clock.sleep(rest.total_seconds())
             tries += 1
-        progress.note("no spot machine could be had: renting on demand")
+        progress.note("no spot machine was available: renting on demand")
         return self._rentals.rent(self.plan, self._creation)
 
     def _plan_anew(self, market: Market) -> None:

@@ -239,9 +239,7 @@ def larger_volume(
 ) -> Prepared[ResizePlan, Resized]:
     """A volume that becomes larger or faster, with its file system. Raises what `Resizing.plan` raises."""
     if request == ResizeRequest():
-        raise UsageError(
-            "nothing to change is named", hint="add --size, --volume-type, --iops or --throughput"
-        )
+        raise UsageError("no change is named", hint="add --size, --volume-type, --iops or --throughput")
     cloud = session.provider(provider)
     plan = require(cloud.resizing).plan(volume, request)
 

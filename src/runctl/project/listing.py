@@ -177,7 +177,7 @@ def _status(path: str, descriptor: int | None = None) -> os.stat_result | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise ProjectError(f"{path} cannot be looked at: {error.strerror}") from error
+        raise ProjectError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _git_files(folder: Path) -> tuple[Iterator[str], list[tuple[str, str]]]:

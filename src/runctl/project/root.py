@@ -87,7 +87,7 @@ def _check_kind(script: Path, given: Path, cwd: Path) -> None:
         raise _missing(script, given, cwd) from None
     except OSError as error:
         raise ProjectError(
-            f"{script} cannot be looked at: {error.strerror}",
+            f"{script} cannot be read: {error.strerror}",
             hint="check the path and its modes",
             code="no-script",
         ) from error

@@ -256,6 +256,6 @@ def _empty(selection: Selection) -> ProjectError:
     note = f"; {left_out} left out" if left_out else ""
     return ProjectError(
         f"the project {selection.root} is empty: nothing is selected by {selection.selected_by}{note}",
-        hint=f"look at .gitignore and {IGNORE_FILE}, or bring files back with --include-pattern",
+        hint=f"check .gitignore and {IGNORE_FILE}, or bring files back with --include-pattern",
         code="empty-project",
     )

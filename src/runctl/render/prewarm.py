@@ -193,7 +193,7 @@ def prewarm_text(result: PrewarmResult) -> str:
     files = counted(done["files"], "file")
     return (
         f"{volume.id}: {files}, {size(done['bytes'])} from {plan.request.source}; {fetched}{removed},"
-        f" in {took}{cost}\n  proven: {proofs or 'nothing to prove'}"
+        f" in {took}{cost}\n  verified: {proofs or 'nothing to verify'}"
     )
 
 

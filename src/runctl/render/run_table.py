@@ -223,7 +223,7 @@ def _fallback(run: Run) -> str | None:
             continue
         spot, price = each.fallback.spot_price_per_hour, each.price_per_hour
         more = f", {usd(price - spot)} an hour more" if spot is not None and price is not None else ""
-        told.append(f"attempt {each.attempt}, as no spot machine could be had{more}")
+        told.append(f"attempt {each.attempt}, as no spot machine was available{more}")
     return "; ".join(told) or None
 
 

@@ -158,7 +158,7 @@ def _ask_machine(session: Session, machine: Machine, record: RunRecord, on_statu
     except MachineError as error:
         if error.code != "no-such-run":
             raise
-        return never_started(record, record.by_its_clock(now), "the machine never heard of it")
+        return never_started(record, record.by_its_clock(now), "the machine has no record of it")
     except RunctlError as error:
         gone = what_became_of(machine.provider, machine.instance.id)
         if gone is not None:
@@ -323,7 +323,7 @@ def _stop_recovery(session: Session, record: RunRecord) -> Stopped:
 
 def interrupt_run(session: Session, record: RunRecord, notice: timedelta) -> RunRecord:
     """The run is ending as if its machine had just been taken back; the machine stays. Raises `Conflict`."""
-    ended = Conflict(f"{record.id} has ended, so that nothing can interrupt it", code="has-ended")
+    ended = Conflict(f"{record.id} has ended, so it cannot be interrupted", code="has-ended")
     if record.has_ended:
         raise ended
     machine = machine_of(session, record)

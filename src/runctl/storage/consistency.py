@@ -32,9 +32,9 @@ class Stillness:
         """For a person."""
         mounts = ", ".join(self.mount_points)
         return {
-            "frozen": f"the file system at {mounts} held still: the copy is whole",
+            "frozen": f"the file system at {mounts} was frozen: the copy is consistent",
             "flushed": f"{mounts} was flushed, not frozen ({self.why}): files being written at that moment may be cut",
-            "unmounted": "nothing has it mounted: the copy is whole",
+            "unmounted": "nothing has it mounted: the copy is consistent",
             "unasked": "its machine was not asked: the copy is what a power cut would have left",
         }[self.how]
 

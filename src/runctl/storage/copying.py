@@ -165,7 +165,7 @@ def copy_files(
             failures += 1
             if failures >= TRIES:
                 raise Unreachable(
-                    error.message, hint="the same command goes on where this one was", code=error.code
+                    error.message, hint="run the same command again to continue", code=error.code
                 ) from error
             progress.note(f"{error.message}; trying again")
             backoff.sleep()

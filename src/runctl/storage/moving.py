@@ -441,6 +441,6 @@ def _wait_filled(provider: Provider, target: Volume, progress: Progress, clock: 
         left = "" if status.remaining_seconds is None else f", about {status.remaining_seconds} s left"
         progress.update(f"{target.id} is being filled{left}", done=status.progress or 0, total=100)
     raise Unreachable(
-        f"volume {target.id} has not got all its data after {INITIALIZATION_TIMEOUT}",
-        hint="the provider goes on with it by itself; the same command goes on from there later",
+        f"volume {target.id} does not have all its data after {INITIALIZATION_TIMEOUT}",
+        hint="the provider goes on with it by itself; run the same command again later to continue",
     )

@@ -89,7 +89,7 @@ def test_a_stop_is_passed_on_at_once() -> None:
 @pytest.mark.parametrize(
     ("heard", "now", "says"),
     [
-        ((0, 2), 120.0, "node 1 (10.0.0.5) was not heard of within 120 s"),
+        ((0, 2), 120.0, "node 1 (10.0.0.5) did not report within 120 s"),
         ((0, 1, 2), 920.0, "node 1 (10.0.0.5) is not ready 900 s after another node: installing"),
     ],
 )

@@ -54,7 +54,7 @@ def test_reading_finds_a_bit_that_flipped_in_an_archive(tmp_path: Path) -> None:
     (shallow,), (read,) = listed(tmp_path), listed(tmp_path, read=True)
 
     assert shallow["why_not"] == ""
-    assert read["why_not"] == "step-1.pt: archive/data.pkl has another CRC-32 than its zip directory says"
+    assert read["why_not"] == "step-1.pt: archive/data.pkl does not match the CRC-32 in its zip directory"
 
 
 def test_what_is_a_checkpoint_itself_is_named_from_the_folder_above(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_machine_ends_when_its_results_are_fetched_and_no_other_run_goes_on(
     agent.ended("r")
 
     stay = agent.call("fetched", {"run_id": "r", "attempt": 1}).ok["stay"]
-    assert stay == {"why": "another run goes on on it", "seconds": None}
+    assert stay == {"why": "another run continues on it", "seconds": None}
     assert not shut_down.exists()
 
     agent.stop("other", force=True)

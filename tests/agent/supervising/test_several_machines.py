@@ -176,7 +176,7 @@ def test_a_machine_that_never_starts_is_named_and_nothing_begins(machines: Machi
     agents[0].start("r", "train.py", node=to_json(spec))
     end = agents[0].ended("r")
     assert end.caused_by == 1
-    assert "node 1 (127.0.0.11) was not heard of" in end.message
+    assert "node 1 (127.0.0.11) did not report" in end.message
     assert agents[0].output("r") == []
 
 

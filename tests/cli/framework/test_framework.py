@@ -163,7 +163,7 @@ def test_a_wrong_line_is_json_when_json_is_asked_for_anywhere(invoke: Invoke, ar
 
 def test_a_command_that_takes_more_after_dashes_says_so(invoke: Invoke) -> None:
     result = invoke("aws", "exec", "i-0123456789abcdef0", "--epochs", "5")
-    assert "hint: what the script or command is to get follows two dashes: -- --epochs" in result.stderr
+    assert "hint: arguments for the script or command go after two dashes: -- --epochs" in result.stderr
 
 
 def test_a_misspelt_option_is_suggested_there_too(invoke: Invoke) -> None:
@@ -405,7 +405,7 @@ def test_an_option_may_be_repeated_and_be_another_ones_value(invoke: Invoke) -> 
         ("sandbox quota", "missing argument 'standard|g|p'\nhint: "),
         ("aws train i a.py --interpreter ''", "--interpreter is empty"),
         ("--config nosuch.toml aws list", "hint: check the path"),
-        ("aws ebs resize v", "nothing to change is named"),
+        ("aws ebs resize v", "no change is named"),
         ("aws status a b", "'b' is one argument too many: runctl aws status takes INSTANCE and no more"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_command_without_dashes_is_told_where_they_go(invoke: Invoke, machine:
     assert result.exit_code == 2
     assert result.stderr == (
         "error: runctl aws exec does not take 'ls'\n"
-        "hint: what the script or command is to get follows two dashes: -- ls\n"
+        "hint: arguments for the script or command go after two dashes: -- ls\n"
     )
 
 

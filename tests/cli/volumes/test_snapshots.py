@@ -18,7 +18,7 @@ def test_a_snapshot_begins_while_the_file_system_holds_still(invoke: Invoke, fro
     result = invoke("aws", "ebs", "snapshot", "datasets", "--name", "nightly")
     names = [name for name in frozen.names() if name not in {"agent", "instance"}]
     assert names == ["plan_snapshot", "agent.freeze", "create_snapshot", "agent.thaw", "wait_snapshot"]
-    assert "held still: the copy is whole" in result.stderr
+    assert "was frozen: the copy is consistent" in result.stderr
     assert "what has changed since before-cleaning" in result.stderr
 
 

@@ -76,7 +76,7 @@ def test_what_an_attempt_on_demand_costs_more_and_where_volumes_went_is_kept_and
     shown = found.as_run(T0)
     assert [each.fallback for each in shown.attempts] == [fallback, None]
     text = run_details(shown)
-    assert "attempt 1, as no spot machine could be had, $0.2500 an hour more" in text
+    assert "attempt 1, as no spot machine was available, $0.2500 an hour more" in text
     assert "results from us-east-1a to us-east-1b for attempt 2 (vol-2 has the data of vol-1)" in text
 
 

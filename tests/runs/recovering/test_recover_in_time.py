@@ -43,7 +43,7 @@ def test_a_run_is_moved_to_on_demand_when_no_more_time_may_be_lost() -> None:
     there.world.capacity = False
     stays = recover_run(*asked, clock=there.world.clock)
     assert (stays.outcome, there.world.going()) == (Outcome.GOES_ON, [FIRST])
-    assert stays.why == "stays where it is: no on-demand machine is to be had (there is no machine)"
+    assert stays.why == "stays where it is: no on-demand machine is available (there is no machine)"
 
     there.world.capacity = True
     moved = recover_run(*asked, clock=there.world.clock)
@@ -90,7 +90,7 @@ def test_without_spot_capacity_a_run_goes_on_demand_in_time_and_back_when_there_
 
     clock.advance(timedelta(minutes=11))
     saves(there)
-    assert recovered().why == "stays where it is: no spot machine is to be had (there is no machine)"
+    assert recovered().why == "stays where it is: no spot machine is available (there is no machine)"
     # It asks again some time later, and the machine works on.
     there.world.spot = True
     clock.advance(timedelta(minutes=5))

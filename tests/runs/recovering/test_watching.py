@@ -36,7 +36,7 @@ def test_whoever_stops_watching_is_told_how_to_watch_the_same_runs(monkeypatch: 
     with pytest.raises(Interrupted) as stopped:
         watching.watch_runs(session, records, clock=clock)
 
-    assert stopped.value.hint == "runctl runs watch run-a run-b takes it up again"
+    assert stopped.value.hint == "runctl runs watch run-a run-b follows it again"
 
 
 def test_runs_that_go_on_are_asked_side_by_side_and_only_the_others_are_recovered(

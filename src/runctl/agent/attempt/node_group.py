@@ -208,7 +208,7 @@ class NodeGroup:
             if known is None or known.heard_at is None:
                 waited = now - self.began_at
                 if waited >= self.node.join_seconds:
-                    found[rank] = self._loss(rank, epoch - waited, f"was not heard of within {waited:.0f} s")
+                    found[rank] = self._loss(rank, epoch - waited, f"did not report within {waited:.0f} s")
             elif now - known.heard_at >= self.node.silence_seconds:
                 silent = now - known.heard_at
                 found[rank] = self._loss(rank, known.heard_epoch, f"has been silent for {silent:.0f} s")

@@ -249,7 +249,7 @@ class Peers:
         silent = now - (self._heard_at if self._heard_ever else self._began)
         if silent < (self.node.silence_seconds if self._heard_ever else self.node.join_seconds):
             return
-        what = f"has been silent for {silent:.0f} s" if self._heard_ever else "was not heard of"
+        what = f"has been silent for {silent:.0f} s" if self._heard_ever else "did not report"
         message = f"node 0 ({self.node.head}) {what}"
         cause = NodeCause(0, EndReason.LOST.value, message, time.time() - silent)
         self._heard = dataclasses.replace(self._heard, cause=cause)

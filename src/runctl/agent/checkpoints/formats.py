@@ -69,14 +69,14 @@ def _broken_zip(path: Path, size: int) -> str:
         with zipfile.ZipFile(path) as archive:
             members, directory, comment = archive.infolist(), archive.start_dir, archive.comment
     except zipfile.BadZipFile:
-        return "its zip directory is missing: it was not written to its end"
+        return "its zip directory is missing: it was not written completely"
     if not members:
         return "its archive holds nothing"
     with path.open("rb") as file:
         file.seek(-_LEAST_ZIP - len(comment), 2)
         # Python also takes a directory that bytes follow: an older file's, under one that is being written.
         if file.read(4) != b"PK\x05\x06":
-            return "bytes follow its zip directory: it was not written to its end"
+            return "bytes follow its zip directory: it was not written completely"
         for member in members:
             file.seek(member.header_offset)
             begins = file.read(4) == b"PK\x03\x04"
@@ -145,7 +145,7 @@ def _broken_pickle(path: Path, head: bytes, size: int) -> str:
             return f"it has {size} bytes, and its first frame says {framed}"
     compressed = head[:2] == b"\x1f\x8b" or head[:1] in (b"x", b"B", b"\xfd", b"\x04")
     if last != b"." and not compressed:
-        return "it does not end as a pickle does: it was not written to its end"
+        return "it does not end as a pickle does: it was not written completely"
     return ""
 
 

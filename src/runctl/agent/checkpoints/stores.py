@@ -442,9 +442,7 @@ def _missing(key: str) -> AgentError:
 
 
 def _corrupt(file: StoredFile) -> AgentError:
-    return AgentError(
-        "store-corrupt", f"{file.path} has another checksum in the store than its manifest says"
-    )
+    return AgentError("store-corrupt", f"{file.path} does not match its manifest's checksum in the store")
 
 
 def _changed(path: Path) -> AgentError:

@@ -170,7 +170,7 @@ def _broken_archive(path: Path) -> str:
             member = archive.testzip()
     except (zipfile.BadZipFile, *UNREADABLE) as error:
         return str(error)
-    return "" if member is None else f"{member} has another CRC-32 than its zip directory says"
+    return "" if member is None else f"{member} does not match the CRC-32 in its zip directory"
 
 
 def _move(source: Path, target: Path) -> None:

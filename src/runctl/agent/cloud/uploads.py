@@ -121,7 +121,7 @@ def _verify(s3: S3, done: Uploaded) -> None:
         )
     if check.algorithm != "crc32" or check.parts:
         raise AgentError(
-            "corrupt", f"S3 keeps no CRC-32 of s3://{s3.bucket}/{done.key}, so that nothing proves it"
+            "corrupt", f"S3 keeps no CRC-32 of s3://{s3.bucket}/{done.key}, so it cannot be verified"
         )
 
 

@@ -93,7 +93,7 @@ def decide(now: Situation, stores: Sequence[Store]) -> Keep | Move:
     if isinstance(found, Refuse):
         return Keep(found.why)
     if best.facts.partitions or any(best.facts.signatures):
-        return Keep(f"{device} has a file system of somebody's")
+        return Keep(f"{device} has somebody's file system")
     return Move(device, format=True)
 
 
@@ -104,7 +104,7 @@ def use_instance_store(attempt: Attempt) -> None:
     if os.environ.get("DOCKER_HOST"):
         # Another engine than the machine's own is not ours to move.
         return
-    attempt.update(phase="looking at the instance store")
+    attempt.update(phase="checking the instance store")
     try:
         with durable.locked(attempt.state / "docker-root.lock"):
             done = call_as_root("docker-root", {})

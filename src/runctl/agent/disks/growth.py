@@ -60,7 +60,7 @@ def decide_growth(facts: Facts) -> Grow | Nothing | Refuse:
     if len(facts.partitions) > 1:
         return Refuse(
             "cannot-grow",
-            f"{device} has {len(facts.partitions)} partitions, and which of them is to grow is not ours to say",
+            f"{device} has {len(facts.partitions)} partitions, and runctl cannot know which of them to grow",
             "grow one on the machine: growpart, then resize2fs or xfs_growfs",
         )
     number = None

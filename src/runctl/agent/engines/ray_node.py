@@ -143,7 +143,7 @@ def follow(node: Node) -> int:
     began = time.monotonic()
     while not node.head_answers():
         if time.monotonic() - began >= JOIN_SECONDS:
-            return node.fail(f"Ray's head at {node.cluster} was not heard of")
+            return node.fail(f"Ray's head at {node.cluster} did not report")
         time.sleep(0.3)
     # The script is told to end on rank 0, and saves with the machines that it has.
     signal.signal(signal.SIGTERM, lambda *_: None)

@@ -284,7 +284,7 @@ def _line(value: Mapping[str, Any]) -> bytes:
 def _cannot(do: str, path: Any, error: OSError, hint: str | None = None) -> AgentError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return AgentError(
-            "disk-full", f"there is no room for {path}", "free some, and copy again: it goes on"
+            "disk-full", f"there is no room for {path}", "free some space, and copy again: it continues"
         )
     why = error.strerror or str(error)
     return AgentError(f"cannot-{do}", f"cannot {do} {path}: {why}", hint or "")

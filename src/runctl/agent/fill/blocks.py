@@ -158,7 +158,7 @@ def _once(descriptor: int, into: memoryview, at: int) -> int:
                 raise AgentError(
                     "read-failed",
                     f"the device cannot be read at byte {at:,}: {error.strerror}",
-                    "look at the volume's status: aws ec2 describe-volume-status",
+                    "check the volume's status: aws ec2 describe-volume-status",
                 ) from error
             time.sleep(1.0)
         else:

@@ -49,7 +49,7 @@ def reusable(attempt: Attempt, engine: docker.Engine, container: ContainerSpec) 
         f" {_listed(files) or 'what it copies'} are as they were"
     )
     for note in container.dev_notes:
-        attempt.log.line(f"dev-mode: {note}; without --dev-mode the image is built anew")
+        attempt.log.line(f"dev-mode: {note}; without --dev-mode the image is rebuilt")
     _report_removed(attempt, str(kept.get("tree") or ""))
     return image
 

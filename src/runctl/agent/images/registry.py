@@ -49,7 +49,7 @@ def fetch(
         _tag(engine, reference, tag)
     except AgentError as error:
         absent = _ABSENT.search(str(error))
-        why = "the registry does not have it" if absent else f"the registry is of no help: {error}"
+        why = "the registry does not have it" if absent else f"the registry cannot be used: {error}"
         attempt.log.line(f"{why}; the image is built here")
         return False
     attempt.log.line(f"the image {reference} was in the registry: there is nothing to build")

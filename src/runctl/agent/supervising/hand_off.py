@@ -135,7 +135,7 @@ class HandOver:
             self._attempt.log.line("checkpoint " + line)
         path = choice.chosen
         if path is None:
-            self.leave("there is no complete checkpoint: the next attempt begins anew")
+            self.leave("there is no complete checkpoint: the next attempt starts from the beginning")
             return
         self._checkpoint = path
         self.reached("verified")

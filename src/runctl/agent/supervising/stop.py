@@ -64,7 +64,7 @@ def interrupt(request: Mapping[str, Any]) -> AttemptStatus:
     seen = observe(folder)
     supervisor = folder.live().supervisor
     if seen.state is RunState.ENDED or supervisor is None or not processes.alive(supervisor):
-        raise AgentError("has-ended", f"run {folder.run_id} has ended, so that nothing can interrupt it")
+        raise AgentError("has-ended", f"run {folder.run_id} has ended, so it cannot be interrupted")
     given = request.get("seconds")
     seconds = NOTICE_SECONDS if given is None else max(0.0, float(given))
     why = str(request.get("moves") or "")

@@ -226,7 +226,7 @@ class RunKeeper:
             if pause < 0:
                 break
             if self._spec is not None and self._now() - self._useful_at > GIVE_UP_SECONDS:
-                self._say("giving up: the store has been of no use for hours")
+                self._say("giving up: the store could not be used for hours")
                 machine_end.end_now(self._run_id, self._spec.machine_end)
                 break
         self._lease.close()

@@ -311,6 +311,4 @@ def file_system_errors() -> Iterator[None]:
             ) from error
         where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
         message = "the project's folder cannot be used: {} {}".format(error.strerror or error, where).strip()
-        raise TreeError(
-            "tree-failed", message, "look at the folder's owner and mode on the machine"
-        ) from error
+        raise TreeError("tree-failed", message, "check the folder's owner and mode on the machine") from error

@@ -148,5 +148,5 @@ def copy_tree(state: str, project: str, digest: str | None, destination: str) ->
     raise TreeError(
         "tree-damaged",
         "{} was changed on this machine after it was synced".format(damaged),
-        "run the same command again: the sync sends it anew",
+        "run the same command again: the sync sends it again",
     )

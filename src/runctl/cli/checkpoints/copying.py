@@ -65,7 +65,7 @@ def pull_command(
         done = pull(located, target, replace=replace, progress=cli.progress)
     except KeyboardInterrupt:
         raise Interrupted(
-            f"interrupted: {target} is as it was", hint="the same command goes on from here"
+            f"interrupted: {target} is as it was", hint="run the same command again to continue"
         ) from None
     _emit(cli, done)
 
@@ -113,7 +113,7 @@ def push_command(
     except KeyboardInterrupt:
         raise Interrupted(
             "interrupted: the run's newest checkpoint is the one that it was",
-            hint="the same command goes on from here",
+            hint="run the same command again to continue",
         ) from None
     _emit(cli, done[-1])
 

@@ -51,7 +51,7 @@ class Pruned:
     metavar="GLOB",
     help="Keep the newest checkpoint of each matching name as well, such as 'best*'; repeatable.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would go, and stop.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop.")
 @transport_option(None)
 @click.pass_obj
 def prune_command(

@@ -44,7 +44,8 @@ class Moment(click.ParamType[datetime]):
             ago: timedelta = parse_duration(value)
         except ValueError:
             self.fail(
-                f"{value!r} is not a moment; write 2026-11-01, 2026-11-01T12:00, today, or 7d for seven days ago",
+                f"{value!r} is not a date or a time; write 2026-11-01, 2026-11-01T12:00, today, or 7d for seven"
+                f" days ago",
                 param,
                 ctx,
             )

@@ -76,7 +76,7 @@ def _configuration(reading: Reading) -> tuple[Check, ...]:
             "configuration",
             DoctorStatus.FAILED,
             problem.text(),
-            problem.hint or "mend it; runctl config validate",
+            problem.hint or "fix it, then: runctl config validate",
         )
         for problem in reading.problems
     )
@@ -150,7 +150,7 @@ def _sandbox() -> Check:
     if info is None:
         return Check("sandbox", DoctorStatus.OK, "can be started: runctl sandbox start")
     here = os.environ.get(SANDBOX_VARIABLE) == info.endpoint_url
-    into = "this shell leads there" if here else 'eval "$(runctl sandbox env)" leads there'
+    into = "this shell points to it" if here else 'eval "$(runctl sandbox env)" points this shell to it'
     return Check("sandbox", DoctorStatus.OK, f"runs at {info.endpoint_url}, in {info.region}; {into}")
 
 

@@ -158,7 +158,7 @@ ABILITY_OF = {
 """Which of a provider's abilities a verb needs; see `runctl.providers.interface.Provider`."""
 
 DOCKER = Branch(
-    "Build the project's image, push it, and see what there is of it.",
+    "Build, push, list and prune the project's images.",
     {
         "detect": Leaf(
             "Show which Dockerfile an image would be built from, and why.",

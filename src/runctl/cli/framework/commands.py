@@ -236,7 +236,7 @@ class Misplaced(click.UsageError):
     def __init__(self, message: str, ctx: click.Context, argument: str, *, option: str | None = None) -> None:
         super().__init__(message, ctx)
         self.suggestion = (
-            f"what the script or command is to get follows two dashes: -- {shlex.quote(argument)}"
+            f"arguments for the script or command go after two dashes: -- {shlex.quote(argument)}"
         )
         self.option = option
 

@@ -18,8 +18,8 @@ from runctl.core.errors import RunctlError
 from runctl.core.names import did_you_mean
 from runctl.core.text import printable
 
-GO_ON = "the same command again goes on from here"
-DISK_FULL = "make room and give the same command again; XDG_DATA_HOME puts runctl's own files elsewhere"
+GO_ON = "run the same command again to continue"
+DISK_FULL = "free some space and run the same command again; XDG_DATA_HOME puts runctl's own files elsewhere"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def failure_of(error: BaseException, left: Left | None = None) -> Failure:
     return Failure(
         "unexpected",
         f"unexpected {type(error).__name__}: {text}" if text else f"unexpected {type(error).__name__}",
-        "this is a fault in runctl: please report it with what the same command prints under --verbose",
+        "this is a bug in runctl: please report it with the output of the same command under --verbose",
         1,
     )
 

@@ -36,7 +36,7 @@ def refused_command(argument: str) -> click.Command:
         if not isinstance(found.volumes, Unsupported) and found.volumes.chosen_at_creation:
             if verb.endswith(" create"):
                 raise Unsupported(
-                    f"volumes of {provider} come into being with a machine",
+                    f"volumes of {provider} are created with a machine",
                     hint=f"{command_line(provider, 'create')} --help says how",
                 )
             raise Unsupported(

@@ -72,7 +72,7 @@ def cp(cli: Cli, source: str, target: str, transport: str | None) -> None:
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted: files that are whole are at {destination.label}",
-            hint="the same command goes on from here",
+            hint="run the same command again to continue",
         ) from None
     if done.skipped:
         shown = ", ".join(done.skipped[:3]) + (", ..." if done.skipped[3:] else "")

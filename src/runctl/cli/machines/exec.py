@@ -53,7 +53,7 @@ def exec_command(provider: str) -> click.Command:
             machine_argument = "" if instance_id is None else f" {instance_id}"
             raise UsageError(
                 "no command is given",
-                hint=f"it follows two dashes: runctl {provider} exec{machine_argument} -- ls -l",
+                hint=f"it goes after two dashes: runctl {provider} exec{machine_argument} -- ls -l",
             )
         cli.leave_stderr_to_the_command()
         instance = running_instance(cli, provider, instance_id)

@@ -94,7 +94,9 @@ def offers(
     )
     found = find_offers(cli.session, query, providers=_list(providers), sort=SortKey(sort))
     if not found.offers and not found.unread:
-        raise CapacityError("nobody rents a machine with all of that", hint="ask for less, or other regions")
+        raise CapacityError(
+            "no provider rents a machine with all of that", hint="ask for less, or other regions"
+        )
     for unread in together(found.unread):
         # Who has no account with a provider need not be warned each time.
         unknown = unread.region is None and unread.code == CredentialsError.code
@@ -112,7 +114,9 @@ def offers(
         ids=[offer.instance_type for offer in shown],
     )
     if len(shown) < len(found.offers):
-        cli.progress.note(f"{len(found.offers) - len(shown)} more, and dearer: --limit {len(found.offers)}")
+        cli.progress.note(
+            f"{len(found.offers) - len(shown)} more, at higher prices: --limit {len(found.offers)}"
+        )
 
 
 def _list(text: str | None) -> tuple[str, ...] | None:

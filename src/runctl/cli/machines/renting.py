@@ -67,7 +67,7 @@ def confirm_renting(cli: Cli, provider: str, what: str, price: Rate | None, *, a
     cost = "at a price that is not known" if hourly is None else f"for {usd(hourly)} an hour"
     if answer is Answer.REFUSE and limit is not None and not always:
         raise UsageError(
-            f"{what} is not rented {cost} without a yes: {configured.ask_above_key} is {usd(limit)} an hour",
+            f"{what} is not rented {cost} without confirmation: {configured.ask_above_key} is {usd(limit)} an hour",
             hint="--yes rents it; or choose a cheaper machine",
             code="confirmation-needed",
         )

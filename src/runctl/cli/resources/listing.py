@@ -33,7 +33,7 @@ from runctl.core.clock import SystemClock
     type=click.Choice([key.value for key in SortKey]),
     default=SortKey.KIND.value,
     show_default=True,
-    help="The oldest, the dearest or the largest first.",
+    help="The oldest, the most expensive or the largest first.",
 )
 @click.option(
     "--group-by",

@@ -64,8 +64,8 @@ def check_several(record: RunRecord, node: int | None) -> None:
 def _stopped_watching(record: RunRecord) -> Interrupted:
     nodes = record.nodes.nodes if record.nodes is not None else ()
     return Interrupted(
-        f"stopped watching; {record.id} goes on on {len(nodes)} machines",
-        hint=f"runctl runs logs {record.id} --follow takes it up again, runctl runs stop {record.id} ends it",
+        f"stopped watching; {record.id} continues on {len(nodes)} machines",
+        hint=f"runctl runs logs {record.id} --follow follows it again, runctl runs stop {record.id} ends it",
     )
 
 

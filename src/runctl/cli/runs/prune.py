@@ -42,7 +42,7 @@ from runctl.runs.pruning import HERE, Prunable, Pruning
     help="Also remove checkpoints and output on a machine's own disk; those on a volume always stay.",
 )
 @click.option("--records", is_flag=True, help="Forget the runs themselves: runs list no longer shows them.")
-@click.option("--dry-run", is_flag=True, help="Show what would go, and stop.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop.")
 @click.pass_obj
 def prune_command(
     cli: Cli,

@@ -1,4 +1,4 @@
-"""``runs recover`` and ``runs watch``: a run that was interrupted goes on on another machine."""
+"""``runs recover`` and ``runs watch``: a run that was interrupted continues on another machine."""
 
 from __future__ import annotations
 

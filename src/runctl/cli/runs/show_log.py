@@ -64,16 +64,16 @@ def show_log(
 
 
 def _stopped_watching(cli: Cli, record: RunRecord) -> Interrupted:
-    hint = f"runctl runs logs {record.id} --follow takes it up again, runctl runs stop {record.id} ends it"
+    hint = f"runctl runs logs {record.id} --follow follows it again, runctl runs stop {record.id} ends it"
     if record.results is not None:
-        hint += f", runctl runs results {record.id} brings its results home"
+        hint += f", runctl runs results {record.id} fetches its results"
     recipe = Recipes(cli.session.database).find(record.id)
     if recipe is not None and recipe.auto_resume:
         hint += f", runctl runs watch {record.id} starts it again elsewhere when its machine is taken back"
     ends = record.machine_end is not None and not record.machine_end.keep
     afterwards = ", which ends itself after it" if ends else ""
     return Interrupted(
-        f"stopped watching; {record.id} goes on on {record.instance_id}{afterwards}", hint=hint
+        f"stopped watching; {record.id} continues on {record.instance_id}{afterwards}", hint=hint
     )
 
 
@@ -233,7 +233,7 @@ def follow_to_the_end(cli: Cli, record: RunRecord, *, tail: int | None) -> int:
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped watching; {record.id} goes on without",
-            hint=f"runctl runs logs {record.id} --follow takes it up again, runctl runs stop {record.id} ends it",
+            hint=f"runctl runs logs {record.id} --follow follows it again, runctl runs stop {record.id} ends it",
         ) from None
 
 

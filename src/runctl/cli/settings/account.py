@@ -71,7 +71,7 @@ def setup_command(provider: str) -> click.Command:
                 f"runctl {provider} setup --alarm 200usd --email me@example.com",
                 "with an alarm on what is spent",
             ),
-            (f"runctl {provider} setup --remove", "take it all back"),
+            (f"runctl {provider} setup --remove", "remove all of it"),
         ],
     )
     @click.option("--no-profile", is_flag=True, help="Do not create the machines' role and instance profile.")

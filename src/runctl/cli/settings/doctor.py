@@ -43,7 +43,7 @@ def doctor(cli: Cli, providers: tuple[str, ...]) -> int:
             hint = did_you_mean(name, known) or f"installed: {', '.join(known)}"
             raise NotFound(f"provider {name!r} is not installed", hint=hint)
     reading = cli.read_config()
-    cli.progress.step("looking at this computer")
+    cli.progress.step("checking this computer")
     found = [("computer", check) for check in check_computer(reading, state_file())]
     for name in providers or known:
         cli.progress.step(f"looking at {name}")

@@ -32,7 +32,7 @@ class OnSave(enum.Enum):
 
     NOTHING = "nothing"
     SYNC = "it is synced"
-    RESTART = "it is synced, and the run starts over"
+    RESTART = "it is synced, and the run restarts"
 
 
 def check_watch(project: ProjectPlan, *, watch: bool, restart_on_change: bool) -> OnSave:
@@ -98,9 +98,7 @@ class Watched:
         progress = self.cli.progress
         self._digest = self._sync().digest
         with Watcher(self.training.project.root.path, self._saved, progress), Keys(self._typed) as keys:
-            how = (
-                "a save starts the run over" if self.on_change else "a save is synced, r starts the run over"
-            )
+            how = "every save restarts the run" if self.on_change else "saves are synced, r restarts the run"
             progress.note(f"watching {self.training.project.root.path}: {how}; Ctrl-C leaves the run going")
             while True:
                 code = show_log(self.cli, self.training.machine, self.record, follow=True)
@@ -126,7 +124,7 @@ class Watched:
 
     def _typed(self, letter: str) -> None:
         if letter == "r":
-            self._request_restart("asked to start over")
+            self._request_restart("asked to restart")
 
     def _saved(self) -> None:
         before = self._digest
@@ -140,7 +138,7 @@ class Watched:
             self.cli.progress.note(synced)
             self._request_restart("the project has changed")
         else:
-            self.cli.progress.note(f"{synced}; r starts the run over with it")
+            self.cli.progress.note(f"{synced}; r restarts the run with it")
 
     def _request_restart(self, why: str) -> None:
         if self._restart.is_set():

@@ -62,16 +62,16 @@ def train_examples(provider: str) -> tuple[tuple[str, str], ...]:
     if plugin(provider).this_computer:
         return (
             (f"{train} train.py --wait -- --epochs 5", "follow the log, and exit with the script's code"),
-            (f"{train} train.py --ebs-mount ./data:/data", "show a folder to the script at /data"),
+            (f"{train} train.py --ebs-mount ./data:/data", "mount a folder at /data for the script"),
         )
     with_volume = (
-        (f"{train} digits train.py --volume datasets:/data", "attach a volume, and show it to the script"),
+        (f"{train} digits train.py --volume datasets:/data", "attach a volume, and mount it for the script"),
     )
     group = plugin(provider).volumes
     attaches = group is not None and not group.chosen_at_creation
     return (
         (f"{train} digits train.py --wait -- --epochs 5", "follow the log, and exit with the script's code"),
         *(with_volume if attaches else ()),
-        (f"{train} digits train.py --dev-mode --watch", "send every save; r starts the run over"),
+        (f"{train} digits train.py --dev-mode --watch", "sync every save; r restarts the run"),
         (f"{train} digits --command -- torchrun -m digits.train", "run a command instead of a script"),
     )

@@ -74,8 +74,8 @@ def _renting(provider: str) -> click.Command:
     @click.option(
         "--nodes",
         metavar="N|N:M",
-        help="Rent N machines for the run, in one zone and in a network of their own: all, or none. With N:M as many"
-        " as can be had, and not fewer than N.",
+        help="Rent N machines for the run, in one zone and in a network of their own: all, or none. With N:M as"
+        " many as are available, and not fewer than N.",
     )
     @click.option(
         "--engine",
@@ -341,7 +341,7 @@ def _examples(provider: str) -> tuple[tuple[str, str], ...]:
     return (
         (
             f"{launch} train.py --spot --checkpoint-s3 s3://mine/runs --wait -- --epochs 5",
-            "the whole way, with the results in the folder results",
+            "from start to finish, with the results in the folder results",
         ),
         (f"{launch} train.py --ttl 12h --keep-on-failure 1h", "the machine ends itself with nobody watching"),
         (

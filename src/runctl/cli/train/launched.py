@@ -70,7 +70,7 @@ class Launched:
         if record.results is not None and is_address(record.results):
             cli.progress.note(f"its results will be at {record.results}/{record.id}")
         elif record.results is not None:
-            cli.progress.note(f"bring its results to {record.results}: runctl runs results {record.id}")
+            cli.progress.note(f"fetch its results into {record.results}: runctl runs results {record.id}")
         return 0
 
     def to_the_end(self) -> int:
@@ -94,7 +94,7 @@ def bring_home(cli: Cli, machine: Machine, record: RunRecord, folder: str) -> Re
         where = "they are on its volume" if record.saved_volume else "what was on its own disk is lost"
         cli.progress.warn(f"the results of {record.id} cannot be fetched: {gone.message}; {where}")
         return None
-    later = f"runctl runs results {record.id} goes on where this one was"
+    later = f"runctl runs results {record.id} continues where this one stopped"
     try:
         results = fetch_results(cli.session, machine, record, Path(folder))
     except KeyboardInterrupt:

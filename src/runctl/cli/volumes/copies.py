@@ -163,7 +163,7 @@ def move_command(provider: str) -> click.Command:
             try:
                 moved = move.carry_out()
             except RunctlError as error:
-                go_on = "the same command goes on from here"
+                go_on = "run the same command again to continue"
                 error.hint = "; ".join(part for part in (error.hint, go_on) if part)
                 raise
         if moved.source is not None:

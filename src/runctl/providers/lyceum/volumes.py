@@ -18,7 +18,7 @@ from runctl.providers.lyceum.catalogue import ANYWHERE
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.machines import PROVIDER
 
-WITH_A_MACHINE = "Lyceum's block volumes come into being with a machine"
+WITH_A_MACHINE = "Lyceum's block volumes are created with a machine"
 _HOW = "runctl lyceum create --new-volume GB"
 
 

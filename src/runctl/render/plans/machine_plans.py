@@ -174,7 +174,7 @@ def nodes_plan_text(plan: NodeGroupPlan, engine: Engine | None, estimate: timede
     what = (
         f"all {nodes.least}, or none"
         if nodes.least == nodes.most
-        else f"as many as can be had, at least {nodes.least}"
+        else f"as many as are available, at least {nodes.least}"
     )
     zone = nodes.machine.zone or "one zone"
     fields = [

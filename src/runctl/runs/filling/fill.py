@@ -167,8 +167,8 @@ class Prewarm:
             if plan.on_helper:
                 raise
             raise Interrupted(
-                f"stopped watching; {record.id} goes on on {instance.id}",
-                hint=f"the same command takes it up again, runctl runs stop {record.id} ends it",
+                f"stopped watching; {record.id} continues on {instance.id}",
+                hint=f"the same command follows it again, runctl runs stop {record.id} ends it",
             ) from None
         return followed.record, _checked(followed, heard)
 

@@ -136,10 +136,10 @@ class HelperMachine:
         left = self._give_back(plan)
         kept = "what was fetched is kept on the volume" if plan.request.source is not None else ""
         if instance is None and asked and not left:
-            left = "no helper machine is left; one that comes into being all the same ends itself in time"
+            left = "no helper machine is left; one that is created nevertheless ends itself in time"
             kept = ""
         facts = "; ".join(part for part in (left or "the helper machine is given back", kept) if part)
-        same_command = "the same command goes on from there"
+        same_command = "run the same command again to continue"
         if asked:
             return Interrupted(f"interrupted; {facts}", hint=same_command)
         add_fact(error, facts)

@@ -195,7 +195,9 @@ class RunImage:
         try:
             machine.agent.forget_entrusted(run_id)
         except RunctlError as error:
-            self.session.progress.detail(f"what {run_id} was entrusted with goes later: {error.message}")
+            self.session.progress.detail(
+                f"what {run_id} was given for the build is removed later: {error.message}"
+            )
 
     def _settle_local(self, container: ContainerSpec) -> SettledImage:
         image, target = self.build.plan, self.build.target

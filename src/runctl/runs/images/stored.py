@@ -37,7 +37,7 @@ def stored_images(session: Session, project: str | None, registry: str | None) -
     if owner is not None:
         found += _registry_images(session, owner, project)
     elif registry is None:
-        session.progress.note(f"looking at this computer's engine only; --registry {usual} looks there, too")
+        session.progress.note(f"checking this computer's engine only; --registry {usual} looks there, too")
     else:
         session.progress.note(
             f"what {registry} has is not shown: runctl lists the provider's own registry only"

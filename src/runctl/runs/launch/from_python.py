@@ -86,7 +86,7 @@ def launch(
     """A machine is rented and has taken up a run: what ``runctl PROVIDER launch`` does, with the same options.
 
     ``machine`` are arguments of `runctl.create`, ``run`` those of `runctl.train`. ``on_plan`` is called with the
-    finished plan and its price before anything is rented; what it raises ends the matter there. Nobody is asked.
+    finished plan and its price before anything is rented; an exception from it stops the call there. Nobody is asked.
     ``deadline``: the run must have ended by then; `runctl.runs.watch` moves it to on-demand in time. ``estimate`` is
     how long it takes without interruptions, ``policy`` one of those that ``runctl simulate`` compares.
     ``follows``: the program calls `LaunchedRun.finish`, and the machine waits for it for some minutes. Where a

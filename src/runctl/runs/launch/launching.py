@@ -322,7 +322,7 @@ class Launch:
         return fell_back(request.market, instance, price.usd if price is not None else None)
 
     def _after_failure(self, new: NewMachine, error: BaseException) -> BaseException:
-        """The machine is given back unless the run may be going on on it; the error says which."""
+        """The machine is given back unless the run may be continuing on it; the error says which."""
         instance = new.instance
         interrupted = isinstance(error, (KeyboardInterrupt, Interrupted))
         if instance is None and interrupted:
@@ -347,7 +347,7 @@ class Launch:
         return error
 
     def _is_used(self, new: NewMachine, instance: Instance) -> bool:
-        """Whether the run was started after all, or an earlier call's run goes on on it."""
+        """Whether the run was started after all, or an earlier call's run continues on it."""
         known = self.training.store.find(self.training.run_id)
         may_have_started = known is not None and known.end_reason is not EndReason.NOT_STARTED
         if not may_have_started and new.existing is None:

@@ -284,7 +284,7 @@ def _mount(
         raise Conflict(
             f"volume {label} is mounted read-only at {mounted.mount_point} on {facts.instance.id}",
             hint=f"ask for it read-only: --ebs-mount {replace(request, read_only=True).text};"
-            f" or mount it anew: {volume_command(facts.instance.provider, 'detach', str(location.volume_id))},"
+            f" or remount it: {volume_command(facts.instance.provider, 'detach', str(location.volume_id))},"
             " and train again."
             " (The kernel makes a volume read-only when its file system has errors: dmesg on the machine says so.)",
             code="read-only",

@@ -1,1 +1,1 @@
-"""A run that was interrupted goes on on another machine: found out, rented, started, and watched until its end."""
+"""A run that was interrupted continues on another machine: found out, rented, started, and watched until its end."""

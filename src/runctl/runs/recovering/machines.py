@@ -139,7 +139,7 @@ def after_failure(
     if instance is None:
         return error
     if may_have_started:
-        facts, hint = f"attempt {number} may go on on {instance.id}", f"runctl runs show {run.record.id}"
+        facts, hint = f"attempt {number} may continue on {instance.id}", f"runctl runs show {run.record.id}"
     else:
         facts, hint = run.rentals.give_back_surely(instance.id)
     if isinstance(error, KeyboardInterrupt):

@@ -41,7 +41,7 @@ def deadline_of(record: RunRecord, elapsed: float, run: RecoveredRun) -> Deadlin
 def progress_of(
     record: RunRecord, deadline: Deadline | None, elapsed: float, pools: tuple[str, ...], *, on_demand: bool
 ) -> Progress:
-    """Where the run is now; ``on_demand``: on-demand machines are to be had, as far as is known."""
+    """Where the run is now; ``on_demand``: on-demand machines are available, as far as is known."""
     attempts = (*record.past, as_known(record))
     work = deadline.job.work if deadline is not None and deadline.job is not None else 0.0
     return Progress(elapsed, durable_seconds(record, attempts, work), pools, on_demand)
@@ -122,4 +122,4 @@ def give_back_old(run: RecoveredRun, record: RunRecord) -> None:
 
 def not_to_be_had(market: Market, error: CapacityError) -> str:
     """Why the run stays where it is, for a person, after its id."""
-    return f"stays where it is: no {market.value} machine is to be had ({error.message})"
+    return f"stays where it is: no {market.value} machine is available ({error.message})"

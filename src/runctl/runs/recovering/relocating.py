@@ -103,7 +103,7 @@ def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume
     """A volume like it in that zone, filled from where this one was filled from."""
     volumes = require(run.provider.volumes)
     label = volume.name or volume.id
-    run.session.progress.note(f"{label} is filled anew in {zone}, from {source}")
+    run.session.progress.note(f"{label} is refilled in {zone}, from {source}")
     begun = (
         each for each in volumes.list() if each.tags.get(CREATED_FROM) == volume.id and each.zone == zone
     )

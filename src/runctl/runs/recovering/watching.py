@@ -118,7 +118,7 @@ def watch_runs(
         raise Interrupted(
             f"stopped watching {counted(len(open_ids), 'run')}; those that have started go on",
             # Without names it watches those that were started with --auto-resume, and no others.
-            hint=f"runctl runs watch {' '.join(open_ids)} takes it up again",
+            hint=f"runctl runs watch {' '.join(open_ids)} follows it again",
         ) from None
 
 
@@ -187,7 +187,7 @@ def recover(reference: str, *, store: str | None = None, session: Session | None
     """The run's next attempt has started, if it has ended in a way that another machine changes; else it is as it was.
 
     ``reference`` may be the address of a run that another computer has started, or ``store`` that of its store. Raises
-    `NotFound`, `UsageError`, `CapacityError` where no machine is to be had now, `Conflict` (code ``being-recovered``)
+    `NotFound`, `UsageError`, `CapacityError` where no machine is available now, `Conflict` (code ``being-recovered``)
     where another program of this computer does it, and what renting and starting raise.
     """
     session = session or Session()

@@ -106,7 +106,7 @@ def follow(
             raise
         raise Unreachable(
             f"{record.instance_id} has been silent for {patience}; the run may well go on: {error.message}",
-            hint=f"runctl runs logs {record.id} --follow takes it up again",
+            hint=f"runctl runs logs {record.id} --follow follows it again",
         ) from error
     end = frame.end
     if end is not None and keep is not None:

@@ -157,7 +157,7 @@ def train(
     ``instance`` is an id, a name or what a provider returned; ``provider="local"`` needs none. What is not given
     comes from the configuration, as seen from the current folder. ``mounts`` are ``SOURCE:TARGET[:ro]``. With
     ``is_command``, ``script`` is ``None`` and ``args`` are the command. ``on_plan`` is called with the finished plan
-    before anything is sent or started; what it raises ends the matter there.
+    before anything is sent or started; an exception from it stops the call there.
 
     Raises `UsageError`, `NotFound`, `Conflict`, `ProjectError` for what cannot be meant or done, `MachineError` when
     the machine refuses (nothing runs) and `Unreachable` when its answer was lost (the run may have started).

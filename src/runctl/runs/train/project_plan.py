@@ -286,7 +286,7 @@ def _root(request: TrainRequest) -> ProjectRoot:
         if request.script is not None:
             raise UsageError(
                 f"--command and the script {request.script} contradict each other",
-                hint="what is to run follows two dashes: --command -- python -m package",
+                hint="the command goes after two dashes: --command -- python -m package",
             )
         if request.interpreter:
             raise UsageError("--command names its own program", hint="leave --interpreter out")

@@ -90,7 +90,7 @@ def starts_service(script: Path | None, args: tuple[str, ...], options: Containe
         return False
     if args:
         raise UsageError(
-            "arguments follow --, and there is no script that they are for",
+            "there are arguments after --, and no script for them",
             hint="name a script, or run them as a command with --command",
         )
     return True

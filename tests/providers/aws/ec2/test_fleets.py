@@ -184,7 +184,7 @@ def test_a_fleet_without_an_instance_is_told_as_refused_and_each_pool_to_the_lis
     told: list[Standing] = []
     session.journal.listen(lambda change: told.append(change.standing) if change.kind == "instance" else None)
 
-    with pytest.raises(CapacityError, match="no spot machine could be had from") as caught:
+    with pytest.raises(CapacityError, match="no spot machine was available from") as caught:
         provider.renting.create(plan, refused=heard.append)
 
     assert [len(call["LaunchTemplateConfigs"][0]["Overrides"]) for call in fleets] == [

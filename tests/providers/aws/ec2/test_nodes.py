@@ -53,7 +53,8 @@ def test_an_error_says_how_many_could_not_be_had_and_that_none_was_kept() -> Non
     error = nothing_available(Market.SPOT, offers, (), 4)
 
     assert (
-        "4 spot machines in one zone could not be had, and none was kept; 2 pools were asked" in error.message
+        "4 spot machines were not available in one zone, and none was kept; 2 pools were asked"
+        in error.message
     )
 
 

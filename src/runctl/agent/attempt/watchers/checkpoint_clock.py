@@ -94,7 +94,7 @@ class CheckpointClock:
             elif not self._told_deaf and now - clock.began_at >= DEAF_SECONDS:
                 self._told_deaf = True
                 self._watched.log(
-                    "the script has no handler for the signal that asks for a checkpoint: it saves when it wants to"
+                    "the script has no handler for the signal that asks for a checkpoint: it saves on its own schedule"
                 )
         self._clock = clock
         self._tell(clock.late(schedule, now), now, clock)

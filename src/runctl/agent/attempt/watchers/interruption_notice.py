@@ -41,7 +41,7 @@ def interruption_request(notice: Notice, publish_seconds: float, now: float) -> 
     """What a notice that was heard ``now`` asks of the run. Pure."""
     grace = plan_time(notice.machine_ends_at - now, publish_seconds).grace
     if notice.moves:
-        reason, message = EndReason.MOVED, f"it goes on on another machine: {notice.why}"
+        reason, message = EndReason.MOVED, f"it continues on another machine: {notice.why}"
         return StopRequest(reason, round(grace, 1), now, message, notice.machine_ends_at)
     if notice.is_rehearsal:
         message = f"an interruption is rehearsed, as if the machine ended at {notice.ends_at_text}"

@@ -26,7 +26,7 @@ class RebalanceRecommendation:
         if recommended_at != self._seen:
             self._seen = recommended_at
             self._watched.remember(rebalance_at=recommended_at)
-            self._watched.log("EC2 recommends to move: it has become likely that it takes the machine back")
+            self._watched.log("EC2 recommends to move: it is likely to take the machine back soon")
             self._asks_until = float("inf")
         began = self._watched.script_began()
         if self._asks_until is None or began is None:

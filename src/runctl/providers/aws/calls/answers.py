@@ -36,7 +36,7 @@ def not_from_aws(
     through = f", asked through the proxy {proxy}," if proxy else ""
     return Unreachable(
         f"{endpoint}{through} answered with {kind}, which is not an AWS answer (HTTP {status}){quoted}",
-        hint=f"does the proxy {proxy} let you to AWS? NO_PROXY={urlsplit(endpoint).hostname} bypasses it"
+        hint=f"does the proxy {proxy} allow requests to AWS? NO_PROXY={urlsplit(endpoint).hostname} bypasses it"
         if proxy
         else "a network that wants you to sign in first (open a web page), or a proxy in between, does that"
         if "AWS_ENDPOINT_URL" not in os.environ

@@ -307,7 +307,7 @@ def from_botocore(error: Exception, endpoint: str | None) -> RunctlError | None:
             return not_answering(url, str(error), stand_in=endpoint is not None)
         return Unreachable(f"AWS does not answer: {error}", hint="check the network, and the region's name")
     if isinstance(error, botocore.ParamValidationError):
-        return UsageError(f"AWS's rules for this call are broken: {error}")
+        return UsageError(f"this call breaks AWS's rules: {error}")
     if isinstance(error, botocore.BotoCoreError) or type(error).__module__.startswith(
         ("botocore.", "s3transfer.")
     ):

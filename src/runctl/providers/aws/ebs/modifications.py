@@ -107,7 +107,7 @@ class EbsResizing(Resizing):
             progress.update(f"{volume.id} is {latest.state if latest else 'being looked at'}")
         raise Unreachable(
             f"volume {volume.id} is still being modified after {MODIFY_TIMEOUT}",
-            hint="AWS goes on with it by itself; the same command goes on from there later",
+            hint="AWS goes on with it by itself; run the same command again later to continue",
         )
 
 

@@ -254,7 +254,7 @@ class Connections:
             hints=SSH_HINTS,
             on_first_key=lambda fingerprints: progress.warn(
                 f"the host key of {instance.id} ({fingerprints}) is taken on trust: its console does not show it yet,"
-                " so nothing vouches for it (--strict-host-key refuses such a machine)"
+                " so it is not verified (--strict-host-key refuses such a machine)"
             ),
         )
 

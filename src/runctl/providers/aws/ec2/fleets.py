@@ -179,9 +179,9 @@ def nothing_available(
     `QuotaExceeded`; where the request itself is wrong, the error that EC2's code stands for.
     """
     reasons = {refusal.reason for refusal in refusals}
-    what = f"no {market.value} machine could be had"
+    what = f"no {market.value} machine was available"
     if count > 1:
-        what = f"{count} {market.value} machines in one zone could not be had, and none was kept"
+        what = f"{count} {market.value} machines were not available in one zone, and none was kept"
     if len(offers) > 1:
         what += f" from {len(offers)} pools" if count == 1 else f"; {len(offers)} pools were asked"
     message = f"{what}: {_by_answer(offers, refusals)}"

@@ -76,7 +76,7 @@ def plan_create(
     session, aws = context.session, context.settings
     now = context.clock.now()
     _check_request(request)
-    progress.step("looking at the account, the machine type and the volumes")
+    progress.step("checking the account, the machine type and the volumes")
     owner = session.identity.name
     types = choose_types(context, request)
     owners = (own,) if own is not None else _own_instances(context, request.token)

@@ -83,7 +83,7 @@ def take_over(session: AwsSession, resource: Resource, user: str) -> None:
     if seen is None:
         raise NotFound(f"{resource.label} does not exist any more")
     if tag.is_ours(resource.tags) and not tag.is_ours(seen.tags):
-        raise PermissionDenied(f"{resource.label} has not got runctl's tag any more", code="not-ours")
+        raise PermissionDenied(f"{resource.label} no longer has runctl's tag", code="not-ours")
     with our_errors(session.endpoint):
         if resource.kind is ResourceKind.GROUP:
             owner = {"Key": tag.OWNER, "Value": user, "PropagateAtLaunch": True}
@@ -98,7 +98,7 @@ def take_over(session: AwsSession, resource: Resource, user: str) -> None:
 def _check_ours(resource: Resource, seen: Seen) -> None:
     if not tag.is_ours(seen.tags):
         raise PermissionDenied(
-            f"{resource.id} has not got runctl's tag any more, and is left alone", code="not-ours"
+            f"{resource.id} no longer has runctl's tag, and is left alone", code="not-ours"
         )
     if seen.tags.get(tag.OWNER) != resource.tags.get(tag.OWNER):
         raise PermissionDenied(

@@ -20,7 +20,7 @@ READS = frozenset({"mounts", "version", "list", "status", "runs"})
 DOES: Mapping[str, str] = {
     "attach": "mounts {volume_id} at {mount_point}, now and after a restart, and makes a file system on a blank volume",
     "detach": "writes everything to {volume_id} and unmounts it",
-    "freeze": "flushes the file system of {volume_id} and holds it still",
+    "freeze": "flushes the file system of {volume_id} and freezes it",
     "thaw": "lets writers to {volume_id} go on",
     "grow": "grows partition and file system of {volume_id}",
 }
