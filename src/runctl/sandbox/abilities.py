@@ -1,4 +1,4 @@
-"""What a sandbox can do on this computer, and why not more."""
+"""What a sandbox can do on this computer, and why it cannot do the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runctl.sandbox.machines import docker_engine
 
 NEEDED = ("unshare", "nsenter", "ip", "iptables", "losetup", "mkfs.ext4", "sshd", "ssh-keygen")
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-"""Where the programs may be that root has and others have not on their PATH."""
+"""Where programs may be that are on root's PATH only."""
 
 
 def why_no_namespaces() -> str:
@@ -48,7 +48,7 @@ def why_no_namespaces() -> str:
 
 
 def left_out(kind: str, against_namespaces: str, docker: str) -> tuple[str, ...]:
-    """Sentences: what a sandbox of that kind cannot do on this computer, and why."""
+    """What a sandbox of that kind cannot do on this computer, and why, as sentences."""
     from runctl.sandbox.ecr.registry import PROGRAM
 
     ecr = () if shutil.which(PROGRAM) else (f"no images in ECR: {PROGRAM} is not installed",)

@@ -77,7 +77,7 @@ def ami(image_id: str) -> Ami | None:
 
 
 def write_for_moto(path: Path) -> None:
-    """The file that ``MOTO_AMIS_PATH`` names; it has to be there before moto is imported."""
+    """The file that ``MOTO_AMIS_PATH`` names; it must exist before moto is imported."""
     path.write_text(
         json.dumps(
             [

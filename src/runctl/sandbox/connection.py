@@ -1,4 +1,4 @@
-"""A sandbox that runs: what leads programs into it, and one request to it."""
+"""A running sandbox: the variables that point programs to it, and requests to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runctl.sandbox.record import CONTROL, TOKEN_HEADER, Keys
 DEFAULT_REGION = "us-east-1"
 LOOPBACK = ("127.0.0.1", "localhost")
 NO_PROXY = ("NO_PROXY", "no_proxy")
-"""Programs look at the one or at the other."""
+"""Programs read the one or the other."""
 
 
 class SandboxError(RunctlError):
@@ -30,7 +30,7 @@ class SandboxError(RunctlError):
 
 @dataclass(frozen=True)
 class SandboxInfo:
-    """A sandbox that runs."""
+    """A running sandbox."""
 
     home: Path
     endpoint_url: str
@@ -41,17 +41,17 @@ class SandboxInfo:
     docker: bool
     """Whether its machines have Docker."""
     left_out: tuple[str, ...]
-    """Sentences: what it cannot do on this computer, and why."""
+    """What it cannot do on this computer, and why, as sentences."""
     started_at: datetime
     keys: Keys = field(repr=False)
 
     def environment(self, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The variables that lead the AWS command line, boto3 and runctl into it, past ``inherited`` proxies."""
+        """The variables that point the AWS command line, boto3 and runctl to it, past ``inherited`` proxies."""
         return environment(self.endpoint_url, self.region, self.keys, inherited or {})
 
 
 def environment(endpoint: str, region: str, keys: Keys, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What leads to that endpoint; loopback is added to what ``inherited`` says of proxies."""
+    """The variables that point to that endpoint; loopback is added to ``inherited``'s NO_PROXY."""
     past = inherited.get("no_proxy") or inherited.get("NO_PROXY") or ""
     names = [name.strip() for name in past.split(",") if name.strip()]
     no_proxy = ",".join([*names, *(name for name in LOOPBACK if name not in names and "*" not in names)])
@@ -71,19 +71,19 @@ def environment(endpoint: str, region: str, keys: Keys, inherited: Mapping[str, 
 
 
 def nowhere(inherited: Mapping[str, str]) -> dict[str, str]:
-    """What keeps a command that follows away from AWS when there is no sandbox to lead it into."""
+    """The variables that keep later commands away from AWS when no sandbox runs."""
     keys = Keys("no-sandbox", "no-sandbox", "", "no-sandbox", "no-sandbox")
     return environment(NOWHERE, DEFAULT_REGION, keys, inherited)
 
 
 def misleading(inherited: Mapping[str, str]) -> list[str]:
-    """The variables that would lead past the sandbox, or carry another account's keys into it."""
+    """The variables that would bypass the sandbox, or send another account's keys to it."""
     exact = {"AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"}
     return sorted(name for name in inherited if name in exact or name.startswith("AWS_ENDPOINT_URL_"))
 
 
 def proxies_without_sandbox(inherited: Mapping[str, str]) -> dict[str, str]:
-    """What is to be left of ``NO_PROXY`` on the way out, by name; empty where nothing is."""
+    """What to restore of ``NO_PROXY`` afterwards, by name; empty where nothing is."""
     left = {}
     for name in NO_PROXY:
         names = [host.strip() for host in inherited.get(name, "").split(",")]
@@ -92,7 +92,8 @@ def proxies_without_sandbox(inherited: Mapping[str, str]) -> dict[str, str]:
 
 
 def ask(endpoint: str, token: str, verb: str, parameters: Mapping[str, object]) -> dict[str, Any]:
-    """One request to the sandbox itself. Raises `SandboxError`; `NotFound` for what it has not, such as an instance."""
+    """One request to the sandbox itself. Raises `SandboxError`; `NotFound` for what it does not have, such as an
+    instance."""
     request = urllib.request.Request(  # noqa: S310 - our own server, on loopback
         f"{endpoint}{CONTROL}{verb}",
         json.dumps(parameters).encode(),

@@ -34,7 +34,7 @@ def start(
     docker: str = "auto",
     report: Report = lambda _: None,
 ) -> SandboxInfo:
-    """A sandbox runs in ``home``; one that runs there already is returned as it is.
+    """Start a sandbox in ``home``; one that runs there already is returned as it is.
 
     What a crashed one left behind is removed first, and reported. ``kind`` and ``docker`` (``auto``, ``on``, ``off``)
     are chosen by what the computer can do. Raises `SandboxError`, `UsageError` for a kind that it cannot, `Conflict`
@@ -94,7 +94,8 @@ def _start(layout: Layout, region: str, kind: str, docker: str, report: Report) 
 
 
 def stop(*, home: Path | None = None, report: Report = lambda _: None) -> tuple[str, ...]:
-    """Nothing of the sandbox is left but its log: no process, mount, namespace, device or rule; what was ended."""
+    """Remove everything of the sandbox but its log: processes, mounts, namespaces, devices and rules; what was
+    removed."""
     layout = Layout((home or default_home()).absolute())
     if not layout.home.is_dir():
         return ()
@@ -104,7 +105,7 @@ def stop(*, home: Path | None = None, report: Report = lambda _: None) -> tuple[
 
 @contextlib.contextmanager
 def _alone(layout: Layout) -> Iterator[None]:
-    """Nobody else starts or stops this sandbox meanwhile."""
+    """Keep others from starting or stopping this sandbox meanwhile."""
     try:
         make_private_folder(layout.home)
         # Keys, disks and whole machines with their setuid programs lie below.
@@ -140,7 +141,7 @@ def status(*, home: Path | None = None) -> SandboxInfo | None:
     """The sandbox that runs in ``home`` and answers, or ``None``."""
     layout = Layout((home or default_home()).absolute())
     server = record.read(layout)
-    # Without keys it is a server of an earlier version of runctl, which took anybody's word.
+    # Without keys it is a server of an earlier version of runctl, which asked for no keys.
     if server is None or "keys" not in server or not server_process.is_server_of(layout, int(server["pid"])):
         return None
     endpoint = f"http://127.0.0.1:{server['port']}"
@@ -198,7 +199,7 @@ def _provide_images(layout: Layout, report: Report) -> None:
 
 
 class _Reporting:
-    """A `Progress` that says every step to a plain function."""
+    """A `Progress` that passes every step to a plain function."""
 
     def __init__(self, report: Report) -> None:
         self._report = report

@@ -1,4 +1,4 @@
-"""Have things go wrong in a sandbox that runs; `runctl.sandbox.faults` is the server's side."""
+"""Inject faults into a running sandbox; `runctl.sandbox.faults` is the server's side."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from runctl.sandbox.connection import SandboxInfo, ask
 
 
 class Faults:
-    """Things that go wrong on request, in a sandbox that runs."""
+    """Faults on request, in a running sandbox."""
 
     def __init__(self, info: SandboxInfo) -> None:
         self._endpoint = info.endpoint_url
         self._token = info.keys.control_token
 
     def kill_instance(self, instance: str) -> str:
-        """It dies without notice: its host is lost. By id or by name; the id."""
+        """Kill it without notice, as when its host fails. By id or by name; the id."""
         return str(self._ask("kill", instance_id=instance)["instance_id"])
 
     def interrupt(self, instance: str, seconds: float = 120) -> tuple[str, datetime]:
@@ -39,13 +39,13 @@ class Faults:
         return str(self._ask("rebalance", instance_id=instance)["instance_id"])
 
     def current(self) -> dict[str, Any]:
-        """What is to go wrong now, as ``runctl sandbox faults --output json`` shows it."""
+        """The current faults, as ``runctl sandbox faults --output json`` shows it."""
         return self._ask("faults")
 
     def no_capacity(
         self, zone: str | None = None, instance_type: str | None = None, market: str | None = None
     ) -> None:
-        """Launches there are refused with InsufficientInstanceCapacity, until `clear`."""
+        """Refuse launches there with InsufficientInstanceCapacity, until `clear`."""
         self.capacity(0, zone=zone, instance_type=instance_type, market=market)
 
     def capacity(
@@ -122,11 +122,11 @@ class Faults:
         self._ask("age-modifications", volume_id=volume_id, hours=hours)
 
     def ecr_token_seconds(self, seconds: float) -> None:
-        """Passwords for ECR's registry that are asked for from now on end that soon."""
+        """New passwords for ECR's registry expire that soon."""
         self._ask("ecr-token-seconds", seconds=seconds)
 
     def expire_images(self) -> None:
-        """ECR's lifecycle policies are carried out now: AWS does it within a day."""
+        """Carry out ECR's lifecycle policies now; AWS does it within a day."""
         self._ask("expire-images")
 
     def schedule_late(self, seconds: float) -> None:
@@ -134,7 +134,7 @@ class Faults:
         self._ask("schedule-late", seconds=seconds)
 
     def lyceum(self, **behaviour: object) -> None:
-        """Lyceum's API behaves so from now on; see `runctl.sandbox.lyceum.account.Behaviour`."""
+        """Change how Lyceum's API behaves; see `runctl.sandbox.lyceum.account.Behaviour`."""
         self._ask("lyceum", **behaviour)
 
     def lyceum_stock(self, profile: str, market: str, count: int) -> None:
@@ -146,7 +146,7 @@ class Faults:
         self._ask("lyceum-reclaim", vm_id=vm_id)
 
     def runpod(self, **behaviour: object) -> None:
-        """RunPod's API behaves so from now on; see `runctl.sandbox.runpod.account.Behaviour`."""
+        """Change how RunPod's API behaves; see `runctl.sandbox.runpod.account.Behaviour`."""
         self._ask("runpod", **behaviour)
 
     def runpod_stock(self, gpu: str, count: int) -> None:
@@ -158,7 +158,7 @@ class Faults:
         self._ask("runpod-fail-host", pod_id=pod_id)
 
     def clear(self) -> None:
-        """Everything goes well again."""
+        """Clear all faults."""
         self._ask("clear")
 
     def _ask(self, verb: str, **parameters: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is to go wrong, on request: the server's side of `runctl.sandbox.fault_client.Faults`."""
+"""Faults on request: the server's side of `runctl.sandbox.fault_client.Faults`."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def _interrupt_pool(world: World, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _faults(world: World, _parameters: dict[str, Any]) -> dict[str, Any]:
-    """What is to go wrong now, where it differs from a sandbox in which all goes well."""
+    """The current faults: where the sandbox differs from one without faults."""
     faults, well = world.faults, Faults()
     with world.lock:
         found: dict[str, Any] = {

@@ -22,7 +22,7 @@ class Layout:
 
     @property
     def info_file(self) -> Path:
-        """Says which server runs here."""
+        """The record of the server that runs here."""
         return self.home / "sandbox.json"
 
     @property
@@ -32,7 +32,7 @@ class Layout:
 
     @property
     def log_file(self) -> Path:
-        """What the server had to say."""
+        """The server's log."""
         return self.home / "server.log"
 
     @property
@@ -57,7 +57,7 @@ class Layout:
 
     @property
     def bridge(self) -> str:
-        """The network device that the machines hang on; 15 characters are the kernel's limit."""
+        """The network device that connects the machines; the kernel's limit is 15 characters."""
         return f"rctl{self.tag}"
 
     def namespace(self, number: int) -> str:
@@ -65,7 +65,7 @@ class Layout:
         return f"rctl-{self.tag}-{number}"
 
     def veth(self, number: int) -> str:
-        """The host's end of that machine's cable."""
+        """The host's end of that machine's virtual cable."""
         return f"rv{self.tag}-{number}"
 
 

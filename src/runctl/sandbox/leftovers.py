@@ -15,7 +15,7 @@ from runctl.sandbox.machines import docker_engine
 
 
 def remove_leftovers(layout: Layout) -> list[str]:
-    """Whatever a sandbox in this folder made outside and inside of it is gone; what there was. Safe to repeat."""
+    """Remove whatever a sandbox in this folder made, outside and inside of it; what there was. Safe to repeat."""
     from runctl.sandbox.ebs import disks, lazy_backing
     from runctl.sandbox.ecr.registry import Registry, remove_registries
     from runctl.sandbox.machines import network

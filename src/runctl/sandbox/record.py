@@ -35,7 +35,7 @@ class Keys:
 
     @classmethod
     def new(cls) -> Keys:
-        """Nobody can guess them."""
+        """Random, so that they cannot be guessed."""
         return cls(
             access_key_id="AKIA" + "".join(secrets.choice(_LETTERS) for _ in range(16)),
             secret_access_key=secrets.token_urlsafe(30),

@@ -1,4 +1,5 @@
-"""The sandbox's one process: moto's application with bodies behind it. ``python -m runctl.sandbox.server``."""
+"""The sandbox's server process: moto's application, with machines and disks behind it. ``python -m
+runctl.sandbox.server``."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from runctl.sandbox.api.gate import Gate
 from runctl.sandbox.api.http_server import HttpServer, Start, Wsgi
 from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.ecr.registry import Registry
-from runctl.sandbox.folders.body import FolderDisks
+from runctl.sandbox.folders.instance import FolderDisks
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.machines.network import REGISTRY_PORT, Network
 from runctl.sandbox.record import CONTROL
@@ -71,14 +72,14 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     disks = Disks(layout) if network is not None else FolderDisks(layout)
     world = World(layout, region, 0, network, docker, disks)
     become(world)
-    # Nobody is answered before everything is there.
+    # Nothing is answered before everything is ready.
     ready = threading.Event()
     hosts = LOOPBACK if network is None else (*LOOPBACK, network.gateway)
     gate = Admission(_once_ready(Gate(_moto(world), world), ready), hosts)
     control = Admission(_once_ready(_Control(gate, world), ready), hosts)
     world.port = HttpServer(control, socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)).port
     if network is not None:
-        # Machines have no business with the sandbox's own requests.
+        # Machines must not use the sandbox's own requests.
         HttpServer(gate, socket.create_server((network.gateway, world.port), backlog=_BACKLOG))
     _install(world)
     registry = _registry(world) if docker and network is not None else None

@@ -1,4 +1,4 @@
-"""What the server process knows of bodies: its folder, its network, and which machine is behind which instance."""
+"""What the server process knows of machines: its folder, its network, and which machine is behind which instance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NO_SSH = (
 
 @dataclass
 class Faults:
-    """What is to go wrong, as tests have asked for it."""
+    """The faults that tests have requested."""
 
     capacity: dict[Pool, int] = field(default_factory=dict)
     """The most instances that there can be at once; what is not in it has room."""
@@ -87,7 +87,7 @@ class World:
     """The files of volumes."""
     keys: Keys = field(default_factory=Keys.new)
     machines: dict[str, Machine] = field(default_factory=dict)
-    """By instance id, those that have a body, running or stopped."""
+    """By instance id, those that have a machine, running or stopped."""
     notices: dict[str, Notices] = field(default_factory=dict)
     providers: list[Callable[[World, Machine, Any], Callable[[], None]]] = field(default_factory=list)
     """Called for every machine that has booted (with moto's instance); each returns what ends its service."""
@@ -118,20 +118,20 @@ class World:
         return f"http://{host}:{self.port}"
 
     def new_machine(self, hardware: Hardware) -> Machine:
-        """A body that has an address and has not booted."""
+        """A machine that has an address and has not booted."""
         if self.network is not None:
             machine = Machine(self.layout, self.network, hardware)
         else:
-            from runctl.sandbox.folders.body import FolderBody
+            from runctl.sandbox.folders.instance import FolderInstance
 
-            machine = cast(Machine, FolderBody(self.layout, hardware))
+            machine = cast(Machine, FolderInstance(self.layout, hardware))
         with self.lock:
             self.machines[hardware.instance_id] = machine
             self.notices[hardware.instance_id] = Notices()
         return machine
 
     def forget_machine(self, instance_id: str) -> None:
-        """Nothing is left of the body, nor of what answers it."""
+        """The machine is removed, and so is what answers it."""
         self.end_services(instance_id)
         with self.lock:
             machine = self.machines.pop(instance_id, None)
@@ -153,7 +153,7 @@ class World:
                 end()
 
     def machine(self, instance_id: str) -> Machine | None:
-        """The body of an instance."""
+        """The machine of an instance."""
         with self.lock:
             return self.machines.get(instance_id)
 
@@ -162,7 +162,7 @@ _current: list[World] = []
 
 
 def become(world: World) -> None:
-    """This process serves that world from now on; ``None`` of its back-ends may run before."""
+    """From now on this process serves that world; none of its back-ends may run before."""
     _current[:] = [world]
 
 

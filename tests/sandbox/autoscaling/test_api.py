@@ -1,4 +1,4 @@
-"""Auto Scaling groups with bodies: what they launch, replace and give back, and what AWS refuses."""
+"""Auto Scaling groups of real machines: what they launch, replace and give back, and what AWS refuses."""
 
 from __future__ import annotations
 

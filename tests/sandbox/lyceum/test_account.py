@@ -27,7 +27,7 @@ class Machine:
 
 
 class World:
-    """Machines without bodies, and threads that begin when the test says."""
+    """Machines that are never made, and threads that begin when the test says."""
 
     docker = False
 

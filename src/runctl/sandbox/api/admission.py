@@ -1,4 +1,4 @@
-"""Which requests the server listens to at all: those that name it as a program of this computer would.
+"""Which requests the server accepts at all: those whose headers are those of a program on this computer.
 
 A page in a browser can reach every port of loopback. What it sends carries its ``Origin``; with a name that its owner
 points at 127.0.0.1 afterwards (DNS rebinding) it carries that name as ``Host``.
@@ -19,7 +19,7 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def refusal(environ: dict[str, Any], hosts: Collection[str]) -> str | None:
-    """Why this request is not answered, whoever it is from; ``None`` when it may be."""
+    """Why this request is refused, whoever sent it; ``None`` when it is accepted."""
     host = str(environ.get("HTTP_HOST", ""))
     if host.partition(":")[0].lower() not in hosts:
         return f"the sandbox does not answer to the name {host!r}, only to {', '.join(sorted(hosts))}"
@@ -29,7 +29,7 @@ def refusal(environ: dict[str, Any], hosts: Collection[str]) -> str | None:
 
 
 def has_token(environ: dict[str, Any], token: str) -> bool:
-    """Whether the request may command the sandbox itself."""
+    """Whether the request may control the sandbox itself."""
     given = str(environ.get(_TOKEN_KEY, ""))
     return hmac.compare_digest(given.encode(), token.encode())
 
@@ -42,7 +42,7 @@ def answer(start: Start, status: str, value: object) -> Iterable[bytes]:
 
 
 class Admission:
-    """WSGI middleware: no request with a foreign ``Host``, or with an ``Origin``, comes further."""
+    """WSGI middleware: refuses requests with a foreign ``Host``, or with an ``Origin``."""
 
     def __init__(self, application: Wsgi, hosts: Collection[str]) -> None:
         self._application = application

@@ -1,4 +1,4 @@
-"""What a request has left out of its answer, or put into it otherwise, is left out of no other answer.
+"""What one request changes in the form of its answer changes no other answer.
 
 moto keeps these changes with the class of a service's requests, where every thread reads them for every field of every
 answer: the first DescribeKeyPairs of a process broke the answers that were being written (HTTP 500), and one that
@@ -15,7 +15,7 @@ _make = BaseResponse.__init__
 
 
 def install() -> None:
-    """Every request that moto answers from now on has changes of its own."""
+    """From now on every request that moto answers has changes of its own."""
     BaseResponse.__init__ = _with_own_changes  # type: ignore[method-assign]
 
 

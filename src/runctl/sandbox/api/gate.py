@@ -1,4 +1,4 @@
-"""What stands before every request: credentials, asked-for faults, and calls that are repeated with one token."""
+"""Middleware for every request: credentials, requested faults, and calls repeated with the same token."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _here = threading.local()
 
 
 def parameter(name: str) -> str | None:
-    """A form parameter of the EC2 request that this thread serves; moto passes not all of them on."""
+    """A form parameter of the EC2 request that this thread serves; moto does not pass all of them on."""
     form: dict[str, str] = getattr(_here, "form", {})
     return form.get(name)
 
@@ -109,7 +109,7 @@ class _Call:
 
     @property
     def family(self) -> str:
-        """Which services speak as this one does."""
+        """Which services use this form of errors."""
         if self.service in {"ec2", "s3"}:
             return self.service
         return "query" if self.form else "json"
@@ -202,7 +202,7 @@ class Gate:
 
 
 def _beyond_rights(call: _Call, codes: _RefusalCodes) -> tuple[int, str, str] | None:
-    """The keys must be good, and for temporary ones their role must be allowed to do it."""
+    """The keys must be valid; for temporary ones, their role must be allowed to do it."""
     try:
         caller = rights.caller(call.access_key, call.token)
     except ExpiredKey:
@@ -286,7 +286,7 @@ def _read_s3(environ: dict[str, Any], call: _Call) -> _Call:
     needs = [Need(*need) for need in found]
     by_role = call.access_key.startswith(rights.TEMPORARY)
     if by_role and request.reads_object and not rights.has_object(request.bucket, request.key):
-        # Whoever may not list is not told either that there is nothing.
+        # Whoever may not list is not told that nothing exists, either.
         needs.append(Need("s3:ListBucket", f"arn:aws:s3:::{request.bucket}"))
     action = needs[0].action.partition(":")[2] if needs else ""
     return replace(call, action=action, needs=tuple(needs))

@@ -52,7 +52,7 @@ class FileRegion:
         self.size = size
 
     def __iter__(self) -> Iterator[bytes]:
-        """For whoever cannot send it otherwise."""
+        """For callers that cannot send it otherwise."""
         done = 0
         while done < self.size:
             data = os.pread(self.descriptor, min(1 << 20, self.size - done), self.offset + done)
@@ -62,7 +62,7 @@ class FileRegion:
             yield data
 
     def send(self, connection: socket.socket) -> None:
-        """All of it has gone. Raises `OSError`, also when the file is shorter."""
+        """Sends all of it. Raises `OSError`, also when the file is shorter."""
         done = 0
         while done < self.size:
             count = os.sendfile(
@@ -73,7 +73,7 @@ class FileRegion:
             done += count
 
     def close(self) -> None:
-        """The descriptor is closed."""
+        """Closes the descriptor."""
         os.close(self.descriptor)
 
 
@@ -90,7 +90,7 @@ class HttpServer:
         self._listener = Listener(listening, self._serve, name)
 
     def stop(self) -> None:
-        """Nothing listens there any more."""
+        """Stops listening."""
         self._listener.stop()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -116,7 +116,7 @@ class _Head:
 
 
 class _Body(io.RawIOBase):
-    """The next so many bytes of a connection."""
+    """The next bytes of a connection, of a known number."""
 
     def __init__(self, reading: io.BufferedReader[Any], size: int) -> None:
         self._reading = reading
@@ -150,7 +150,7 @@ class _Exchange:
         self._begun = False
 
     def run(self, application: Wsgi) -> bool:
-        """Whether the connection is good for another one."""
+        """Whether the connection can be used for another one."""
         body: bytes | _Body | DechunkedInput = self._environ["wsgi.input"].raw
         if self._environ.get("HTTP_EXPECT", "").lower() == "100-continue":
             self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -226,7 +226,7 @@ _OURS = frozenset({"content-length", "connection", "date", "transfer-encoding"})
 
 
 def _read_head(reading: io.BufferedReader[Any]) -> _Head | None:
-    """The next request's; ``None`` when there comes none that could be one."""
+    """The next request's; ``None`` when there is none, or none that can be read."""
     first = reading.readline(_MOST_LINE_BYTES)
     parts = first.decode("latin-1").split()
     if len(parts) != 3 or not parts[2].startswith("HTTP/1."):

@@ -28,7 +28,7 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """Nothing listens any more, and what was open is closed."""
+        """Stops listening, and closes what was open."""
         with self._lock:
             if self._stopped:
                 return
@@ -48,7 +48,7 @@ class Listener:
                 try:
                     connection, _ = self._listening.accept()
                 except OSError:
-                    # The caller has gone before it was let in.
+                    # The caller left before it was accepted.
                     continue
                 connection.setblocking(True)
                 with self._lock:
@@ -62,7 +62,7 @@ class Listener:
         try:
             self._answer(connection)
         except OSError:
-            # The other side has gone; there is nobody to be told.
+            # The other side has gone; nobody can be told.
             pass
         except Exception:
             log.exception("%s", self._name)

@@ -33,8 +33,8 @@ _KINDS = {
 _ID = re.compile(rf"({'|'.join(_KINDS)})-[0-9a-f][0-9a-f-]*")
 _NAMES_RESOURCE = re.compile(r".*(Ids?|LaunchTemplateName)(\.\d+)?")
 """Parameters that name a resource."""
-_OF_NOBODY = frozenset({"image", "snapshot"})
-"""Kinds whose ARNs name no account."""
+_WITHOUT_ACCOUNT = frozenset({"image", "snapshot"})
+"""Kinds whose ARNs contain no account."""
 _CREATED = {
     "RunInstances": ("instance", "volume", "network-interface"),
     "CreateVolume": ("volume",),
@@ -50,7 +50,7 @@ _LAUNCHES = frozenset({"RunInstances"})
 
 
 def ec2_needs(action: str, form: Mapping[str, str], region: str) -> list[Need]:
-    """What EC2 asks for. A call that names nothing, and makes nothing, is allowed for everything or not at all."""
+    """The rights that EC2 asks for. A call that names and makes nothing is allowed for everything or not at all."""
     name = f"ec2:{action}"
     if action.startswith(("Describe", "Get")) and action != "GetConsoleOutput":
         return [Need(name, "*")]
@@ -77,7 +77,7 @@ def ec2_needs(action: str, form: Mapping[str, str], region: str) -> list[Need]:
 
 
 def _arn(region: str, kind: str, resource_id: str) -> str:
-    account = "" if kind in _OF_NOBODY else ACCOUNT
+    account = "" if kind in _WITHOUT_ACCOUNT else ACCOUNT
     return f"arn:aws:ec2:{region}:{account}:{kind}/{resource_id}"
 
 
@@ -120,7 +120,7 @@ def _named(form: Mapping[str, str], region: str) -> Iterator[tuple[str, str, Map
 
 
 def _placement_groups(form: Mapping[str, str], backend: Any) -> Iterator[tuple[str, str, Mapping[str, str]]]:
-    """They are named by name: by what deletes one, and by a launch into one."""
+    """They are given by name: to delete one, and to launch into one."""
     deleted = form.get("GroupName") if form.get("Action") == "DeletePlacementGroup" else None
     name = deleted or (form.get("Placement.GroupName") if form.get("Action") in _LAUNCHES else None)
     if name:
@@ -139,7 +139,7 @@ def _passed_roles(form: Mapping[str, str]) -> Iterator[Need]:
 
 
 def ssm_needs(action: str, body: bytes, region: str) -> list[Need]:
-    """What Systems Manager asks for: of a command the document and each machine."""
+    """The rights that Systems Manager asks for: for a command, on the document and each machine."""
     request = _json(body)
     name = f"ssm:{action}"
     if action == "GetParameter":
@@ -168,7 +168,7 @@ def ssm_needs(action: str, body: bytes, region: str) -> list[Need]:
 
 
 def iam_needs(action: str, form: Mapping[str, str]) -> list[Need]:
-    """What IAM asks for: the action on the role or the profile."""
+    """The rights that IAM asks for: the action on the role or the profile."""
     resources = [
         f"arn:aws:iam::{ACCOUNT}:{kind}/{form[parameter]}"
         for kind, parameter in (("role", "RoleName"), ("instance-profile", "InstanceProfileName"))

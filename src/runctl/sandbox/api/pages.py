@@ -10,12 +10,12 @@ Row = TypeVar("Row")
 
 
 def token_at(offset: int) -> str:
-    """What leads to the page that begins there."""
+    """The token of the page that begins there."""
     return base64.urlsafe_b64encode(str(offset).encode()).decode()
 
 
 def offset_of(token: str | None) -> int:
-    """Where a token's page begins. Raises `ValueError` for a token that is none of ours."""
+    """Where a token's page begins. Raises `ValueError` for a token that is not ours."""
     offset = int(base64.urlsafe_b64decode(token)) if token else 0
     if offset < 0:
         raise ValueError(token)
@@ -23,7 +23,7 @@ def offset_of(token: str | None) -> int:
 
 
 def page(rows: Sequence[Row], size: int, token: str | None) -> tuple[list[Row], str | None]:
-    """That page, and the token of the next one. Raises `ValueError` for a token that is none of ours."""
+    """That page, and the token of the next one. Raises `ValueError` for a token that is not ours."""
     start = offset_of(token)
     end = start + size
     return list(rows[start:end]), token_at(end) if end < len(rows) else None

@@ -20,9 +20,9 @@ class Verdict(Enum):
 
     ALLOWED = "allowed"
     NOT_ALLOWED = "not allowed"
-    """No statement is about it."""
+    """No statement applies."""
     DENIED = "denied"
-    """A statement forbids it."""
+    """A statement denies it."""
 
 
 def verdict(

@@ -18,7 +18,7 @@ from runctl.sandbox.machines.machine import Hardware, Machine
 
 
 class Refused(Exception):
-    """The API answers with that status, text, and one for each field that is wrong."""
+    """The API answers with this status and text, and one text for each wrong field."""
 
     def __init__(self, status: int, detail: str, *errors: str) -> None:
         super().__init__(detail)
@@ -27,13 +27,13 @@ class Refused(Exception):
         self.errors = errors
 
 
-class Bodies(Protocol):
-    """What makes machines."""
+class MachineMaker(Protocol):
+    """Makes machines, and removes them."""
 
     docker: bool
 
     def new_machine(self, hardware: Hardware) -> Machine:
-        """A body that has not booted."""
+        """A machine that has not booted."""
         ...
 
     def forget_machine(self, instance_id: str) -> None:
@@ -48,7 +48,7 @@ class RestBehaviour:
     failing_reads: int = 0
     """How many more reads answer 500."""
     lost: dict[str, int] = field(default_factory=dict)
-    """How many more calls of an endpoint are carried out and answer 502 all the same."""
+    """How many more calls of an endpoint are carried out and still answer 502."""
     refused_key: bool = False
     denied: list[str] = field(default_factory=list)
     """Endpoints that the key has no right to: 403."""
@@ -69,7 +69,7 @@ class RestApi(ABC):
     """The WSGI application of one such API. An endpoint of `routes` is the method ``_ENDPOINT``."""
 
     prefix: str
-    """Of its paths, below the sandbox's address."""
+    """The prefix of its paths, below the sandbox's address."""
     routes: Map
 
     def __init__(self, key: str) -> None:
@@ -90,7 +90,7 @@ class RestApi(ABC):
         return self.respond(Request(environ))(environ, start)
 
     def respond(self, request: Request) -> Response:
-        """The answer, whatever it is."""
+        """The answer to a request."""
         try:
             reply = self._reply(request)
         except Refused as refused:

@@ -20,15 +20,15 @@ from runctl.sandbox.api.policies import Document, Verdict, verdict
 from runctl.sandbox.world import ACCOUNT, current
 
 TEMPORARY = "ASIA"
-"""How the ids of temporary keys begin."""
+"""The prefixes of temporary keys' ids."""
 
 
 class UnknownKey(Exception):
-    """Nobody was given these keys, or not with this token."""
+    """These keys were never issued, or not with this token."""
 
 
 class ExpiredKey(Exception):
-    """They were good once."""
+    """They have expired."""
 
 
 @dataclass(frozen=True)

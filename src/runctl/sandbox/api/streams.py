@@ -1,4 +1,4 @@
-"""Bytes from one socket to another, without passing through Python where the kernel can do it."""
+"""Copy bytes from one socket to another, by the kernel where it can."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _F_SETPIPE_SZ = 1031
 
 
 def pump(source: socket.socket, sink: socket.socket, limit: int | None = None) -> int:
-    """Everything that ``source`` has to say has gone to ``sink``, or ``limit`` bytes of it; how many bytes.
+    """Copies everything from ``source`` to ``sink``, or ``limit`` bytes of it; returns how many.
 
     Both must block. Raises `OSError` when one side goes before its end.
     """

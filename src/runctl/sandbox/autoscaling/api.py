@@ -39,7 +39,7 @@ COOLDOWN_SECONDS = 300
 
 
 def install() -> None:
-    """moto answers with these from now on, and refuses the rest of the service."""
+    """From now on moto answers with these, and refuses the rest of the service."""
     ours: dict[str, Callable[[dict[str, Any]], Any]] = {
         "create_auto_scaling_group": _create,
         "describe_auto_scaling_groups": _describe,

@@ -59,7 +59,7 @@ class Activity:
 
 @dataclass
 class Group:
-    """One group. Whoever changes it holds the world's lock."""
+    """One group. Changing it needs the world's lock."""
 
     name: str
     arn: str

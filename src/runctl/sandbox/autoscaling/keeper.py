@@ -1,6 +1,6 @@
 """Keeps every group at its desired capacity: launches, replaces what is not healthy, carries out scheduled actions.
 
-What AWS does within minutes is done at the next look here. Launches are those of fleets (`runctl.sandbox.ec2.fleets`):
+What AWS does within minutes is done in the next round here. Launches are those of fleets (`runctl.sandbox.ec2.fleets`):
 the pools are the overrides in all subnets, in the order of the group's allocation strategy.
 """
 
@@ -26,8 +26,8 @@ from runctl.sandbox.autoscaling.groups import (
     next_step,
 )
 from runctl.sandbox.ec2 import backend, fleets
-from runctl.sandbox.ec2.embodied import log
 from runctl.sandbox.ec2.fleet_pools import pools
+from runctl.sandbox.ec2.world_backend import log
 from runctl.sandbox.world import World, current
 
 POLL_SECONDS = 0.2
@@ -45,7 +45,7 @@ class Keeper:
         self._wake = threading.Event()
 
     def wake(self) -> None:
-        """A group was made or changed: look now."""
+        """A group was made or changed: start a round now."""
         with self._world.lock:
             if not self._started:
                 self._started = True
@@ -189,7 +189,7 @@ def resize(group: Group, desired: int | None, least: int | None, most: int | Non
 
 
 def note(group: Group, description: str, cause: str, status: str, message: str = "") -> Activity:
-    """An activity that has ended is on the group's record."""
+    """Record an activity of the group that has ended."""
     now = datetime.now(UTC)
     activity = Activity(str(uuid.uuid4()), description, cause, now, status, message, now)
     group.activities.append(activity)

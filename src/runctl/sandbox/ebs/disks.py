@@ -1,4 +1,4 @@
-"""The bodies of volumes and snapshots: sparse files, made when they are first needed, on loop devices."""
+"""The disks of volumes and snapshots: sparse files, made when they are first needed, on loop devices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runctl.sandbox.layout import Layout
 
 GIB = 1 << 30
 RELEASE_SECONDS = 2.0
-"""How long a loop device may stay in use after whoever used it has gone."""
+"""How long a loop device may stay in use after its last user has gone."""
 COPY_ATTEMPTS = 3
 THAW_SECONDS = 10
 
@@ -52,19 +52,19 @@ class Disks:
             return loops[machine]
 
     def _lazily(self, volume_id: str) -> str | None:
-        """A loop device of a volume with blocks that are slow yet; ``None`` where there are none."""
+        """A loop device of a volume with blocks that are still slow; ``None`` where there are none."""
         backing = self._lazy.get(volume_id)
         if backing is None:
             if not (self.missing_blocks(volume_id) or (0, 0))[0]:
                 return None
             backing = self._lazy[volume_id] = LazyBacking(self.file(volume_id), self._state(volume_id))
-        # Without direct I/O a loop device asks for one thing after the other.
+        # Without direct I/O a loop device reads one block after the other.
         loop = _losetup("--find", "--show", "--direct-io=on", str(backing.path))
         subprocess.run(["blockdev", "--setra", str(READ_AHEAD_SECTORS), loop], check=True)
         return loop
 
     def unplug(self, volume_id: str, machine: str = "") -> None:
-        """The device is given back, and everything that was written to it is in the volume's file.
+        """Release the device; everything that was written to it is in the volume's file.
 
         Whoever still has it mounted, because it was taken by force, keeps a copy that is the volume's no more.
         """
@@ -155,7 +155,7 @@ class Disks:
             _losetup("--set-capacity", loop)
 
     def remove(self, volume_or_snapshot: str) -> None:
-        """Its bytes are gone."""
+        """Its data is deleted."""
         self.file(volume_or_snapshot).unlink(missing_ok=True)
         self._state(volume_or_snapshot).unlink(missing_ok=True)
 
@@ -167,7 +167,7 @@ class Disks:
         lazy.save(self._state(volume_id), now)
 
     def missing_blocks(self, volume_id: str) -> tuple[int, int] | None:
-        """How many blocks are slow yet, and of how many; ``None`` for a volume that never was lazy."""
+        """How many blocks are still slow, and of how many; ``None`` for a volume that never was lazy."""
         lazy = LazyBlocks.load(self._state(volume_id))
         return None if lazy is None else (lazy.missing(time.time()), len(lazy.ranks))
 
@@ -182,7 +182,7 @@ def thaw_all(layout: Layout) -> None:
 
 
 def thaw(loop: str) -> None:
-    """A file system on that device that is frozen is so no more, also when it is mounted nowhere any longer."""
+    """Thaw a frozen file system on that device, even when it is no longer mounted anywhere."""
     if not any(Path("/sys/fs", kind, Path(loop).name).exists() for kind in ("ext4", "xfs")):
         return
     with TemporaryDirectory() as folder, suppress(subprocess.TimeoutExpired):
@@ -194,7 +194,7 @@ def thaw(loop: str) -> None:
 
 
 def release_all(layout: Layout) -> list[str]:
-    """No loop device is left on a file below this sandbox's folder, whoever made it; those that were."""
+    """Detach every loop device on a file below this sandbox's folder, whoever made it; those devices."""
     devices = _devices_of(layout)
     for device in devices:
         subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
@@ -228,12 +228,12 @@ def _is_released(loop: str, backing: Path, *, seconds: float = RELEASE_SECONDS) 
 
 
 def _private(path: str, flags: int) -> int:
-    """What a volume holds is the user's alone; a copy has the mode of what it was made from."""
+    """Only the user may read what a volume holds; a copy has the mode of its source."""
     return os.open(path, flags, 0o600)
 
 
 def copy_sparse(source: Path, target: Path) -> None:
-    """``target`` is a new file with the bytes of ``source``; holes stay holes."""
+    """Copy ``source`` to the new file ``target``; holes stay holes."""
     part = target.with_suffix(".part")
     subprocess.run(["cp", "--sparse=always", "--reflink=auto", str(source), str(part)], check=True)
     part.replace(target)

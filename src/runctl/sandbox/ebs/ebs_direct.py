@@ -1,4 +1,4 @@
-"""The EBS direct APIs for snapshots that have bodies: which blocks they hold, in what two differ, and the blocks."""
+"""The EBS direct APIs for snapshots: which blocks they hold, which blocks of two differ, and the blocks."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def get_snapshot_block(self: Any) -> ActionResult:
 
 
 def install() -> None:
-    """moto's answers are these from now on."""
+    """From now on moto answers with these."""
     answers: tuple[Callable[[Any], ActionResult], ...] = (
         list_snapshot_blocks,
         list_changed_blocks,

@@ -61,7 +61,7 @@ class LazyBlocks:
         return rank is None or index in self.read or self._came(now) > rank
 
     def missing(self, now: float) -> int:
-        """How many are slow yet."""
+        """How many are still slow."""
         came = self._came(now)
         return sum(1 for index, rank in self.ranks.items() if rank >= came and index not in self.read)
 

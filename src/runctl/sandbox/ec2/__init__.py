@@ -1,4 +1,4 @@
-"""moto's EC2 with bodies: instances are machines, volumes are disks, and AWS's own refusals where moto has none."""
+"""moto's EC2 made real: instances are machines, volumes are disks, and AWS's own refusals where moto has none."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from runctl.sandbox.world import ACCOUNT, current
 
 
 class SandboxEC2(Launch):
-    """One region of EC2 with bodies."""
+    """One region of EC2 whose instances are machines."""
 
     __module__ = moto_ec2.EC2Backend.__module__
     """moto finds a service's addresses by the module of its back-end."""
 
 
 def install() -> None:
-    """moto makes these from now on."""
+    """From now on moto makes these."""
     for owner, name, ours in (
         (moto_instances, "Instance", SandboxInstance),
         (moto_ebs, "Volume", SandboxVolume),

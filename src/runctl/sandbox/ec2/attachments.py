@@ -97,7 +97,7 @@ class Attachments(Copies):
         return self._let_go(attachment)
 
     def _let_go(self, attachment: Any) -> Any:
-        """EC2 knows no more of it."""
+        """Remove it from EC2's records."""
         with self.world.lock:
             attachment.instance.block_device_mapping.pop(attachment.device, None)
             if attachment in attachment.volume.held:

@@ -99,11 +99,11 @@ class InstantFleet(Fleet):
 
     @property
     def errors(self) -> list[dict[str, Any]]:
-        """Of the pools that were tried in vain."""
+        """Errors of the pools that had no capacity."""
         return self.outcome.errors
 
     def terminate_instances(self) -> None:
-        """All that it launched are told to end."""
+        """End all instances that it launched."""
         found = [instance_id for _, _, instance_id in self.outcome.launched]
         known = [instance.id for instance in self.ec2_backend.all_instances() if instance.id in found]
         if known:

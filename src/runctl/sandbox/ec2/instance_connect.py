@@ -113,7 +113,7 @@ class SandboxConnectResponse(Ec2InstanceConnectResponse):
 
 
 def install() -> None:
-    """moto makes these from now on."""
+    """From now on moto makes these."""
     ec2instanceconnect_backends.backend = SandboxConnect
     ec2instanceconnect_backends.clear()
 

@@ -55,7 +55,7 @@ class Launch(Lifecycle):
                     tags.get("spot-instances-request", {}),
                 )
             instance._state.name, instance._state.code = "pending", 0
-            self._embody(instance, user_data)
+            self._make_machine(instance, user_data)
         return reservation
 
     def _give_profile(self, instance_id: str) -> None:
@@ -134,7 +134,7 @@ class Launch(Lifecycle):
         vpc = self.get_subnet(subnet).vpc_id if subnet else cast(Any, self.get_default_vpc()).id
         return self.get_security_group_from_name("default", vpc)
 
-    def _embody(self, instance: Any, user_data: Any) -> None:
+    def _make_machine(self, instance: Any, user_data: Any) -> None:
         image = ami(instance.image_id)
         text = _decoded(user_data)
         key = self.key_pairs.get(instance.key_name) if instance.key_name else None

@@ -14,11 +14,11 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 
 from runctl.sandbox.api.gate import parameter
-from runctl.sandbox.ec2.embodied import log
 from runctl.sandbox.ec2.instance_stores import InstanceStores
 from runctl.sandbox.ec2.placement_groups import PlacementGroups
 from runctl.sandbox.ec2.security_groups import SecurityGroups
 from runctl.sandbox.ec2.spot_requests import note_ended
+from runctl.sandbox.ec2.world_backend import log
 from runctl.sandbox.machines.machine import BootFailed, Machine
 
 ROOT_GIB = 8
@@ -95,7 +95,7 @@ class Lifecycle(InstanceStores, SecurityGroups, PlacementGroups):
     """Instances with machines."""
 
     def terminate_instances(self, instance_ids: list[str]) -> list[tuple[Any, Any]]:
-        """They shut down in order, then nothing is left of them."""
+        """Shut them down in order, then remove them."""
         found = self.get_multi_instances_by_id(instance_ids)
         for instance in found:
             if instance.disable_api_termination is True:
@@ -109,7 +109,7 @@ class Lifecycle(InstanceStores, SecurityGroups, PlacementGroups):
         return before
 
     def stop_instances(self, instance_ids: list[str]) -> list[tuple[Any, Any]]:
-        """They shut down in order; their disks stay. Spot instances that are one-time cannot be stopped."""
+        """Shut them down in order; their disks stay. Spot instances that are one-time cannot be stopped."""
         before = []
         for instance in self.get_multi_instances_by_id(instance_ids):
             if instance.lifecycle == "spot":
@@ -127,7 +127,7 @@ class Lifecycle(InstanceStores, SecurityGroups, PlacementGroups):
         return before
 
     def start_instances(self, instance_ids: list[str]) -> list[tuple[Any, Any]]:
-        """They boot from the disks they had."""
+        """Boot them from the disks they had."""
         before = []
         for instance in self.get_multi_instances_by_id(instance_ids):
             if instance._state.name not in {"stopped", "running", "pending"}:
@@ -142,7 +142,7 @@ class Lifecycle(InstanceStores, SecurityGroups, PlacementGroups):
         return before
 
     def reboot_instances(self, instance_ids: list[str]) -> list[Any]:
-        """They go down in order and come up again."""
+        """Reboot them in order."""
         found = self.get_multi_instances_by_id(instance_ids)
         for instance in found:
             if instance._state.name != "running":
@@ -156,7 +156,7 @@ class Lifecycle(InstanceStores, SecurityGroups, PlacementGroups):
     def lose(
         self, instance_id: str, code: str = "Server.InternalError", message: str = "Internal error"
     ) -> None:
-        """The host fails: the machine is gone without a word, and EC2 says so."""
+        """The host fails: the machine is gone without notice, and EC2 says so."""
         instance = self.get_instance(instance_id)
         if self._move(instance, ALIVE, "shutting-down"):
             self._remove(instance, code, message)
@@ -246,7 +246,7 @@ class Lifecycle(InstanceStores, SecurityGroups, PlacementGroups):
         machine.kill()
 
     def _remove(self, instance: Any, code: str, message: str) -> None:
-        """Its machine and what goes with it are gone; the caller has moved it to ``shutting-down``."""
+        """Remove its machine and what goes with it; the caller has moved it to ``shutting-down``."""
         machine = self.world.machine(instance.id)
         if machine is not None:
             machine.on_power_off = lambda _: None
@@ -274,7 +274,7 @@ class Lifecycle(InstanceStores, SecurityGroups, PlacementGroups):
             instance.ended_at = time.monotonic()
 
     def _powered_off(self, instance: Any, action: str) -> None:
-        """The machine ended by itself; if somebody has told it to at the same time, they see to the rest."""
+        """The machine ended by itself; if somebody else ends it at the same time, they do the rest."""
         code = "Client.InstanceInitiatedShutdown"
         with instance.changing:
             stops = action == "poweroff" and instance.instance_initiated_shutdown_behavior == "stop"

@@ -135,7 +135,7 @@ def delete_placement_group(self: Any) -> EmptyResult:
 
 
 def install() -> None:
-    """moto's EC2 answers with these from now on, the sandbox's and moto's own."""
+    """From now on moto's EC2 answers with these, the sandbox's and moto's own."""
     for name, member in vars(PlacementGroups).items():
         if name.endswith(("_placement_group", "_placement_groups", "check_placement", "_placed_in")):
             setattr(moto_ec2.EC2Backend, name, member)

@@ -6,12 +6,12 @@ from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
 
-from runctl.sandbox.ec2.embodied import Embodied
+from runctl.sandbox.ec2.world_backend import WorldBackend
 from runctl.sandbox.machines.machine import Machine
 
 
-class SecurityGroups(Embodied):
-    """What a group lets in, its machines let in."""
+class SecurityGroups(WorldBackend):
+    """Machines let in what their groups let in."""
 
     def authorize_security_group_ingress(self, *arguments: Any, **more: Any) -> Any:
         """Machines of the group let it in from now on."""

@@ -16,7 +16,7 @@ from moto.ec2.exceptions import EC2ClientError, InvalidSnapshotInUse
 from moto.ec2.utils import generic_filter
 
 from runctl.sandbox.api.gate import parameter
-from runctl.sandbox.ec2.embodied import Embodied
+from runctl.sandbox.ec2.world_backend import WorldBackend
 
 PENDING_PER_VOLUME = 5
 """EC2's quota of snapshots that are being made of one volume (one, for st1 and sc1)."""
@@ -84,8 +84,8 @@ class SandboxSnapshot(moto_ebs.Snapshot):
         return super().get_filter_value(filter_name, method_name)
 
 
-class Snapshots(Embodied):
-    """Snapshots with bodies."""
+class Snapshots(WorldBackend):
+    """Snapshots that are real disks."""
 
     def create_snapshot(self, volume_id: str, *arguments: Any, **more: Any) -> Any:
         """The snapshot has the bytes of this moment, and is completed a while later."""
@@ -159,7 +159,7 @@ class Snapshots(Embodied):
         return bool({snapshot.owner_id, snapshot.owner_alias, *mine} & set(owners))
 
     def delete_snapshot(self, snapshot_id: str) -> Any:
-        """Its bytes are gone with it. What an image is made of stays."""
+        """Its data is deleted with it. What an image is made of stays."""
         for image in self.amis.values():
             if snapshot_id in _snapshots_of(image):
                 raise InvalidSnapshotInUse(snapshot_id, image.id)

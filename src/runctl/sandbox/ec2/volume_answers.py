@@ -145,6 +145,6 @@ ANSWERS: tuple[Callable[[Any], ActionResult], ...] = (
 
 
 def install() -> None:
-    """moto's EC2 answers with these from now on."""
+    """From now on moto's EC2 answers with these."""
     for answer in ANSWERS:
         setattr(ElasticBlockStore, answer.__name__, answer)

@@ -87,12 +87,12 @@ class SandboxVolume(moto_ebs.Volume):
 
 
 class Volumes(Snapshots):
-    """Volumes with bodies."""
+    """Volumes that are real disks."""
 
     def create_volume(  # type: ignore[override]  # moto's other parameters are passed on by name
         self, size: int | None, zone_name: str, snapshot_id: str | None = None, **more: Any
     ) -> Any:
-        """The volume has a body as soon as it needs one; from a snapshot, at once."""
+        """The volume gets a disk as soon as it needs one; from a snapshot, at once."""
         if snapshot_id:
             size = self._size_from(snapshot_id, size)
         asked = parameter("Action") == "CreateVolume"
@@ -156,7 +156,7 @@ class Volumes(Snapshots):
         return super().describe_volumes(volume_ids, filters)
 
     def delete_volume(self, volume_id: str) -> Any:
-        """Its bytes are gone with it."""
+        """Its data is deleted with it."""
         self.world.meter.end(self.get_volume(volume_id))
         volume = super().delete_volume(volume_id)
         self.disks.remove(volume_id)

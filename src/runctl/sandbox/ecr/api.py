@@ -268,7 +268,7 @@ class SandboxEcrResponse(ECRResponse):
 
 
 def install(world: World) -> None:
-    """moto makes these from now on, and machines that boot find the registry at the address they know it by."""
+    """From now on moto makes these, and machines that boot find the registry at the address they know it by."""
     urls.url_paths = {"{0}/$": SandboxEcrResponse.dispatch}
     ecr_backends.backend = ecr.SandboxEcr
     ecr_backends.clear()

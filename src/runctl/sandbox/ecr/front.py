@@ -1,8 +1,9 @@
-"""What docker speaks with at ECR's address: asks for the token, knows the repositories, passes layers to the registry.
+"""The server that docker talks to at ECR's address: asks for the token, knows the repositories, passes layers to the
+registry.
 
 Layers go through the kernel from socket to socket. Manifests are answered from what the back-end knows, so that the
-registry and the API can never tell two stories. One request a connection. Not on `HttpServer`, because the kernel can
-pass on only what no server has begun to read.
+registry and the API always agree. One request a connection. Not on `HttpServer`, because the kernel can pass on only
+what no server has begun to read.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from runctl.sandbox.ecr.tokens import ExpiredToken, UnknownToken
 
 USER = "AWS"
 LAYERS = "/layers/"
-"""Below it are the links that GetDownloadUrlForLayer gives."""
+"""The prefix of the links that GetDownloadUrlForLayer gives."""
 _MOST_HEAD_BYTES = 64 << 10
 _PATIENCE_SECONDS = 60.0
 _TLS_HANDSHAKE = 0x16
@@ -63,7 +64,7 @@ class Refused(Exception):
 
 
 class NotLoggedIn(Exception):
-    """There is no password at all."""
+    """No password was given."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of ours."""
+    """An answer of this server."""
 
     status: int
     body: bytes = b""
@@ -113,7 +114,7 @@ class Front:
         self._listener = Listener(listening, self.answer, "ecr")
 
     def stop(self) -> None:
-        """Nothing listens there any more."""
+        """Stops listening."""
         self._listener.stop()
 
     def answer(self, connection: socket.socket) -> None:
@@ -161,7 +162,7 @@ class Front:
         return None
 
     def _holder(self, authorization: str) -> str:
-        """Who asked for the token."""
+        """The access key that asked for the token."""
         if not authorization:
             raise NotLoggedIn
         try:

@@ -1,7 +1,6 @@
 """What the repositories of one region hold, and the rules by which images come and go.
 
-The bytes are in a real registry; the API and the registry's address both answer from here, so that they can never tell
-two stories.
+The bytes are in a real registry; the API and the registry's address both answer from here, so that they always agree.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ class RepositoryImages(ECRBackend):
             raise ImageNotFoundException(named, name, self.account_id)
 
     def check(self, holder: str, action: str, name: str) -> None:
-        """Whoever got the token with that access key may do this. Raises `EcrError`."""
+        """Check that the token's access key may do this. Raises `EcrError`."""
         who = rights.caller(holder)
         resource = f"arn:aws:ecr:{self.region_name}:{self.account_id}:repository/{name}"
         refusal = who and who.refusal([rights.Need(f"ecr:{action}", resource)])
@@ -100,7 +99,7 @@ class RepositoryImages(ECRBackend):
             raise EcrError("AccessDeniedException", refusal)
 
     def note_pull(self, image: StoredImage) -> None:
-        """It has been pulled just now."""
+        """Note that it was pulled now."""
         with self.lock:
             image.pulled = datetime.now(UTC)
 
@@ -176,7 +175,7 @@ class RepositoryImages(ECRBackend):
             return [(images[candidate.digest], priority) for candidate, priority in found]
 
     def expire(self, now: datetime) -> list[str]:
-        """AWS's daily round: what the repositories' policies take away is gone; names with digests."""
+        """AWS's daily round: remove what the repositories' policies expire; names with digests."""
         gone = []
         with self.lock:
             for repository in list(self.repositories.values()):

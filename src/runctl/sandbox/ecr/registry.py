@@ -125,7 +125,7 @@ class Registry:
 
     @property
     def log_file(self) -> Path:
-        """What the registry itself has to say: warnings and errors."""
+        """The registry's own log: warnings and errors."""
         return self.home / "registry.log"
 
     def start(self, *, timeout_seconds: float = 10.0) -> None:
@@ -170,7 +170,7 @@ class Registry:
         process.returncode = 0
 
     def stop(self, *, timeout_seconds: float = 5.0) -> None:
-        """No registry of this home runs; calling it twice is fine. What it holds stays on disk."""
+        """Stop this home's registry; calling it twice is fine. What it holds stays on disk."""
         pid = self.pid
         if pid is not None:
             with suppress(ProcessLookupError):

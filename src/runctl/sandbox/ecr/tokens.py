@@ -11,15 +11,15 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 PASSWORD_BYTES = 1200
-"""ECR's passwords are long, too: what breaks on them should break here."""
+"""As long as ECR's: what breaks on long passwords should break here."""
 
 
 class UnknownToken(Exception):
-    """Nobody was given this one."""
+    """This password was never issued."""
 
 
 class ExpiredToken(Exception):
-    """It was good once."""
+    """It has expired."""
 
 
 class Tokens(Generic[T]):

@@ -55,7 +55,7 @@ class ShutdownRequest:
     action: str
     """``poweroff`` or ``reboot``."""
     at: datetime
-    """Not before then."""
+    """The earliest time."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class FolderMachine:
         for name in _FOLDERS:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         self.home.mkdir(parents=True, exist_ok=True)
-        # A folder below a shared /tmp is nobody else's business.
+        # A folder below a shared /tmp must be closed to others.
         self.root.chmod(0o700)
         folder_shims.install(self.root / "bin")
         (self.root / "etc/hostname").write_text(f"{self.instance_id}\n")
@@ -126,7 +126,7 @@ class FolderMachine:
             ROOT_VARIABLE: str(self.root),
             "RUNCTL_AGENT_STATE": str(self.root / "var/lib/runctl"),
             "RUNCTL_INSTANCE_ID": self.instance_id,
-            # No engine of this computer is the machine's, whatever a client finds by itself.
+            # The machine has no Docker engine of this computer, whatever a client finds.
             "DOCKER_HOST": f"unix://{self.root}/run/docker.sock",
         }
 
@@ -255,7 +255,7 @@ class FolderMachine:
         return folder_processes.members(seen, groups, never=(os.getpid(), 0, 1))
 
     def stop(self, *, grace_seconds: float = 2.0) -> None:
-        """No process of the machine is left; its disk is as they left it.
+        """End every process of the machine; its disk stays as it is.
 
         Works for a machine that another process has started, too. Raises `TimeoutError` naming what did not end.
         """
@@ -265,7 +265,7 @@ class FolderMachine:
         (self.root / "run/systemd/shutdown/scheduled").unlink(missing_ok=True)
 
     def destroy(self) -> None:
-        """Neither processes nor disk are left. Volumes stay: they lie elsewhere."""
+        """Remove its processes and its disk. Volumes stay: they are elsewhere."""
         self.stop(grace_seconds=0)
         if self.root.exists():
             shutil.rmtree(self.root)

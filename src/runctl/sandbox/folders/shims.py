@@ -159,7 +159,7 @@ SHIMS = {
 
 
 def install(folder: Path) -> None:
-    """The commands are in ``folder``."""
+    """Write the commands into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in SHIMS.items():
         path = folder / name

@@ -1,4 +1,4 @@
-"""One Lyceum account: VMs with bodies, block volumes, stock and balance; and how its API behaves."""
+"""One Lyceum account: VMs that are real machines, block volumes, stock and balance; and how its API behaves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from runctl.sandbox.api.rest import Bodies, Refused, RestBehaviour
+from runctl.sandbox.api.rest import MachineMaker, Refused, RestBehaviour
 from runctl.sandbox.machines.machine import BootFailed, Hardware
 
 PRICES: dict[str, tuple[str, str]] = {
@@ -124,7 +124,7 @@ class BlockVolume:
 
 
 class Account:
-    """What there is at Lyceum, for one key."""
+    """Everything at Lyceum, for one key."""
 
     def __init__(self) -> None:
         self.behaviour = Behaviour()
@@ -134,7 +134,7 @@ class Account:
         """Where the data of the volumes is, a folder for each."""
         self._lock = threading.RLock()
 
-    def create(self, world: Bodies, body: dict[str, Any], environment: Mapping[str, str]) -> SandboxVm:
+    def create(self, world: MachineMaker, body: dict[str, Any], environment: Mapping[str, str]) -> SandboxVm:
         """A VM that is pending. Raises `Refused` as the API does."""
         profile, market = str(body["hardware_profile"]), str(body.get("instance_type", "on-demand"))
         if profile not in PRICES:
@@ -216,7 +216,7 @@ class Account:
             raise AssertionError("the account has no folder yet")
         return self.folder / volume.volume_id
 
-    def terminate(self, world: Bodies, vm_id: str, status: str = "terminated") -> SandboxVm:
+    def terminate(self, world: MachineMaker, vm_id: str, status: str = "terminated") -> SandboxVm:
         """It has ended, and nothing is left of its machine. Raises `Refused` for one that is not there."""
         with self._lock:
             vm = self.vms.get(vm_id)
@@ -228,7 +228,7 @@ class Account:
         threading.Thread(target=world.forget_machine, args=(f"lyceum-{vm_id}",), daemon=True).start()
         return vm
 
-    def reclaim(self, world: Bodies, vm_id: str) -> SandboxVm:
+    def reclaim(self, world: MachineMaker, vm_id: str) -> SandboxVm:
         """A spot VM is taken back, without notice (§7)."""
         vm = self.vms.get(vm_id)
         if vm is None or vm.is_over or vm.market != "spot":
@@ -263,7 +263,7 @@ class Account:
                 )
         return found
 
-    def _boot(self, world: Bodies, vm: SandboxVm, hardware: Hardware) -> None:
+    def _boot(self, world: MachineMaker, vm: SandboxVm, hardware: Hardware) -> None:
         if not self._reach(vm, "provisioning"):
             return
         time.sleep(self.behaviour.create_seconds)

@@ -1,4 +1,4 @@
-"""How a disk looks to its machine: an NVMe device with the model and serial that AWS's have, in /dev, /sys and by id.
+"""How a disk appears to its machine: an NVMe device with the model and serial that AWS's have, in /dev, /sys and by id.
 
 The kernel knows a loop device. `prepare`, in the machine's first process, puts overlays over the block device folders
 of its sysfs, where the host's disks can be left out and the machine's own have their names. Where the kernel does not
@@ -53,7 +53,7 @@ Run = Callable[[list[str]], "subprocess.CompletedProcess[bytes]"]
 
 @dataclass(frozen=True)
 class Face:
-    """What a disk says of itself."""
+    """A disk's identity: model and serial."""
 
     model: str
     serial: str
@@ -85,7 +85,7 @@ def show(run: Run, face: Face, node: str, loop: str, name: str) -> None:
 
 
 def hide(run: Run, face: Face, node: str, name: str) -> None:
-    """Nothing in the machine says that there is such a disk."""
+    """Remove the disk from the machine."""
     run(["sh", "-c", _HIDE, "sh", node, face.by_id, name])
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 LIBRARY = "/usr/lib/runctl-sandbox"
-"""Where the machine finds what we brought."""
+"""Where the machine finds our programs."""
 
 MODULES = ("docker_supervisor.py", "systemd.py")
 CONFIG = f"{LIBRARY}/engine.json"
@@ -144,7 +144,7 @@ def dockerd_options(engine: Engine) -> list[str]:
 def remove_cgroups(
     machine: str, *, hierarchies: Path = Path("/sys/fs/cgroup"), limit_seconds: float = 5
 ) -> None:
-    """The kernel keeps no control group of a machine that has ended. Runs on the computer, not in the machine.
+    """Remove the control groups of a machine that has ended. Runs on the computer, not in the machine.
 
     Raises `OSError` when a process is still in one of them after ``limit_seconds``.
     """

@@ -82,7 +82,7 @@ class Supervisor:
         self._engine.terminate()
 
     def _refuse(self, message: str, seconds: float = 2.0) -> None:
-        """Whoever waits for the engine that did not start is told so; the next one after that tries again."""
+        """Tell whoever waits that the engine did not start; the next connection tries again."""
         body = json.dumps({"message": message}).encode()
         head = "\r\n".join(
             [
@@ -182,7 +182,7 @@ def engine_pid() -> int | None:
 
 
 def stop_engine(timeout: float = START_SECONDS) -> bool:
-    """No engine runs; the socket stays and starts another at the next connection."""
+    """Stop the engine; the socket stays and starts another at the next connection."""
     pid = engine_pid()
     if pid is None:
         return True

@@ -73,7 +73,7 @@ SWITCHES = {
 
 
 def main() -> int:
-    """Boot, and stay until the power goes."""
+    """Boot, and run until power-off."""
     boot = json.load(sys.stdin)
     root = Path(boot["root"])
     build_root(root, boot)
@@ -143,7 +143,7 @@ def start_services(boot: dict[str, Any]) -> None:
 
 
 def install_power_switches(root: Path) -> None:
-    """``shutdown`` and its kin, which tell the first process instead of systemd; and ``cloud-init status``."""
+    """``shutdown`` and the like, which tell the first process instead of systemd; and ``cloud-init status``."""
     folder = root / "usr/local/sbin"
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in SWITCHES.items():

@@ -58,7 +58,7 @@ class Hardware:
 
 
 class BootFailed(Exception):
-    """The machine did not come up; the message holds its console's end."""
+    """The machine did not boot; the message has the end of its console."""
 
 
 class Machine:
@@ -136,7 +136,7 @@ class Machine:
         threading.Thread(target=self._watch, args=(process,), daemon=True).start()
 
     def kill(self) -> None:
-        """All its processes are gone, at once and without notice; its disks stay."""
+        """Kill all its processes, without notice; its disks stay."""
         with self._power:
             process, self._process = self._process, None
         if process is not None:

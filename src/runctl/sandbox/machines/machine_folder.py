@@ -35,17 +35,17 @@ def accounts(login_user: str) -> dict[str, str]:
 
 
 def _without_password(line: str) -> str:
-    """Nobody logs in by a password, and this computer's are nobody's business."""
+    """Nobody logs in by a password, and this computer's are kept from machines."""
     user, _, rest = line.partition(":")
     return f"{user}:*:{rest.partition(':')[2]}"
 
 
 ENDED = ".ended"
-"""Ends the name of a machine's folder whose content is being removed."""
+"""The suffix of a machine's folder whose content is being removed."""
 
 
 def discard(folder: Path) -> None:
-    """Gone; its content follows. The files of an image take seconds, and who ends a machine waits for none of them."""
+    """Remove it; its content is removed in the background, as an image's files take seconds."""
     ended = folder.with_name(folder.name + ENDED)
     with contextlib.suppress(FileNotFoundError):
         folder.rename(ended)
@@ -53,7 +53,7 @@ def discard(folder: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Gone, whatever modes the machine gave to what is in it."""
+    """Remove it, whatever modes the machine gave to what is in it."""
     limit = time.monotonic() + 10
     while folder.exists():
         # Several machines go at once: a program of its own does not wait for Python's lock.

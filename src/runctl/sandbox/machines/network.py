@@ -1,4 +1,4 @@
-"""A bridge with addresses for machines, and the way out: everything by name, so that it can be taken away again."""
+"""A bridge with addresses for machines, and the way out. Everything has a name by which it can be removed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class NetworkError(Exception):
-    """The kernel refused; the message is the tool's own."""
+    """The kernel refused; the message is the tool's."""
 
 
 def run(*argv: str, check: bool = True) -> str:
@@ -80,12 +80,12 @@ class Network:
         hold_forwarding(bridge)
 
     def _guard(self) -> None:
-        """Nobody beyond this computer and its machines reaches the sandbox's addresses, whatever the routes say."""
+        """Only this computer and its machines reach the sandbox's addresses, whatever the routes say."""
         chains = _chains(self._layout)
         bridge, mark = self._layout.bridge, _mark(self._layout)
         for chain in chains.values():
             run("iptables", "-w", "-N", chain)
-        # Linux takes packets for any of its addresses on every device.
+        # Linux accepts packets for any of its addresses on every device.
         for rule in (
             (chains["INPUT"], "-i", "lo", "-j", "RETURN"),
             (chains["INPUT"], "-i", bridge, "-j", "RETURN"),
@@ -158,7 +158,7 @@ class Network:
         return number, address
 
     def disconnect(self, number: int) -> None:
-        """The namespace and its cable are gone."""
+        """Remove the namespace and its cable."""
         run("ip", "link", "delete", self._layout.veth(number), check=False)
         run("ip", "netns", "delete", self._layout.namespace(number), check=False)
         with self._lock:
@@ -196,7 +196,7 @@ class Network:
 
 
 def kill_inside(layout: Layout) -> list[str]:
-    """No process of this sandbox's machines lives; those that did."""
+    """End every process of this sandbox's machines; those that ran."""
     killed = []
     prefix = f"rctl-{layout.tag}-"
     for line in run("ip", "netns", "list", check=False).splitlines():
@@ -209,7 +209,7 @@ def kill_inside(layout: Layout) -> list[str]:
 
 
 def kill_all(namespace: str) -> int:
-    """No process lives in that namespace; how many did."""
+    """End every process in that namespace; how many there were."""
     count = 0
     limit = time.monotonic() + 10
     while (pids := run("ip", "netns", "pids", namespace, check=False).split()) and time.monotonic() < limit:
@@ -222,7 +222,7 @@ def kill_all(namespace: str) -> int:
 
 
 def remove(layout: Layout) -> list[str]:
-    """Nothing of this sandbox's network is left, whoever made it; what was taken away."""
+    """Remove this sandbox's network, whoever made it; what was removed."""
     removed = []
     prefix = f"rctl-{layout.tag}-"
     for line in run("ip", "netns", "list", check=False).splitlines():

@@ -50,7 +50,7 @@ def drop_capabilities() -> None:
 
 
 def without_dropped() -> list[str]:
-    """What stands before a command that is sent into a machine from outside: it can do no more than those inside."""
+    """The wrapper of a command that is sent into a machine from outside: it can do no more than those inside."""
     return ["setpriv", "--bounding-set=" + ",".join(f"-{name}" for name in DROPPED), "--"]
 
 

@@ -1,4 +1,4 @@
-"""What of this computer its machines do not see, made in a machine's upper layer before it is mounted.
+"""What machines do not see of this computer, made in a machine's upper layer before it is mounted.
 
 White-outs and opaque folders are the overlay's own way to hide: see "overlayfs" in the kernel's documentation.
 """
@@ -18,7 +18,7 @@ _SYSTEM_FOLDERS = frozenset(
         *("proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var"),
     }
 )
-"""Of the file system hierarchy standard: anything else at the top is somebody's."""
+"""Of the file system hierarchy standard: anything else at the top is a user's."""
 _EMPTY = {
     "root": 0o700,
     "var/tmp": 0o1777,

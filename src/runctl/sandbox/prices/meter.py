@@ -36,7 +36,7 @@ class Usage:
     last_tags: Mapping[str, str] = field(default_factory=dict)
     free: bool = False
     least_seconds: int = LEAST_SECONDS
-    """It is billed for so long at least."""
+    """The shortest time that is billed."""
 
     def seconds(self, now: datetime) -> Iterator[tuple[datetime, datetime]]:
         """The time that is billed, cut where its price may change and where a day ends."""
@@ -65,7 +65,7 @@ class Meter:
         self._lock = threading.Lock()
 
     def instance(self, instance: Any, region: str) -> None:
-        """It runs from now on, with its public address."""
+        """Start metering it, with its public address."""
         from runctl.sandbox.prices.price_list import price_rows
 
         kind, zone = instance.instance_type, instance.availability_zone
@@ -112,7 +112,7 @@ class Meter:
         self._begin(snapshot, usage_type, _monthly(price * gib), least=0)
 
     def end(self, thing: Any, *, taken_back: bool = False) -> None:
-        """It is not billed any more; a spot instance that was taken back in its first hour was not billed at all."""
+        """Stop metering it; a spot instance that was taken back in its first hour was not billed at all."""
         end = now()
         with self._lock:
             for usage in self._usages:

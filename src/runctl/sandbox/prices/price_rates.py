@@ -1,7 +1,7 @@
 """What volumes, snapshots, addresses, traffic, objects and images cost in the sandbox, as products of the price list.
 
 Its own numbers, as AWS has: the sandbox does not ask its client. Of us-east-1 they are AWS's public list of 2026; the
-other regions are dearer by a factor each, about as they are.
+other regions cost more by a factor each, about as on AWS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REGIONS = {
     "ap-northeast-1": ("APN1-", "1.2"),
     "ap-southeast-2": ("APS2-", "1.2"),
 }
-"""The prefix of the region's usage types, and how much dearer EBS and NAT are there."""
+"""The prefix of the region's usage types, and the factor by which EBS and NAT cost more there."""
 _VOLUMES = (
     ("gp3", "gp3", "General Purpose", "SSD-backed", "0.08"),
     ("gp2", "gp2", "General Purpose", "SSD-backed", "0.10"),

@@ -23,7 +23,7 @@ LINUX = "Linux/UNIX"
 _LINUX_NAMES = frozenset({LINUX, "Linux/UNIX (Amazon VPC)"})
 HISTORY_DAYS = 90
 PERIOD = timedelta(hours=6)
-"""A price changes so often."""
+"""How often a price changes."""
 ZONE_SPREAD = Decimal("0.08")
 PERIOD_SPREAD = Decimal("0.02")
 _CENT_OF_A_CENT = Decimal("0.0001")

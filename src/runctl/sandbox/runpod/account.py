@@ -1,4 +1,4 @@
-"""One RunPod account: pods with bodies, a catalogue and its stock; and how the API behaves."""
+"""One RunPod account: pods that are real machines, a catalogue and its stock; and how the API behaves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from runctl.sandbox.api.rest import Bodies, Refused, RestBehaviour
+from runctl.sandbox.api.rest import MachineMaker, Refused, RestBehaviour
 from runctl.sandbox.machines.machine import BootFailed, Hardware
 from runctl.sandbox.runpod.pods import (
     NO_CAPACITY,
@@ -85,7 +85,7 @@ class Behaviour(RestBehaviour):
 
 
 class Account:
-    """What there is at RunPod, for one key."""
+    """Everything at RunPod, for one key."""
 
     def __init__(self) -> None:
         self.behaviour = Behaviour()
@@ -108,7 +108,7 @@ class Account:
             ]
 
     def create(
-        self, bodies: Bodies, body: dict[str, Any], environment: Mapping[str, str], api_url: str
+        self, machines: MachineMaker, body: dict[str, Any], environment: Mapping[str, str], api_url: str
     ) -> SandboxPod:
         """A pod that is being placed; ``environment`` is that of logins to machines, and ``api_url`` this API's own in
         a pod. Raises `Refused` as the API does."""
@@ -140,7 +140,7 @@ class Account:
             body = {**body, "dataCenterIds": centres[:1]}
             pod_id = "".join(secrets.choice(_LETTERS) for _ in range(14))
             pod = SandboxPod(pod_id, body, datetime.now(UTC), gpus=count, cost=price * count)
-            pod.runtime = self._runtime(bodies, pod, environment, api_url)
+            pod.runtime = self._runtime(machines, pod, environment, api_url)
             pod.appears_at = time.monotonic() + self.behaviour.list_lag
             self.pods[pod_id] = pod
         threading.Thread(target=self._boot, args=(pod,), daemon=True).start()
@@ -160,7 +160,7 @@ class Account:
         )
 
     def _runtime(
-        self, bodies: Bodies, pod: SandboxPod, environment: Mapping[str, str], api_url: str
+        self, machines: MachineMaker, pod: SandboxPod, environment: Mapping[str, str], api_url: str
     ) -> Runtime:
         body = pod.body
         # The platform's own variables of a pod (§7), which the API does not show.
@@ -190,7 +190,7 @@ class Account:
             environment={**environment, **{name: env[name] for name in env if name.startswith("RUNPOD_")}},
             shares=tuple((folder, path) for path, folder in folders.items()),
         )
-        return MachineRuntime(bodies, hardware)
+        return MachineRuntime(machines, hardware)
 
     def funds(self) -> dict[str, float]:
         """What the account has and spends (§9)."""

@@ -153,7 +153,7 @@ def check_creation(body: dict[str, Any]) -> None:
 
 
 def check_fields(body: dict[str, Any], known: frozenset[str]) -> None:
-    """Bodies are closed (§4). Raises `Refused`."""
+    """MachineMaker are closed (§4). Raises `Refused`."""
     unknown = sorted(set(body) - known)
     if unknown:
         raise Refused(

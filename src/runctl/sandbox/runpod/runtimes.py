@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runctl.sandbox.api.rest import Bodies
+from runctl.sandbox.api.rest import MachineMaker
 from runctl.sandbox.machines.machine import BootFailed, Hardware, Machine
 from runctl.sandbox.runpod.forwarding import MappedPort
 
@@ -104,13 +104,13 @@ class PodHost:
 
     def __init__(
         self,
-        bodies: Bodies,
+        machines: MachineMaker,
         volumes: Path,
         provide_stand_in: Callable[[], str],
         serve: Callable[[Machine], object],
     ) -> None:
         """``provide_stand_in`` names the image for RunPod's own; ``serve`` gives the machine the registries."""
-        self._bodies = bodies
+        self._bodies = machines
         self._volumes = volumes
         self._provide_stand_in = provide_stand_in
         self._serve = serve
@@ -179,8 +179,8 @@ class PodHost:
 class MachineRuntime(Runtime):
     """A machine of the sandbox, where there is no Docker: root's, without the image, started again like a container."""
 
-    def __init__(self, bodies: Bodies, hardware: Hardware) -> None:
-        self._bodies = bodies
+    def __init__(self, machines: MachineMaker, hardware: Hardware) -> None:
+        self._bodies = machines
         self._hardware = hardware
         self._door: MappedPort | None = None
         self._ended = False

@@ -20,7 +20,7 @@ _CHECKSUM = "x-amz-checksum-"
 
 
 class BadBody(Exception):
-    """The body is not what it says it is; the message is S3's."""
+    """The body does not match its headers; the message is S3's."""
 
 
 class _Sum(Protocol):

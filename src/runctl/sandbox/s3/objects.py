@@ -66,7 +66,7 @@ def requested(text: str | None, size: int) -> range | None:
 
 
 def _find(bucket_name: str, name: str) -> FakeKey | None:
-    """The object, if it can be read by whoever has the right; moto knows the words for everything else."""
+    """The object, if it can be read by whoever has the right; moto answers everything else."""
     bucket = s3_backends[ACCOUNT]["aws"].buckets.get(bucket_name)
     if bucket is None or bucket.policy is not None:
         return None

@@ -1,4 +1,4 @@
-"""Writes to one key come one after the other, so that a condition and the write that depends on it are one step.
+"""Serialise writes to one key, so that a condition and the write that depends on it are one step.
 
 moto looks whether ``If-None-Match`` or ``If-Match`` holds, and writes later: there two writers at once both succeed,
 where S3 refuses one of them.

@@ -15,7 +15,7 @@ from runctl.sandbox.world import ACCOUNT, World, current
 
 AGENT_VERSION = "3.3.2299.0"
 REGISTRATION_SECONDS = 0.8
-"""From the power button to the agent's first word."""
+"""From power-on until the agent registers."""
 
 _booting: dict[str, float] = {}
 """When the machines of this process were switched on."""
@@ -46,7 +46,7 @@ def instance_information(region: str) -> list[dict[str, Any]]:
         online = is_online(region, instance.id)
         offline = instance.state != "running" or instance.id in current().faults.ssm_offline
         if not online and not offline:
-            # Up, and the agent has not said its first word.
+            # It runs, and its agent has not registered yet.
             continue
         ubuntu = "ubuntu" in str(getattr(current().machine(instance.id), "hardware", "")).lower()
         found.append(

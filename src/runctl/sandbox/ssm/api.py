@@ -76,7 +76,7 @@ class SandboxSsmResponse(SimpleSystemManagerResponse):
 
 
 def install() -> None:
-    """moto makes these from now on; machines of this process's world register when they have booted."""
+    """From now on moto makes these; machines of this process's world register when they have booted."""
     urls.url_paths = {"{0}/$": SandboxSsmResponse.dispatch}
     ssm_backends.backend = ssm.SandboxSsm
     ssm_backends.clear()

@@ -1,4 +1,4 @@
-"""moto's Systems Manager with commands that run: Run Command, and public parameters."""
+"""moto's Systems Manager, whose commands really run: Run Command, and public parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from moto.ssm.models import Parameter, SimpleSystemManagerBackend, ssm_backends
 from runctl.sandbox.ssm import agents as ssm_agents
 from runctl.sandbox.ssm import request as ssm_request
 from runctl.sandbox.ssm.command import PLUGIN, SandboxCommand
-from runctl.sandbox.ssm.invocation import Body, Gone, Invocation, Order
+from runctl.sandbox.ssm.invocation import AnyMachine, Gone, Invocation, Order
 from runctl.sandbox.world import ACCOUNT, current
 
 AT_ONCE = 5
@@ -147,8 +147,8 @@ class SandboxSsm(SimpleSystemManagerBackend):
         managed = {row["InstanceId"] for row in ssm_agents.instance_information(self.region_name)}
         return [instance_id for instance_id in dict.fromkeys(chosen or ()) if instance_id in managed]
 
-    def _finder(self, instance_id: str) -> Callable[[], Body | None]:
-        def find() -> Body | None:
+    def _finder(self, instance_id: str) -> Callable[[], AnyMachine | None]:
+        def find() -> AnyMachine | None:
             instance = ssm_agents.find_instance(self.region_name, instance_id)
             if instance is None or instance.state in {"shutting-down", "terminated"}:
                 raise Gone(instance_id)

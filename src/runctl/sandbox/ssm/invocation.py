@@ -37,7 +37,7 @@ _SCRIPT = 'umask 077 && mkdir -p "$1" && cat > "$1/_script.sh" && chmod 700 "$1/
 _START = 'cd -- "$1" || exit 1; exec sh -c "$2"'
 
 
-class Body(Protocol):
+class AnyMachine(Protocol):
     """The machine, of either kind."""
 
     @property
@@ -58,12 +58,12 @@ class Body(Protocol):
 
 
 class Gone(Exception):
-    """The machine will never answer again."""
+    """The machine is gone for good."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be done, and where."""
+    """A command and its machine."""
 
     command_id: str
     instance_id: str
@@ -76,7 +76,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is, at one moment."""
+    """Its state at one moment."""
 
     status: str
     details: str
@@ -93,7 +93,7 @@ class Invocation:
     """Runs in a thread of its own, `run`; everything else may be called from any thread."""
 
     order: Order
-    find: Callable[[], Body | None]
+    find: Callable[[], AnyMachine | None]
     """The machine, ``None`` while it cannot be reached. Raises `Gone`."""
     slots: threading.Semaphore
     """The agent works on so many commands at once."""
@@ -116,7 +116,7 @@ class Invocation:
             return self._progress
 
     def cancel(self) -> None:
-        """Over before it starts, or its process group is killed."""
+        """Cancel it before it starts, or kill its process group."""
         with self._lock:
             self._cancelled.set()
             if self._lost and self._progress.status not in FINAL:
@@ -131,9 +131,9 @@ class Invocation:
         try:
             while not self._ended_undelivered(deadline):
                 try:
-                    body = self.find()
-                    if body is not None:
-                        self._execute(body)
+                    machine = self.find()
+                    if machine is not None:
+                        self._execute(machine)
                         return
                 except Gone:
                     self._finish("Undeliverable", "Undeliverable", -1)
@@ -154,14 +154,14 @@ class Invocation:
             return False
         return True
 
-    def _execute(self, body: Body) -> None:
+    def _execute(self, machine: AnyMachine) -> None:
         folder = (
             f"/var/lib/amazon/ssm/{self.order.instance_id}/document/orchestration/{self.order.command_id}"
             "/awsrunShellScript/0.awsrunShellScript"
         )
         script = "\n".join(self.order.commands) + "\n"
-        path = _path_in(body, folder)
-        writer = body.popen(
+        path = _path_in(machine, folder)
+        writer = machine.popen(
             ["sh", "-c", _SCRIPT, "sh", path],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -170,20 +170,20 @@ class Invocation:
         with self._lock:
             self._progress = Progress("InProgress", "InProgress", -1, datetime.now(UTC), None, b"", b"")
         _, complaint = writer.communicate(script.encode("utf-8", "surrogateescape"))
-        if writer.returncode != 0 and not self._lost_with(body, writer.returncode):
+        if writer.returncode != 0 and not self._lost_with(machine, writer.returncode):
             self._finish("Failed", "Failed", 1, b"", b"failed to create script file. " + complaint)
         elif writer.returncode == 0:
-            self._run_script(body, f"{path}/_script.sh")
+            self._run_script(machine, f"{path}/_script.sh")
 
-    def _run_script(self, body: Body, script: str) -> None:
+    def _run_script(self, machine: AnyMachine, script: str) -> None:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            process = body.popen(
+            process = machine.popen(
                 [
                     *("env", "-u", "HOME", "-u", "USER", "-u", "LOGNAME"),
-                    *("sh", "-c", _START, "sh", self._start_folder(body), shlex.quote(script)),
+                    *("sh", "-c", _START, "sh", self._start_folder(machine), shlex.quote(script)),
                 ],
                 env={
-                    **_environment(body),
+                    **_environment(machine),
                     "AWS_SSM_INSTANCE_ID": self.order.instance_id,
                     "AWS_SSM_REGION_NAME": self.order.region,
                 },
@@ -195,7 +195,7 @@ class Invocation:
             for copier in copiers:
                 copier.stop()
             code = process.wait()
-            if verdict is None and self._lost_with(body, code):
+            if verdict is None and self._lost_with(machine, code):
                 return
             status, details, code, complaint = verdict or _verdict(code)
             if complaint:
@@ -226,22 +226,22 @@ class Invocation:
             pause = min(pause * 1.5, _POLL_SECONDS)
         return None
 
-    def _start_folder(self, body: Body) -> str:
+    def _start_folder(self, machine: AnyMachine) -> str:
         asked = self.order.working_directory
         if asked:
-            return _path_in(body, asked)
+            return _path_in(machine, asked)
         # The agent's own folder; a machine that is a folder has no such place.
-        default = _path_in(body, "/usr/bin")
-        return default if Path(default).is_dir() else _path_in(body, "/")
+        default = _path_in(machine, "/usr/bin")
+        return default if Path(default).is_dir() else _path_in(machine, "/")
 
-    def _lost_with(self, body: Body, code: int) -> bool:
+    def _lost_with(self, machine: AnyMachine, code: int) -> bool:
         """Whether the process ended because its machine did: then nobody is left to report it."""
         killed_by = -code if code < 0 else code - 128
         patience = {9: _DEATH_SECONDS, 15: _SHUTDOWN_SECONDS}.get(killed_by, 0.0)
         limit = time.monotonic() + patience
-        while body.is_up and time.monotonic() < limit:
+        while machine.is_up and time.monotonic() < limit:
             time.sleep(_POLL_SECONDS)
-        if body.is_up or code == 0:
+        if machine.is_up or code == 0:
             return False
         with self._lock:
             self._lost = True
@@ -310,13 +310,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _path_in(body: Body, name: str) -> str:
+def _path_in(machine: AnyMachine, name: str) -> str:
     """Where the machine has the path: a folder machine has everything below its folder."""
-    path = getattr(body, "path", None)
+    path = getattr(machine, "path", None)
     return str(path(name)) if path is not None else name
 
 
-def _environment(body: Body) -> Mapping[str, str]:
+def _environment(machine: AnyMachine) -> Mapping[str, str]:
     """What makes the outside reachable from a sandbox machine, which AWS's machines need no variables for."""
-    hardware = getattr(body, "hardware", None)
+    hardware = getattr(machine, "hardware", None)
     return dict(hardware.environment) if hardware is not None else {}

@@ -1,4 +1,4 @@
-"""moto's EC2 back-end with a world behind it: what every part of the sandbox's EC2 is built on."""
+"""moto's EC2 back-end with the sandbox's world behind it: the base of every part of the sandbox's EC2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runctl.sandbox.world import World, current
 log = logging.getLogger("runctl.sandbox")
 
 
-class Embodied(moto_ec2.EC2Backend):
+class WorldBackend(moto_ec2.EC2Backend):
     """One region of EC2, with the server's world at hand."""
 
     @property

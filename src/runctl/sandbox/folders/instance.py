@@ -1,4 +1,4 @@
-"""A folder machine in the place of one made of namespaces: what the EC2 back-end asks of either."""
+"""A folder machine in place of one made of namespaces, with the interface that the EC2 back-end uses for both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runctl.sandbox.machines.machine import BootFailed, Hardware
 POLL_SECONDS = 0.2
 
 
-class FolderBody(FolderMachine):
+class FolderInstance(FolderMachine):
     """One instance whose machine is a folder. It has this computer's loopback address, and no SSH."""
 
     address = "127.0.0.1"
@@ -35,7 +35,7 @@ class FolderBody(FolderMachine):
         self.on_power_off: Callable[[str], None] = lambda _: None
         self._life = 0
         self._power = threading.RLock()
-        """Held while it is switched on or taken away, so that nothing is made that nobody would remove."""
+        """Held while it boots or is removed, so that nothing is made that would never be removed."""
         self._removed = False
 
     def boot(self, *, first: bool) -> None:
@@ -51,13 +51,13 @@ class FolderBody(FolderMachine):
             threading.Thread(target=self._watch, args=(self._life,), daemon=True).start()
 
     def kill(self) -> None:
-        """No process of it is left."""
+        """End all of its processes."""
         self._life += 1
         with contextlib.suppress(TimeoutError):
             self.stop(grace_seconds=0)
 
     def remove(self) -> None:
-        """Nothing is left of it but what its volumes hold, and it boots no more."""
+        """Remove it, but for what its volumes hold; it cannot boot any more."""
         with self._power:
             self._removed = True
             self.kill()
@@ -86,11 +86,11 @@ class FolderBody(FolderMachine):
             return ""
 
     def add_disk(self, volume_id: str, _node: str, device: str, folder: str) -> None:
-        """The volume's folder is a disk of the machine."""
+        """Attach the volume's folder as a disk of the machine."""
         self.attach(volume_id, Path(folder), device)
 
     def remove_disk(self, volume_id: str, _node: str, device: str) -> None:
-        """It is not any more, mounted or not."""
+        """Detach it, mounted or not."""
         self.detach(volume_id, device, force=True)
 
     def has_mounted(self, folder: str) -> bool:
@@ -150,5 +150,5 @@ class FolderDisks(Disks):
         """Folders have no blocks."""
 
     def remove(self, volume_or_snapshot: str) -> None:
-        """Its files are gone."""
+        """Its files are deleted."""
         shutil.rmtree(self.file(volume_or_snapshot), ignore_errors=True)
