@@ -1,7 +1,8 @@
 """Aligned text: tables with a line a thing, and details with a line a field.
 
 A table fits the terminal: columns that matter less are left out before a line would wrap. Where there is no terminal,
-nothing is cut, and which columns there are does not depend on what is in them.
+nothing is cut, and which columns there are does not depend on what is in them. Our own, as rich's tables wrap or cut
+cells instead.
 """
 
 from __future__ import annotations

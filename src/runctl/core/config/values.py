@@ -1,4 +1,8 @@
-"""What a configured value may be: the rule behind each field, and how TOML and text are held against it."""
+"""What a configured value may be: the rule behind each field, and how TOML and text are held against it.
+
+Our own, as every problem is told with its file, line and key while the rest still counts: msgspec, which reads
+everything else here, stops at the first and knows no lines.
+"""
 
 from __future__ import annotations
 
