@@ -151,7 +151,7 @@ def test_clear_lets_all_go_well_again(account: Account, invoke: Invoke) -> None:
 
     result = invoke("sandbox", "faults", "--clear")
 
-    assert result.stdout == "nothing is to go wrong\n"
+    assert result.stdout == "no faults are set\n"
     launch(account)
 
 

@@ -215,7 +215,7 @@ def test_what_was_moved_or_restored_has_the_files(runctl: CommandLine, machine: 
     back = ebs(runctl, "restore", "e2e-taken", "--name", "e2e-back", "--zone", ZONE)
     assert (back["persistent"], back["snapshot_id"]) == (True, taken.json["id"])
     fork = runctl("aws", "ebs", "fork", "e2e-original", "--name", "e2e-copy", "--output", "json").ok()
-    assert "held still" in fork.err
+    assert "was frozen" in fork.err
     assert (fork.json["type"], fork.json["persistent"]) == ("gp3", True)
     # All three beside each other, though they have one UUID.
     for name, content in (("e2e-back", "precious"), ("e2e-copy", "changed")):

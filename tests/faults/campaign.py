@@ -149,8 +149,8 @@ def points(calls: Sequence[str], *, changes_only: bool = False) -> list[tuple[st
 def _misbehaved(done: Done) -> Iterator[str]:
     if done.hung:
         yield "hangs: it was ended after a while"
-    if "Traceback (most recent call last)" in done.err or "fault in runctl" in done.err:
-        yield f"a fault in runctl: {done.err.strip()[-300:]}"
+    if "Traceback (most recent call last)" in done.err or "bug in runctl" in done.err:
+        yield f"a bug in runctl: {done.err.strip()[-300:]}"
 
 
 def _unmarked(account: Account, before: Mapping[str, Thing]) -> Iterator[str]:

@@ -158,8 +158,8 @@ def cleaned(account: Account) -> tuple[int, bool, list[str]]:
 def _misbehaved(done: Done) -> Iterator[str]:
     if done.hung:
         yield "hangs: it was ended after a while"
-    if "Traceback (most recent call last)" in done.err or "fault in runctl" in done.err:
-        yield f"a fault in runctl: {done.err.strip()[-300:]}"
+    if "Traceback (most recent call last)" in done.err or "bug in runctl" in done.err:
+        yield f"a bug in runctl: {done.err.strip()[-300:]}"
 
 
 def table(leaks: list[Leak]) -> str:

@@ -296,4 +296,4 @@ def _text(current: dict[str, Any]) -> str:
         rows[f"Systems Manager's agent on {instance_id}"] = "does not answer"
     for name, value in current["other"].items():
         rows[name.replace("_", " ")] = str(value)
-    return details(rows) if rows else "nothing is to go wrong"
+    return details(rows) if rows else "no faults are set"

@@ -116,5 +116,5 @@ def test_a_registry_that_cannot_be_reached_is_told_and_the_run_goes_on(
     end = agent.ended("r")
 
     assert end.reason is EndReason.COMPLETED, agent.log("r")
-    assert "the registry is of no help" in agent.log("r")
+    assert "the registry cannot be used" in agent.log("r")
     assert "not all of the image is in the registry, and other machines build it" in agent.log("r")

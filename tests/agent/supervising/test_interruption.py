@@ -111,7 +111,7 @@ def test_a_script_that_ignores_sigterm_is_killed_before_the_machine_ends(
     assert end.hand_off is not None
     assert end.ended_at < end.hand_off.machine_ends_at
     assert end.hand_off.checkpoint is None
-    assert any("begins anew" in sentence for sentence in end.hand_off.left)
+    assert any("starts from the beginning" in sentence for sentence in end.hand_off.left)
 
 
 def test_a_notice_during_the_set_up_is_an_interruption_too(agent: Agent, metadata: MetadataService) -> None:

@@ -141,7 +141,7 @@ def test_what_has_another_checksum_never_takes_its_place(
     (checkpoint,) = place.checkpoints()
     storage.put(BUCKET, f"{PREFIX}/{data_key(manifest.files[0].sha256)}", b"wrong")
 
-    with pytest.raises(Conflict, match="another SHA-256"):
+    with pytest.raises(Conflict, match="does not match the SHA-256"):
         place.fetch(checkpoint, tmp_path)
 
     assert list((tmp_path / "step-1").iterdir()) == []
