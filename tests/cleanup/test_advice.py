@@ -56,7 +56,9 @@ def advised(monkeypatch: pytest.MonkeyPatch, account: Measured, *runs: RunFact, 
     provider: Any = FakeProvider(Script())
     provider.inventory, provider.prices = account, FreePrices("a test")
     session = session_with(monkeypatch, aws=provider)
-    monkeypatch.setattr(overview, "gather", lambda *given: replace(knowledge.gather(*given), runs=tuple(runs)))
+    monkeypatch.setattr(
+        overview, "gather", lambda *given: replace(knowledge.gather(*given), runs=tuple(runs))
+    )
 
     def nobody(*_: object) -> None:
         raise Unreachable("it does not answer")

@@ -15,7 +15,7 @@ from tests.runs.sample_runs import a_record
 
 
 def on_machines(run_id: str, *machines: str, logs: tuple[bytes, ...] = (), **changes: Any) -> RunRecord:
-    """Of a run that goes on on these, by rank; with ``logs`` it has ended, and each has written its own."""
+    """Of a run that continues on these, by rank; with ``logs`` it has ended, and each has written its own."""
     ends = [
         EndRecord(EndReason.COMPLETED, 0.0, exit_code=0, log_bytes=len(log), log_sha256=checksum(log))
         for log in logs

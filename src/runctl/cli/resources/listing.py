@@ -21,7 +21,7 @@ from runctl.core.clock import SystemClock
     name="list",
     examples=[
         ("runctl resources list --kind volume --older-than 7d", "volumes that exist for a week"),
-        ("runctl resources list --sort cost --region us-east-1", "of one region, the dearest first"),
+        ("runctl resources list --sort cost --region us-east-1", "of one region, the most expensive first"),
         ("runctl resources list --group-by project", "each project by itself, with its sum"),
     ],
 )

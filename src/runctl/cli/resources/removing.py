@@ -169,7 +169,7 @@ def stop_all_command(cli: Cli, *, end: bool, project: str | None, provider: str 
     runs = cleaning.runs_on([item.resource for item in (*plan.end.remove, *plan.stop.remove)])
     for run in runs:
         cli.progress.warn(
-            f"{run.id} ({run.script}) goes on on {', '.join(run.machines)}: it is stopped first"
+            f"{run.id} ({run.script}) continues on {', '.join(run.machines)}: it is stopped first"
         )
     cli.confirm(
         f"End {len(plan.end.remove)} and stop {len(plan.stop.remove)}?"

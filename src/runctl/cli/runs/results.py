@@ -29,8 +29,8 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
     Its output, checkpoints and log go to FOLDER/RUN (default: what --results named, else the folder results). Every
     file is verified by its checksum, and files that are here already are not sent again. A machine that was rented
     for the run and waits for this ends itself afterwards. From a run that is still going comes what it has written so
-    far. If the machine has ended, the results come from the object store that it has put them into. From a run on several
-    machines come rank 0's output and checkpoints, and the logs of all; then all machines are given back.
+    far. If the machine has ended, the results come from the object store that it has put them into. From a run on
+    several machines come rank 0's output and checkpoints, and the logs of all; then all machines are given back.
     """
     from runctl.cli.train.launched import bring_home, end_rental
     from runctl.cli.train.launched_nodes import give_machines_back

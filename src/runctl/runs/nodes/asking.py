@@ -109,7 +109,7 @@ def _ask(session: Session, record: RunRecord, node: KnownNode) -> tuple[KnownNod
         if gone is not None:
             return node.ended(end_of_gone(session, record, node, gone)), None
         if isinstance(error, MachineError) and error.code == "no-such-run":
-            end = EndRecord(EndReason.NOT_STARTED, now.timestamp(), message="the machine never heard of it")
+            end = EndRecord(EndReason.NOT_STARTED, now.timestamp(), message="the machine has no record of it")
             return node.ended(end), None
         session.progress.warn(f"node {node.rank} ({node.instance_id}) cannot be asked: {error.message}")
         return replace(node, state=RunPhase.UNKNOWN), None

@@ -143,10 +143,8 @@ def decide_end(ends: Mapping[int, EndRecord], least: int) -> EndRecord:
         )
     cause = ends.get(rank)
     if cause is None or cause.caused_by is not None or cause.reason is EndReason.COMPLETED:
-        # It does not say so itself: it was not heard of any more, or could not hear the others.
-        said = next(
-            (end.message for end in ends.values() if end.caused_by == rank), "it was not heard of any more"
-        )
+        # It does not say so itself: it no longer reported, or could not hear the others.
+        said = next((end.message for end in ends.values() if end.caused_by == rank), "it no longer reported")
         heard = next((end.cause for end in ends.values() if end.caused_by == rank and end.cause), None)
         cause = EndRecord(heard or EndReason.LOST, last, message=said)
     message = cause.message if cause.message.startswith("node ") else f"node {rank}: {cause.message}"

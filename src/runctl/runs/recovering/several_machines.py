@@ -55,8 +55,8 @@ REFUSED_SECONDS = 60.0
 
 
 def recover_nodes(run: RecoveredRun, *, once: bool) -> tuple[RunRecord | None, str]:
-    """The run's next attempt, which all machines have taken up; or ``None``, and why there is none (empty: no machines
-    are to be had now, and ``once``: they are not waited for).
+    """The run's next attempt, which all machines have taken up; or ``None``, and why there is none (empty: no
+    machines are available now, and ``once``: they are not waited for).
 
     The machines of the attempt before are given back first. What was rented for an attempt that could not be started is
     given back, after Ctrl-C too. Raises what renting and starting raise.

@@ -186,7 +186,7 @@ def _ended_unseen(record: RunRecord, at: datetime, gone: Gone) -> RunRecord:
 
 
 def _unseen(machine: InstanceId, at: datetime, gone: Gone) -> EndRecord:
-    ended = gone(machine) or InstanceEnded(f"instance {machine} was gone without a word")
+    ended = gone(machine) or InstanceEnded(f"instance {machine} disappeared without notice")
     return end_with_its_machine(ended, at)
 
 
