@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import NewType
 
 InstanceId = NewType("InstanceId", str)
@@ -15,6 +14,9 @@ _ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
 
 def new_run_id() -> RunId:
     """A run id such as ``run-7kq2m9xd4t``: ten random lower-case characters, none that look alike."""
+    # Most commands make no id, and the random numbers take as long to load as the command line's options.
+    import secrets
+
     return RunId("run-" + "".join(secrets.choice(_ALPHABET) for _ in range(10)))
 
 
@@ -29,4 +31,6 @@ def run_id_of(seed: bytes) -> RunId:
 
 def new_client_token() -> str:
     """A token that makes a create call idempotent: 32 hexadecimal characters, within AWS's 64."""
+    import secrets
+
     return secrets.token_hex(16)

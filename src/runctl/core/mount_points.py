@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runctl.core import tags as tag
-from runctl.core.machine_models import Instance, Volume
+
+if TYPE_CHECKING:
+    from runctl.core.machine_models import Instance, Volume
 
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_@:+-][A-Za-z0-9._@:+-]*)+")
 _FOLDER = re.compile(r"\w[\w.-]*", re.ASCII)

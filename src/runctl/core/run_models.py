@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from runctl.core.ids import InstanceId, RunId, VolumeId
 from runctl.core.machine_models import Mount
+from runctl.core.run_phase import RunPhase as RunPhase  # noqa: PLC0414 (it is one of the models)
 
 
 class CheckpointState(StrEnum):
@@ -55,19 +56,6 @@ class Checkpoint:
     number: int | None = None
     """Within the attempt, in a store: of two, the later one is the newer."""
     files: tuple[CheckpointFile, ...] = ()
-
-
-class RunPhase(StrEnum):
-    """The state of a run as users see it."""
-
-    PENDING = "pending"
-    """Planned and recorded; the machine has not confirmed the start."""
-    SETTING_UP = "setting-up"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    ENDED = "ended"
-    UNKNOWN = "unknown"
-    """The machine cannot be asked at the moment. Not the same as ended."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +47,8 @@ def offer_preview(command: Command, provider: str) -> None:
 
 def _preview(cli: Cli, provider: str, run: Callable[[], Any]) -> None:
     """The script of what ``run`` would call is the command's result."""
+    import tempfile
+
     from runctl.providers.interface import require
 
     with tempfile.TemporaryDirectory(prefix="runctl-preview-") as folder:

@@ -11,7 +11,7 @@ from datetime import datetime
 from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database
 from runctl.core.ids import RunId
-from runctl.core.run_models import RunPhase
+from runctl.core.run_phase import RunPhase
 from runctl.costs.report import RunTime
 
 
