@@ -16,29 +16,12 @@ from runctl.providers.abilities.inventory import EVERYTHING, Listing, Resource, 
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.recovery import RETRIED
+from runctl.runs.stored.looking import store_of
 
 if TYPE_CHECKING:
     from runctl.machines.session import Session
 
 _NEVER_RAN = frozenset({EndReason.NOT_STARTED, EndReason.NO_CAPACITY})
-
-
-def stores_of(session: Session, provider: str) -> Mapping[str, str]:
-    """The addresses at which runs of this computer keep their data, each with the run's id."""
-    try:
-        records = run_store(session).list()
-    except StateError:
-        return {}
-    return {
-        address: record.id
-        for record in records
-        if record.provider == provider and (address := store_of(record)) is not None
-    }
-
-
-def store_of(record: RunRecord) -> str | None:
-    """A run's own address. Pure."""
-    return None if record.store is None else f"{record.store.rstrip('/')}/{record.id}"
 
 
 def run_fact(record: RunRecord) -> RunFact:

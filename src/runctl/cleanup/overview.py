@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -18,6 +19,7 @@ from runctl.cleanup.pricing import monthly_of
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import RunctlError, UsageError
 from runctl.core.ids import InstanceId
+from runctl.machines.storage_record import STORED, note_stored
 from runctl.providers.abilities.inventory import (
     EVERYTHING,
     Inventory,
@@ -65,11 +67,19 @@ class Account:
         self.inventories: Mapping[str, Inventory] = inventories(session, provider)
         listing = list_all(session, provider=provider, kinds=kinds)
         silent = {each.provider for each in listing.unread if each.what == EVERYTHING}
+        if kinds is None or set(kinds) >= STORED:
+            self._note_stored(listing, silent)
         self.users = {
             name: _user(inventory) for name, inventory in self.inventories.items() if name not in silent
         }
         self.listing: Listing = with_intents(session, listing)
         self.monthly: Monthly = monthly_of(session)
+
+    def _note_stored(self, listing: Listing, silent: Collection[str]) -> None:
+        """The ledger learns what is stored; one that cannot be written can wait."""
+        for name in self.inventories.keys() - set(silent):
+            with suppress(RunctlError):
+                note_stored(self.session.ledger_record(name), listing, self.now)
 
     def own(self) -> list[Resource]:
         """The caller's, and what all share."""

@@ -30,6 +30,8 @@ class EntryKind(StrEnum):
     SNAPSHOT = "snapshot"
     ADDRESS = "address"
     """A public IPv4 address of an instance."""
+    STORAGE = "storage"
+    """What a run keeps in an object store, or an image in a registry: as large as it was when it was last looked at."""
 
 
 class EntryState(StrEnum):

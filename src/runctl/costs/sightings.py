@@ -109,6 +109,31 @@ def with_snapshot(entry: Entry, snapshot: Snapshot, now: datetime) -> Entry:
     return _by_the_month(seen, snapshot.created_at, now, snapshot.price_per_month)
 
 
+def with_stored(
+    entry: Entry, resource_id: str, size_gib: Decimal, changed: datetime, now: datetime, usd: Decimal | None
+) -> Entry:
+    """The entry of what is stored at an address and seen so at ``now``; ``usd`` is what all of it costs a month.
+
+    Since it has ``changed`` last it is as large as it is now. How large it was before, only earlier looks tell.
+    """
+    changed, now = whole_seconds(min(changed, now)), whole_seconds(now)
+    seen = replace(
+        entry, resource_id=resource_id, shape=f"{size_gib:.2f} GiB", state=EntryState.OPEN, seen_at=now
+    )
+    current = entry.current
+    if current is None:
+        # It was gone, and something is there again.
+        start = max([changed, *(each.end for each in entry.intervals if each.end is not None)])
+        step = Interval(start, None, usd, Per.MONTH)
+        return replace(seen, ended_at=None, estimated=False, intervals=(*entry.intervals, step))
+    if usd is None or current.usd == usd:
+        return seen
+    if current.usd is None or changed <= current.start:
+        return replace(seen, intervals=(*entry.intervals[:-1], replace(current, usd=usd)))
+    step = Interval(changed, None, usd, Per.MONTH, continues=True)
+    return replace(seen, intervals=(*entry.intervals[:-1], replace(current, end=changed), step))
+
+
 def with_spot_prices(entry: Entry, steps: Sequence[PriceStep], rules: BillingRules) -> Entry:
     """The entry of a spot machine with the prices that the market had; ``steps`` begin before its first second, or with
     it. Of one that has ended, nothing is left to ask then."""

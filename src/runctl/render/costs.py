@@ -52,7 +52,9 @@ def report_text(report: CostReport, screen: Screen = PLAIN) -> str:
 
 def remarks(report: CostReport) -> list[str]:
     """What is not in the figures, and what is not exact, a line each."""
-    found = ["Requests, traffic and storage in buckets are not in the ledger."]
+    found = [
+        "Requests and traffic are not in the ledger; storage is as large as it was when it was looked at."
+    ]
     if report.saved_usd:
         found.append("Saved is what the same machines would have cost more on demand.")
     if report.unpriced:
@@ -101,7 +103,9 @@ def run_cost_text(cost: RunCost, screen: Screen = PLAIN) -> str:
                 ],
                 rank=4,
             ),
-            Column("COST", [*(usd(each.usd) for each in attempts), usd(cost.usd)], right=True),
+            Column(
+                "COST", [*(usd(each.usd) for each in attempts), usd(cost.usd - cost.storage_usd)], right=True
+            ),
             Column(
                 "SAVED",
                 [*(usd(each.saved_usd) for each in attempts), usd(cost.saved_usd)],
@@ -112,7 +116,10 @@ def run_cost_text(cost: RunCost, screen: Screen = PLAIN) -> str:
         screen,
     )
     exact = "" if cost.exact else " Some prices or ends are estimates."
-    return f"{table}\n\nWith disks and addresses of these machines; times in UTC.{exact}"
+    stored = (
+        f"\nIn an object store: {usd(cost.storage_usd)}; {usd(cost.usd)} in all." if cost.storage_usd else ""
+    )
+    return f"{table}{stored}\n\nWith disks and addresses of these machines; times in UTC.{exact}"
 
 
 def reconciliation_text(found: Reconciliation, screen: Screen = PLAIN) -> str:

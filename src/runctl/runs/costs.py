@@ -22,6 +22,7 @@ from runctl.machines.settling import settle
 from runctl.providers.interface import require
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.run_times import run_times
+from runctl.runs.stored.looking import look_at_storage
 
 
 def cost_report(
@@ -60,7 +61,7 @@ def cost_reports(
         raise UsageError(f"--since {since:%Y-%m-%d %H:%M} is not before --until {until:%Y-%m-%d %H:%M} (UTC)")
     unsettled: Sequence[str] = ()
     if not cached:
-        unsettled = settle(session, clock=clock).problems
+        unsettled = (*settle(session, clock=clock).problems, *look_at_storage(session, clock))
     ledger, in_sandbox = Ledger(session.database), session.in_sandbox
     return [
         report(
@@ -98,8 +99,10 @@ class RunCost:
 
     run_id: str
     attempts: tuple[AttemptCost, ...]
+    storage_usd: Decimal
+    """What it keeps in an object store, as far as that was looked at."""
     usd: Decimal
-    """The sum over the attempts, to the last digit."""
+    """The sum over the attempts and the storage, to the last digit."""
     saved_usd: Decimal
     """What the same machines would have cost more on demand, for the same time."""
     exact: bool
@@ -117,6 +120,7 @@ def cost_of_run(
     run_id = run_store(session).get(reference).id
     if not cached:
         settle(session, clock=clock)
+        list(look_at_storage(session, clock))
     return run_cost(session, run_id, clock.now())
 
 
@@ -188,8 +192,13 @@ def _run_cost(run_id: str, entries: Sequence[Entry], times: Sequence[RunTime], n
         known.setdefault(time.instance_id, []).append(time)
     attempts: dict[str, AttemptCost] = {}
     exact = bool(entries)
+    stored = NOTHING
     for entry in entries:
         began = entry.began_at
+        if entry.kind is EntryKind.STORAGE:
+            stored += entry.cost(now)
+            exact = exact and entry.is_priced and not entry.estimated
+            continue
         machine = entry.machine or entry.resource_id
         if began is None or machine is None:
             continue
@@ -206,7 +215,8 @@ def _run_cost(run_id: str, entries: Sequence[Entry], times: Sequence[RunTime], n
     return RunCost(
         run_id,
         tuple(found),
-        sum((each.usd for each in found), NOTHING),
+        stored,
+        sum((each.usd for each in found), stored),
         sum((each.saved_usd for each in found), NOTHING),
         exact,
         now,
@@ -264,6 +274,7 @@ def reconcile_costs(
     cloud = session.provider(provider)
     bill = require(cloud.bill)
     settle(session, clock=clock)
+    list(look_at_storage(session, clock))
     amounts = bill.amounts(since, until, session.progress)
     account = cloud.scope().account or ""
     entries = [

@@ -123,7 +123,8 @@ def status_of(
         parts.setdefault(entry.machine, []).append(entry)
     running = [entry for entry in going if entry.kind is EntryKind.INSTANCE]
     ids = {entry.resource_id for entry in running}
-    kept = [_kept(entry, ids, now) for entry in going if entry.kind in {EntryKind.VOLUME, EntryKind.SNAPSHOT}]
+    stays = {EntryKind.VOLUME, EntryKind.SNAPSHOT, EntryKind.STORAGE}
+    kept = [_kept(entry, ids, now) for entry in going if entry.kind in stays]
     seen = [entry.seen_at for entry in going if entry.seen_at is not None]
     return Status(
         as_of=now,
