@@ -101,9 +101,7 @@ def _explanation(
         reasons.append("a machine is billed from some seconds after its launch")
         reasons.append("discounts, credits and Savings Plans are on the bill alone")
     if kind == EntryKind.STORAGE.value:
-        reasons.append(
-            "the ledger has what each look found, and layers that images share more than once"
-        )
+        reasons.append("the ledger has what each look found, and layers that images share more than once")
     if difference > 0:
         reasons.append("what another computer has rented and ended is on the bill alone")
     if difference > 0 and ledger.unpriced:

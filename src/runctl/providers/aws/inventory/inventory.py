@@ -68,7 +68,8 @@ class AwsInventory(Inventory):
         """Side by side."""
         asked, unasked = (tuple(regions), ()) if regions is not None else self._used_regions()
         unread = [*unasked]
-        progress.step(f"listing what there is in {len(asked)} regions" if len(asked) != 1 else "listing")
+        where = f"{len(asked)} regions" if len(asked) != 1 else asked[0]
+        progress.step(f"listing what there is in {where}")
         questions = [
             question
             for question in (*self._of_regions(asked), *self._of_account(stores or {}))
