@@ -44,12 +44,12 @@ class Prices(FreePrices):
     def __init__(self) -> None:
         super().__init__("a test")
 
-    def storage(self, region: str | None) -> StoragePrices | None:
+    def storage(self, region: str | None) -> StoragePrices:
         tiers = (Tier(Decimal(0), Decimal("0.03")), Tier(Decimal(50_000), Decimal("0.02")))
         free = Rate(Decimal(0), Per.REQUESTS, JUNE, "a test")
         return StoragePrices(TieredRate(tiers, Per.GIB_MONTH, JUNE, "a test"), free, free)
 
-    def image_storage(self, region: str | None) -> Rate | None:
+    def image_storage(self, region: str | None) -> Rate:
         return Rate(Decimal("0.10"), Per.GIB_MONTH, JUNE, "a test")
 
 
