@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 from runctl.agent.trees.manifest import Entry, Manifest
@@ -24,6 +26,7 @@ from runctl.project.selection import Selection
 _VERSION = 2
 _ROW = 5
 """Numbers for each file: modification and change time, size, inode, mode."""
+_NUMBERS = attrgetter("st_mtime_ns", "st_ctime_ns", "st_size", "st_ino", "st_mode")
 _ROW_BYTES = _ROW * 8
 _BLOCK_ROWS = 256
 _FEW = 50
@@ -120,9 +123,7 @@ class FileStats:
     @classmethod
     def of(cls, selection: Selection) -> FileStats | None:
         """``None`` where a number is out of range: some file systems have inodes above 2 ** 63."""
-        numbers: list[int] = []
-        for found in selection.found.values():
-            numbers += (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_mode)
+        numbers = itertools.chain.from_iterable(map(_NUMBERS, selection.found.values()))
         try:
             rows = array("q", numbers).tobytes()
         except OverflowError:
@@ -175,13 +176,13 @@ class FileStats:
         """
         rows = bytearray(self.rows)
         manifest, size, changed = before.manifest, before.size_bytes, {}
-        positions = {path: number for number, path in enumerate(self.selection.found)} if changes else {}
+        paths = list(self.selection.found)
         for path in changes.touched:
             entry, stamp = describe(self.selection.root, path, self.selection.found[path])
             if entry is None:
                 return None
             if stamp is None:
-                _forget(rows, positions[path])
+                _forget(rows, paths.index(path))
             old = manifest.get(path)
             if entry != old:
                 changed[path] = entry
