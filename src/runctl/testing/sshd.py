@@ -79,7 +79,10 @@ def running(
     config.write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nPidFile none\n"
         f"AuthorizedKeysFile {authorized}\nStrictModes no\nPasswordAuthentication no\n"
-        f"KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\nLogLevel VERBOSE\n{settings}\n"
+        f"KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\nLogLevel VERBOSE\n"
+        # Not the first shell, to bash: as the first one under sshd it reads the user's ~/.bashrc with every command,
+        # which takes longer than most of them.
+        f"SetEnv SHLVL=1\n{settings}\n"
     )
     server = subprocess.Popen([path, "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL)
     try:
