@@ -19,6 +19,7 @@ from typing import Any
 
 from runctl.agent.encoding import from_json
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, LogFrame, RunState
+from tests.agent import forked
 
 LIMIT_SECONDS = 60.0
 
@@ -95,19 +96,26 @@ class Agent:
         return [*self.prefix, self.python, str(self.archive), *argv]
 
     def call(self, verb: str, request: Mapping[str, Any] | None = None, payload: bytes = b"") -> Answer:
+        code, out, err = self._run(verb, json.dumps(request or {}).encode() + b"\n" + payload)
+        try:
+            value = json.loads(out)
+        except ValueError:
+            raise AssertionError(f"{verb}: {out!r} {err!r}") from None
+        return Answer(code, value, err.decode())
+
+    def _run(self, verb: str, data: bytes, *, timeout: float = 120) -> tuple[int, bytes, bytes]:
+        """The exit code, stdout and stderr; its first call is the archive's own, which unpacks it."""
+        if not self.prefix and self.python == sys.executable and forked.unpacked(self.archive).is_dir():
+            return forked.run(self.archive, [verb], env=self.environment, stdin=data, timeout=timeout)
         done = subprocess.run(
             self.command(verb),
-            input=json.dumps(request or {}).encode() + b"\n" + payload,
+            input=data,
             capture_output=True,
             env=self.environment,
-            timeout=120,
+            timeout=timeout,
             check=False,
         )
-        try:
-            value = json.loads(done.stdout)
-        except ValueError:
-            raise AssertionError(f"{verb}: {done.stdout!r} {done.stderr!r}") from None
-        return Answer(done.returncode, value, done.stderr.decode())
+        return done.returncode, done.stdout, done.stderr
 
     def sync(self, files: Mapping[str, str | tuple[str, bool]], project: str = "project") -> str:
         """Make these files the project's tree and return its digest."""
@@ -185,15 +193,10 @@ class Agent:
         return from_json(AttemptStatus, self.call("stop", {"run_id": run_id, **more}).ok)
 
     def frames(self, run_id: str, **request: Any) -> tuple[bytes, list[LogFrame]]:
-        done = subprocess.run(
-            self.command("logs"),
-            input=json.dumps({"run_id": run_id, **request}).encode(),
-            capture_output=True,
-            env=self.environment,
-            timeout=2 * self.limit_seconds,
-            check=True,
-        )
-        return parse_frames(done.stdout)
+        asked = json.dumps({"run_id": run_id, **request}).encode()
+        code, out, err = self._run("logs", asked, timeout=2 * self.limit_seconds)
+        assert code == 0, err
+        return parse_frames(out)
 
     def log(self, run_id: str) -> str:
         return self.frames(run_id)[0].decode(errors="replace")
