@@ -29,6 +29,11 @@ stable and appears in JSON. Exit codes are documented in docs/exit-codes.md.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
 
 class RunctlError(Exception):
     """Base of all; catch this to catch everything that runctl raises on purpose."""
@@ -146,10 +151,14 @@ class InstanceEnded(RunctlError):
     code = "instance-ended"
     exit_code = 7
 
-    def __init__(self, message: str, *, hint: str = "", interrupted: bool = False) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", interrupted: bool = False, at: datetime | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.interrupted = interrupted
         """The provider took it back (a spot interruption)."""
+        self.at = at
+        """When it ended, by the provider's clock; ``None`` where the provider does not say."""
 
 
 class Conflict(RunctlError):

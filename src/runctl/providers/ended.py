@@ -23,7 +23,9 @@ def ended(instance: Instance, silent_seconds: float = float("inf")) -> InstanceE
     why = f" ({instance.state_reason})" if instance.state_reason else ""
     taken = ": the provider took it back" if instance.interrupted else ""
     return InstanceEnded(
-        f"instance {instance.id} is {instance.state.value}{taken}{why}", interrupted=instance.interrupted
+        f"instance {instance.id} is {instance.state.value}{taken}{why}",
+        interrupted=instance.interrupted,
+        at=instance.ended_at,
     )
 
 

@@ -282,6 +282,52 @@ def test_cost_and_duration_come_from_the_machines_clock_alone(behind: timedelta)
         assert record.as_run(half_an_hour).elapsed_seconds == 1740.0
 
 
+@pytest.mark.parametrize("seen", [None, 40])
+def test_what_an_attempt_saved_last_is_known_by_what_the_next_one_that_started_went_on_from(
+    seen: int | None,
+) -> None:
+    def checkpoint(step: int) -> CheckpointStatus:
+        return CheckpointStatus(f"/c/step-{step}.pt", T0.timestamp() + 60 * step, step)
+
+    known = checkpoint(seen) if seen else None
+    first = a_run(started_at=T0 + timedelta(minutes=1), checkpoint=known)
+    died = with_end(first, EndRecord(EndReason.LOST, T0.timestamp() + 3600))
+    never = with_end(
+        replace(first, attempt=2, started_at=None, checkpoint=None, past=(as_known(died),)),
+        EndRecord(EndReason.INTERRUPTED, T0.timestamp() + 4000),
+    )
+    later = T0 + timedelta(hours=2)
+    third = replace(
+        first,
+        attempt=3,
+        started_at=later,
+        resumed=checkpoint(50),
+        checkpoint=None,
+        past=(*never.past, as_known(never)),
+    )
+    again = with_end(third, EndRecord(EndReason.LOST, later.timestamp() + 300))
+    fourth = replace(
+        third, attempt=4, started_at=later + timedelta(hours=1), past=(*again.past, as_known(again))
+    )
+
+    shown = fourth.as_run(later + timedelta(hours=2)).attempts
+
+    # What attempts 3 and 4 began with is attempt 1's: attempt 3 has saved nothing itself.
+    assert [each.step for each in shown] == [50, None, None, None]
+    assert [each.lost_seconds for each in shown] == [600.0, 0.0, 300.0, None]
+
+
+def test_a_machine_that_died_while_nobody_looked_lost_what_it_had_done_by_then() -> None:
+    going = a_run(started_at=T0, clock_ahead=30.0)
+    noticed, died = T0 + timedelta(hours=8), T0 + timedelta(minutes=10)
+
+    told = with_its_machine(going, InstanceEnded("i-0abc is terminated", at=died), noticed)
+
+    assert told.ended_at == died + timedelta(seconds=30)
+    untold = with_its_machine(going, InstanceEnded("i-0abc is terminated"), noticed)
+    assert untold.ended_at == noticed + timedelta(seconds=30)
+
+
 def test_the_story_of_a_run_has_all_attempts_and_what_was_done_again(store: RunStore) -> None:
     first = a_run(
         zone="us-east-1a",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from runctl.agent.checkpoint_spec import CheckpointStatus
-from runctl.agent.checkpoints.layout import end_key
+from runctl.agent.checkpoints.layout import Manifest, StoredFile, encode, end_key, manifest_key
 from runctl.agent.encoding import dumps
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
 from runctl.agent.stored_run import (
@@ -25,7 +25,7 @@ from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase
 from runctl.runs.records.run_record import RunRecord, attempts_of, planned, with_end
-from runctl.runs.stored.elsewhere import attempts_in_store, told_by_store
+from runctl.runs.stored.elsewhere import attempts_in_store, read_attempt, told_by_store, with_newest
 from tests.runs.memory_storage import MemoryStorage
 from tests.runs.mounts.machine import an_instance
 
@@ -75,6 +75,35 @@ def test_an_attempt_that_has_not_told_its_end_is_lost_where_another_one_followed
     known = with_end(before, EndRecord(EndReason.INTERRUPTED, NOW.timestamp()))
     assert caught_up(at, known).past[0].end_reason is EndReason.INTERRUPTED
     assert caught_up(at, replace(known, attempt=2)).attempt == 2
+
+
+def test_what_was_published_is_known_before_the_machine_has_told_of_it() -> None:
+    at, began = Prefix(MemoryStorage(), "mine", "runs/run-1"), NOW.timestamp()
+    status = AttemptStatus(
+        "run-1",
+        1,
+        RunState.RUNNING,
+        started_at=began,
+        checkpoint=CheckpointStatus("/c/a", began + 9, 1),
+        checkpoint_dir="/c",
+    )
+    at.storage.put(at.bucket, at.key(status_key(1)), dumps(status).encode())
+    file = StoredFile("step-2.pt", 1, "0" * 64)
+    for number, step in ((1, 1), (2, 2)):
+        made = Manifest("run-1", 1, number, "step-2.pt", began + 10 * step, (file,), step)
+        at.storage.put(at.bucket, at.key(made.key), encode(made))
+    at.storage.put(at.bucket, at.key(manifest_key(1, 3)), b"{}")
+    at.storage.put(at.bucket, at.key(manifest_key(2, 1)), encode(replace(made, attempt=2, step=9)))
+    lost = with_end(
+        planned(RunSpec("run-1", "train.py"), an_instance(), NOW, None), EndRecord(EndReason.LOST, began + 60)
+    )
+
+    stored = with_newest(at, read_attempt(at, 1))
+    newest = told_by_store(lost, [stored], lambda _: None).checkpoint
+
+    assert newest is not None
+    assert (newest.path, newest.step, newest.saved_at) == ("/c/step-2.pt", 2, began + 20)
+    assert newest.published_at is not None
 
 
 def test_a_machine_that_died_in_silence_has_told_the_store_how_far_it_was() -> None:

@@ -69,7 +69,12 @@ class Manifest:
 
 def manifest_key(attempt: int, number: int) -> str:
     """Of the checkpoint with this number of this attempt."""
-    return f"{CHECKPOINTS}{attempt:04}-{number:06}.json"
+    return f"{manifest_prefix(attempt)}{number:06}.json"
+
+
+def manifest_prefix(attempt: int) -> str:
+    """Of all checkpoints of an attempt."""
+    return f"{CHECKPOINTS}{attempt:04}-"
 
 
 def parse_manifest_key(key: str) -> tuple[int, int] | None:

@@ -366,14 +366,20 @@ def attempts_of(record: RunRecord) -> tuple[RunAttempt, ...]:
     """All attempts, as the JSON contract shows them."""
     attempts = (*record.past, as_known(record))
     shown = []
-    for given, following in zip(attempts, (*attempts[1:], None), strict=True):
+    for index, given in enumerate(attempts):
+        # Of those that did not come to their script, nothing can be gone on from.
+        following = next((each for each in attempts[index + 1 :] if each.started_at is not None), None)
         lost = None
-        if following is not None and following.started_at is not None and given.ended_at is not None:
+        if following is not None and given.ended_at is not None:
             since = moment(following.resumed.saved_at) if following.resumed else given.started_at
             # Without a checkpoint of its own, the next attempt goes on from where this one did.
             since = max(filter(None, (since, given.started_at)), default=None)
-            lost = round(max((given.ended_at - since).total_seconds(), 0.0), 1) if since else 0.0
-        newest, resumed = given.checkpoint, given.resumed
+            lost = (
+                round(max((given.ended_at - since).total_seconds(), 0.0), 1)
+                if given.started_at and since
+                else 0.0
+            )
+        newest, resumed = _newest_of(given, following), given.resumed
         shown.append(
             RunAttempt(
                 attempt=given.attempt,
@@ -398,6 +404,15 @@ def attempts_of(record: RunRecord) -> tuple[RunAttempt, ...]:
     return tuple(shown)
 
 
+def _newest_of(given: KnownAttempt, following: KnownAttempt | None) -> CheckpointStatus | None:
+    """The newest checkpoint that an attempt has saved: one that died unannounced may have saved one more than anybody
+    had asked about, and the next attempt went on from that."""
+    known, found = given.checkpoint, following.resumed if following is not None else None
+    if found is None or given.started_at is None or (found.saved_at or 0.0) < given.started_at.timestamp():
+        return known
+    return found if known is None or (known.saved_at or 0.0) < (found.saved_at or 0.0) else known
+
+
 def newest_checkpoint(
     known: CheckpointStatus | None, told: CheckpointStatus | None
 ) -> CheckpointStatus | None:
@@ -413,16 +428,24 @@ def never_started(record: RunRecord, at: datetime, message: str) -> RunRecord:
     return with_end(record, EndRecord(EndReason.NOT_STARTED, at.timestamp(), message=message))
 
 
-def end_with_its_machine(gone: InstanceEnded, at: datetime) -> EndRecord:
-    """How an attempt ended that never told its end, and whose machine the provider says has ended."""
+def end_with_its_machine(gone: InstanceEnded, at: datetime, clock_ahead: float = 0.0) -> EndRecord:
+    """How an attempt ended that never told its end, and whose machine the provider says has ended.
+
+    It ended when the provider says so, and before ``at``, when that was noticed. The end is by the machine's clock, and
+    so is ``at``; ``clock_ahead`` is how far that is ahead of the provider's.
+    """
     reason = EndReason.INTERRUPTED if gone.interrupted else EndReason.LOST
+    if gone.at is not None:
+        at = min(at, gone.at + timedelta(seconds=clock_ahead))
     return EndRecord(reason, at.timestamp(), message=gone.message)
 
 
 def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> RunRecord:
     """The record of a run whose instance the provider says, at ``at`` by this computer's clock, has ended."""
-    end = end_with_its_machine(gone, record.by_its_clock(at))
-    if record.machine_end is not None and not record.machine_end.keep and not gone.interrupted:
+    end = end_with_its_machine(gone, record.by_its_clock(at), record.clock_ahead)
+    # A machine that ends itself after the run has put its end into the store before.
+    may_have_ended = record.machine_end is not None and not record.machine_end.keep and record.store is None
+    if may_have_ended and not gone.interrupted:
         where = f"; {record.saved_volume} has its log and results" if record.saved_volume is not None else ""
         perhaps = "perhaps after the run, as it was to end itself then; how the run ended is not known here"
         end = replace(end, message=f"{end.message}: {perhaps}{where}")

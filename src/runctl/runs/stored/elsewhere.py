@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 from runctl.agent import stored_run
 from runctl.agent.checkpoint_spec import CheckpointStatus
-from runctl.agent.checkpoints.layout import end_key
+from runctl.agent.checkpoints.layout import decode, end_key, manifest_prefix, newest_first
 from runctl.agent.encoding import dumps, from_json, loads
 from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord
 from runctl.agent.stored_run import StoredMachine, StoredNodes
@@ -54,6 +55,9 @@ class StoredAttempt:
     end: EndRecord | None = None
     nodes: KnownNodes | None = None
     """Its machines, with the ends that they have written; ``machine``, ``status`` and ``end`` are rank 0's then."""
+    newest: CheckpointStatus | None = None
+    """Of one whose machine has not told its end: what it published last, which its status may not have yet. Its path
+    is from the checkpoint folder."""
 
 
 def attempts_in_store(at: Prefix, first: int, last: int) -> tuple[StoredAttempt, ...]:
@@ -87,6 +91,24 @@ def _nodes(at: Prefix, number: int, head: EndRecord | None) -> KnownNodes | None
     return known
 
 
+def with_newest(at: Prefix, stored: StoredAttempt) -> StoredAttempt:
+    """With what an attempt published last that nobody can ask any more. Raises what the store raises."""
+    return stored if stored.end is not None else replace(stored, newest=_newest_published(at, stored.number))
+
+
+def _newest_published(at: Prefix, attempt: int) -> CheckpointStatus | None:
+    start = len(at.key(""))
+    found = {
+        each.key[start:]: each for each in at.storage.objects(at.bucket, at.key(manifest_prefix(attempt)))
+    }
+    for key in newest_first(found):
+        with suppress(ValueError, TypeError, NotFound):
+            manifest = decode(at.storage.read(at.bucket, at.key(key)))
+            published = found[key].modified_at.timestamp()
+            return CheckpointStatus(manifest.name, manifest.created_at, manifest.step, published)
+    return None
+
+
 def told_by_store(record: RunRecord, attempts: Sequence[StoredAttempt], gone: Gone) -> RunRecord:
     """The record with every attempt that the store knows. Pure, but for asking the provider about machines that said
     nothing of their end."""
@@ -116,6 +138,10 @@ def with_stored(record: RunRecord, stored: StoredAttempt) -> RunRecord:
             # Nobody has asked the machine after it wrote this.
             told = replace(told, state=record.state, log_bytes=record.log_bytes, log_sha256=record.log_sha256)
         record = replace(told, checkpoint=newest)
+    if stored.newest is not None:
+        folder = PurePosixPath(record.checkpoint_dir or "")
+        published = replace(stored.newest, path=str(folder / stored.newest.path))
+        record = replace(record, checkpoint=_newer(record.checkpoint, published))
     if record.nodes is not None:
         return _with_nodes(record, stored.nodes)
     end = stored.end or (status.end if status is not None else None)
@@ -180,14 +206,14 @@ def _ended_unseen(record: RunRecord, at: datetime, gone: Gone) -> RunRecord:
     if nodes is not None:
         for node in nodes.nodes:
             if node.end is None:
-                nodes = nodes.with_node(node.ended(_unseen(node.instance_id, at, gone)))
+                nodes = nodes.with_node(node.ended(_unseen(record, node.instance_id, at, gone)))
         return with_end(replace(record, nodes=nodes), nodes.end)
-    return with_end(record, _unseen(record.instance_id, at, gone))
+    return with_end(record, _unseen(record, record.instance_id, at, gone))
 
 
-def _unseen(machine: InstanceId, at: datetime, gone: Gone) -> EndRecord:
+def _unseen(record: RunRecord, machine: InstanceId, at: datetime, gone: Gone) -> EndRecord:
     ended = gone(machine) or InstanceEnded(f"instance {machine} disappeared without notice")
-    return end_with_its_machine(ended, at)
+    return end_with_its_machine(ended, at, record.clock_ahead)
 
 
 def catch_up(session: Session, record: RunRecord, recipe: Recipe | None = None) -> RunRecord:
@@ -201,7 +227,9 @@ def catch_up(session: Session, record: RunRecord, recipe: Recipe | None = None) 
     if last <= record.attempt and not _ended_in_silence(record):
         return record
     provider = session.in_region(record.region).provider(record.provider)
-    attempts = attempts_in_store(at, record.attempt, max(last, record.attempt))
+    first, *later = attempts_in_store(at, record.attempt, max(last, record.attempt))
+    # Another attempt says what it went on from.
+    attempts = (first, *later) if later else (with_newest(at, first),)
     told = told_by_store(record, attempts, lambda machine: what_became_of(provider, machine))
     store = run_store(session)
     return told if told == record or store.replace(told, record) else store.get(record.id)

@@ -165,7 +165,8 @@ def _without_machine(there: Session, provider: Provider, record: RunRecord) -> R
     gone = _end_of(there, provider, record, record.instance_id)
     if gone is None:
         return record
-    return with_end(record, end_with_its_machine(gone, record.by_its_clock(SystemClock().now())))
+    noticed = record.by_its_clock(SystemClock().now())
+    return with_end(record, end_with_its_machine(gone, noticed, record.clock_ahead))
 
 
 def _end_of(
@@ -181,7 +182,7 @@ def _end_of(
         activities = require(provider.groups).activities(record.id, READ_ACTIVITIES)
         if any(each.replaced == instance_id for each in activities):
             message = f"{gone.message}: its group has replaced it"
-            return InstanceEnded(message, interrupted=True)
+            return InstanceEnded(message, interrupted=True, at=gone.at)
     return gone
 
 
