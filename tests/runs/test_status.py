@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
+import pytest
+
+from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.spec import AttemptStatus, RunState
+from runctl.core.database import Database
+from runctl.core.ids import InstanceId
 from runctl.costs.budget import BudgetUse, Limit, Period
 from runctl.costs.ledger import Entry, EntryKind, EntryState
 from runctl.costs.rates import Per
+from runctl.render.run_table import attempts_table, runs_table
 from runctl.render.status import status_text
+from runctl.runs.records.run_times import checkpoint_alarm, checkpoint_alarms
+from runctl.runs.records.store import RunStore
 from runctl.runs.status import Status, status_of
 from tests.costs.entries import an_entry, at, interval
+from tests.runs.sample_runs import T0, a_run
 
 NOW = at("2026-06-11 12:00")
 
@@ -94,6 +107,37 @@ def test_a_person_reads_what_runs_what_stays_and_the_sums() -> None:
         "$4.00 a month stay when nothing runs\n"
         "$7.00 of $10.00 (70%) of the budget today"
     )
+
+
+def test_a_late_checkpoint_is_told_below_the_machine_of_its_run(tmp_path: Path) -> None:
+    database = Database(tmp_path / "state.db")
+    late = CheckpointStatus("/c/step-3.pt", 0.0, 3, late_seconds=2700)
+    RunStore(database).put(a_run("run-a", instance_id=InstanceId("i-1"), checkpoint=late))
+    RunStore(database).put(a_run("run-b", checkpoint=replace(late, late_seconds=0.0)))
+    alarms = checkpoint_alarms(database)
+    assert alarms == {"run-a": "is 45m older than it should be"}
+
+    status = status_of([RUNNING], {"i-1": "run-a"}, NOW, today=Decimal(7), month=Decimal(70), alarms=alarms)
+
+    assert status.machines[0].alarm == alarms["run-a"]
+    assert "\n\nrun-a: the newest checkpoint is 45m older than it should be\n\n" in status_text(status)
+    assert "is not published: AccessDenied" in checkpoint_alarm(5, "AccessDenied")
+
+
+@pytest.mark.parametrize(
+    ("newest", "text"),
+    [
+        (None, "running"),
+        (CheckpointStatus("/c/step-3.pt", 0.0, 3), "running"),
+        (CheckpointStatus("/c/step-3.pt", 0.0, 3, late_seconds=9), "running, checkpoint late"),
+        (CheckpointStatus("", 0.0, trouble="AccessDenied"), "running, checkpoint not published"),
+    ],
+)
+def test_lists_of_runs_say_what_is_wrong_with_checkpoints(newest: CheckpointStatus | None, text: str) -> None:
+    shown = runs_table([a_run(checkpoint=newest).as_run(T0)])
+    assert text in re.split("  +", shown.splitlines()[1])
+    on_machine = AttemptStatus("run-a", 1, RunState.RUNNING, checkpoint=newest)
+    assert text in re.split("  +", attempts_table([on_machine]).splitlines()[1])
 
 
 def test_an_empty_house_says_so() -> None:

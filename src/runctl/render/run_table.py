@@ -9,11 +9,20 @@ from decimal import Decimal
 from typing import Any
 
 from runctl.agent.after_run import MachineEnd
+from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.spec import AttemptStatus
 from runctl.core.machine_models import Market
 from runctl.core.money import usd
 from runctl.core.names import project_of
-from runctl.core.run_models import GitState, GroupPhase, MachineAfterRun, Run, RunAttempt, RunNode
+from runctl.core.run_models import (
+    GitState,
+    GroupPhase,
+    MachineAfterRun,
+    NewestCheckpoint,
+    Run,
+    RunAttempt,
+    RunNode,
+)
 from runctl.core.text import counted, size
 from runctl.render.deadlines import deadline_fields, progress_columns, progress_text
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
@@ -51,10 +60,14 @@ def state_text(run: Run) -> str:
     if group is not None and group.phase is GroupPhase.RENTING:
         return f"{run.end_reason or run.state.value}, no machine yet"
     if run.end_reason is None:
-        newest = run.checkpoint
-        alarm = newest is not None and (newest.late_seconds or newest.trouble)
-        return f"{run.state.value}, checkpoint late" if alarm else run.state.value
+        return _with_alarm(run.state.value, run.checkpoint)
     return f"{run.end_reason} {run.exit_code}" if run.exit_code else run.end_reason
+
+
+def _with_alarm(state: str, newest: NewestCheckpoint | CheckpointStatus | None) -> str:
+    if newest is None or not (newest.late_seconds or newest.trouble):
+        return state
+    return f"{state}, checkpoint {'late' if newest.late_seconds else 'not published'}"
 
 
 def _newest(run: Run) -> str | None:
@@ -335,7 +348,7 @@ def attempts_table(attempts: Sequence[AttemptStatus], *, screen: Screen = PLAIN)
         [
             Column("RUN", [status.run_id for status in attempts]),
             *([Column("NODE", nodes, 2)] if any(nodes) else []),
-            Column("STATE", [_state_text(status.state.value) for status in attempts], is_state=True),
+            Column("STATE", [_attempt_state(status) for status in attempts], is_state=True),
             Column("PID", [_number(status.pid) for status in attempts], 4, right=True),
             Column("CPU", [_percent(status.cpu_percent) for status in attempts], 2, right=True),
             Column(
@@ -350,6 +363,10 @@ def attempts_table(attempts: Sequence[AttemptStatus], *, screen: Screen = PLAIN)
         ],
         screen,
     )
+
+
+def _attempt_state(status: AttemptStatus) -> str:
+    return _with_alarm(_state_text(status.state.value), status.checkpoint if status.end is None else None)
 
 
 def _state_text(state: str) -> str:

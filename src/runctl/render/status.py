@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def status_text(status: Status, screen: Screen = PLAIN) -> str:
     """Machines, what stays, the sums, and the budget."""
     blocks = [fit(machine_columns(status), screen) if status.machines else "no machine runs"]
+    if alarms := [each for each in status.machines if each.alarm]:
+        blocks.append("\n".join(f"{each.run_id}: the newest checkpoint {each.alarm}" for each in alarms))
     loose = [thing for thing in status.kept if not thing.machine_runs]
     if loose:
         blocks.append(f"Stays, and costs whether or not a machine runs:\n{_kept(loose, screen)}")

@@ -84,7 +84,9 @@ class Observer:
         ``everything``. Raises `ConfigError`, `StateError`; who cannot be asked is among the problems."""
         now = self._clock.now()
         due = self._asked_cloud is None or now - self._asked_cloud >= self._cloud_every
-        found = status(cached=not (due or everything), session=self._session, clock=self._clock)
+        found = status(
+            cached=not (due or everything), asks_machines=False, session=self._session, clock=self._clock
+        )
         if due or everything:
             self._asked_cloud, self._cloud_problems = now, found.problems
         return self._observation(found, asking=True)

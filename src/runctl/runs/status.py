@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from runctl.core.clock import Clock, SystemClock
 from runctl.costs.billing import NOTHING, month_start
@@ -15,7 +17,13 @@ from runctl.costs.ledger import By, Entry, EntryKind, EntryState, Ledger
 from runctl.costs.rates import Per
 from runctl.costs.report import CostReport, report
 from runctl.machines.session import Session
-from runctl.runs.records.run_times import working
+from runctl.runs.records.run_times import checkpoint_alarms, working
+
+if TYPE_CHECKING:
+    from runctl.runs.records.run_record import RunRecord
+
+MOST_RUNS = 50
+"""That are asked about."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class RunningMachine:
     """With its public address, without its disks; ``None`` where no price is known."""
     usd: Decimal
     """What it, its address and its own disks have cost so far."""
+    alarm: str = ""
+    """What is wrong with the checkpoints of its run, in words; empty if nothing is."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +90,23 @@ class Status:
     """Why it may not be all, a sentence each."""
 
 
-def status(*, cached: bool = False, session: Session | None = None, clock: Clock | None = None) -> Status:
-    """What runs and costs now. The cloud is asked first; ``cached`` tells what the ledger has of the last time."""
+def status(
+    *,
+    cached: bool = False,
+    asks_machines: bool = True,
+    session: Session | None = None,
+    clock: Clock | None = None,
+) -> Status:
+    """What runs and costs now. The cloud is asked first, and the machines of runs that publish their checkpoints or are
+    asked for them; ``cached`` tells what was known the last time."""
     session, clock = session or Session(), clock or SystemClock()
     problems: tuple[str, ...] = ()
     if not cached:
         from runctl.machines.settling import settle
 
         problems = settle(session, clock=clock).problems
+        if asks_machines:
+            _ask_about_checkpoints(session)
     now, ledger = clock.now(), Ledger(session.database)
     limits = limits_of(session.config.budget)
     in_sandbox = session.in_sandbox
@@ -103,7 +122,25 @@ def status(*, cached: bool = False, session: Session | None = None, clock: Clock
         if limits
         else (),
         problems=problems,
+        alarms=checkpoint_alarms(session.database),
     )
+
+
+def _ask_about_checkpoints(session: Session) -> None:
+    from runctl.runs.control import refresh
+    from runctl.runs.records.store import run_store
+    from runctl.runs.stored.recipe import Recipes
+
+    recipes = Recipes(session.database)
+
+    def is_expected(record: RunRecord) -> bool:
+        recipe = recipes.find(record.id)
+        return record.store is not None or (
+            recipe is not None and recipe.spec.checkpoint_schedule is not None
+        )
+
+    going = [record for record in run_store(session).list(limit=MOST_RUNS) if not record.has_ended]
+    refresh(session, [record for record in going if is_expected(record)])
 
 
 def status_of(
@@ -115,8 +152,10 @@ def status_of(
     month: Decimal,
     budget: Sequence[BudgetUse] = (),
     problems: Sequence[str] = (),
+    alarms: Mapping[str, str] = MappingProxyType({}),
 ) -> Status:
-    """The same of what is known; ``runs`` are run ids by the instance that they work on. Pure."""
+    """The same of what is known; ``runs`` are run ids by the instance that they work on, ``alarms``
+    is what is wrong with their checkpoints, by run. Pure."""
     going = [entry for entry in entries if entry.state is EntryState.OPEN and entry.current is not None]
     parts: dict[str | None, list[Entry]] = {}
     for entry in going:
@@ -129,7 +168,9 @@ def status_of(
     return Status(
         as_of=now,
         seen_at=min(seen, default=None),
-        machines=tuple(_running(entry, parts.get(entry.resource_id, ()), runs, now) for entry in running),
+        machines=tuple(
+            _running(entry, parts.get(entry.resource_id, ()), runs, alarms, now) for entry in running
+        ),
         kept=tuple(sorted(kept, key=lambda each: (each.machine_runs, -(each.usd_per_month or NOTHING)))),
         usd_per_hour=sum((_per_hour(entry, now) for entry in going), NOTHING),
         usd_per_month_stopped=sum(
@@ -142,11 +183,14 @@ def status_of(
     )
 
 
-def _running(entry: Entry, parts: Sequence[Entry], runs: Mapping[str, str], now: datetime) -> RunningMachine:
+def _running(
+    entry: Entry, parts: Sequence[Entry], runs: Mapping[str, str], alarms: Mapping[str, str], now: datetime
+) -> RunningMachine:
     assert entry.current is not None  # noqa: S101 - it is going on
     assert entry.resource_id is not None  # noqa: S101 - it was rented
     address = [part for part in parts if part.kind is EntryKind.ADDRESS]
     usd = entry.current.usd
+    run_id = runs.get(entry.resource_id) or entry.run_id
     start = next(each.start for each in reversed(entry.intervals) if not each.continues)
     return RunningMachine(
         id=entry.resource_id,
@@ -158,10 +202,11 @@ def _running(entry: Entry, parts: Sequence[Entry], runs: Mapping[str, str], now:
         market=entry.market,
         project=entry.project,
         owner=entry.owner,
-        run_id=runs.get(entry.resource_id) or entry.run_id,
+        run_id=run_id,
         since=start,
         usd_per_hour=None if usd is None else usd + sum((_per_hour(each, now) for each in address), NOTHING),
         usd=sum((each.cost(now) for each in parts), entry.cost(now)),
+        alarm=alarms.get(run_id, "") if run_id is not None else "",
     )
 
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database
 from runctl.core.ids import RunId
 from runctl.core.run_phase import RunPhase
+from runctl.core.text import time_span
 from runctl.costs.report import RunTime
 
 
@@ -52,6 +53,30 @@ def _machines(row: sqlite3.Row) -> Sequence[str]:
     if row["nodes"] is None:
         return [row["instance_id"]]
     return [node["instance_id"] for node in json.loads(row["nodes"])["nodes"]]
+
+
+def checkpoint_alarms(database: Database) -> Mapping[str, str]:
+    """What was wrong with the checkpoints of each run that has not ended, when its machine was last asked; in words.
+
+    Raises `StateError`.
+    """
+    with database.reading() as connection:
+        rows = connection.execute(
+            "SELECT id, checkpoint FROM runs WHERE state != ? AND checkpoint IS NOT NULL",
+            (RunPhase.ENDED.value,),
+        ).fetchall()
+    told = {row["id"]: json.loads(row["checkpoint"]) for row in rows}
+    alarms = {
+        run: checkpoint_alarm(each.get("late_seconds", 0.0), each.get("trouble", ""))
+        for run, each in told.items()
+    }
+    return {run: alarm for run, alarm in alarms.items() if alarm}
+
+
+def checkpoint_alarm(late_seconds: float, trouble: str) -> str:
+    """What is wrong with a run's newest checkpoint; empty if nothing is. Pure."""
+    late = f"is {time_span(timedelta(seconds=late_seconds))} older than it should be" if late_seconds else ""
+    return "; ".join(filter(None, (late, f"is not published: {trouble}" if trouble else "")))
 
 
 def _moment(text: str | None) -> datetime | None:
