@@ -216,3 +216,20 @@ def test_traces_and_pools_that_do_not_go_together_are_refused(invoke: Invoke, tm
     refused = invoke("sandbox", "replay", str(trace), "--pool", "us-east-1a", "--pool", "us-east-1b")
     assert refused.exit_code == 2
     assert "1 trace and 2 --pool" in refused.stderr
+
+
+def test_the_store_is_slow_or_away_until_it_is_restored(account: Account, invoke: Invoke) -> None:
+    account.s3.create_bucket(Bucket="troubled")
+    account.s3.put_object(Bucket="troubled", Key="a", Body=b"data")
+
+    assert "moves 200 KiB a second" in invoke("sandbox", "store", "200").stdout
+    assert account.s3.get_object(Bucket="troubled", Key="a")["Body"].read() == b"data"
+    shown = data_of(invoke("sandbox", "store", "away", "--output", "json"))
+    assert shown["store"] == {"away": True, "bytes_per_second": 0.0}
+    with pytest.raises(ClientError) as refused:
+        account.s3.put_object(Bucket="troubled", Key="a", Body=b"lost")
+    assert code_of(refused.value) == "ServiceUnavailable"
+
+    assert "nothing is to go wrong" in invoke("sandbox", "store", "restore").stdout
+    assert account.s3.get_object(Bucket="troubled", Key="a")["Body"].read() == b"data"
+    assert "'fast' is not a number of KiB" in invoke("sandbox", "store", "fast").stderr

@@ -1,4 +1,4 @@
-"""``sandbox interrupt | rebalance | kill | capacity | replay | faults``: what goes wrong in a cloud, on request."""
+"""``sandbox interrupt | rebalance | kill | capacity | quota | store | replay | faults``: what is to go wrong."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from runctl.core.errors import UsageError
 from runctl.core.text import counted
 from runctl.render.tables import details
 from runctl.sandbox.fault_client import Faults
+from runctl.sandbox.s3.trouble import StoreTrouble
 
 if TYPE_CHECKING:
     from runctl.simulation.traces import Means
@@ -43,6 +44,24 @@ class Vcpus(click.ParamType["int | None"]):
         if value.isascii() and value.isdigit():
             return int(value)
         return self.fail(f"{value!r} is not a number of vCPUs or 'restore'", param, ctx)
+
+
+class StoreState(click.ParamType["StoreTrouble"]):
+    """KiB a second, ``away``, or ``restore``."""
+
+    name = "state"
+
+    def convert(
+        self, value: str | StoreTrouble, param: click.Parameter | None, ctx: click.Context | None
+    ) -> StoreTrouble:
+        """How S3 is to do."""
+        if isinstance(value, StoreTrouble):
+            return value
+        if value in {"away", "restore"}:
+            return StoreTrouble(away=value == "away")
+        if value.isascii() and value.isdigit() and int(value):
+            return StoreTrouble(bytes_per_second=float(int(value) << 10))
+        return self.fail(f"{value!r} is not a number of KiB a second, 'away' or 'restore'", param, ctx)
 
 
 ZONE_LETTERS = "abcdef"
@@ -173,6 +192,25 @@ def quota(cli: Cli, kind: str, vcpus: int | None, market: str | None) -> None:
 
 
 @click.command(cls=Command)
+@click.argument("state", type=StoreState(), metavar="KIB|away|restore")
+@click.pass_obj
+def store(cli: Cli, state: StoreTrouble) -> None:
+    """Say how S3 does: slow, or away.
+
+    KIB is what it moves in a second, for everybody together. While it is away it answers every request with
+    ServiceUnavailable.
+
+    \b
+    runctl sandbox store 200
+    runctl sandbox store away
+    runctl sandbox store restore
+    """
+    faults = _faults()
+    faults.store(away=state.away, bytes_per_second=state.bytes_per_second)
+    _emit(cli, faults)
+
+
+@click.command(cls=Command)
 @click.argument("files", nargs=-1, required=True, metavar="TRACE...", type=click.Path(path_type=Path))
 @click.option(
     "--pool",
@@ -294,6 +332,10 @@ def _text(current: dict[str, Any]) -> str:
         rows[action] = "is denied"
     for instance_id in current["ssm_offline"]:
         rows[f"Systems Manager's agent on {instance_id}"] = "does not answer"
+    if (store := current["store"]) is not None:
+        rows["S3"] = (
+            "is away" if store["away"] else f"moves {store['bytes_per_second'] / 1024:.0f} KiB a second"
+        )
     for name, value in current["other"].items():
         rows[name.replace("_", " ")] = str(value)
     return details(rows) if rows else "no faults are set"

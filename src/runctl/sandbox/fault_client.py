@@ -15,9 +15,12 @@ class Faults:
         self._endpoint = info.endpoint_url
         self._token = info.keys.control_token
 
-    def kill_instance(self, instance: str) -> str:
-        """Kill it without notice, as when its host fails. By id or by name; the id."""
-        return str(self._ask("kill", instance_id=instance)["instance_id"])
+    def kill_instance(self, instance: str, holds_seconds: float = 0.0) -> str:
+        """Kill it without notice, as when its host fails. By id or by name; the id.
+
+        EC2 leaves it its volumes for ``holds_seconds``, during which it is shutting down.
+        """
+        return str(self._ask("kill", instance_id=instance, holds_seconds=holds_seconds)["instance_id"])
 
     def interrupt(self, instance: str, seconds: float = 120) -> tuple[str, datetime]:
         """The spot notice now, the end ``seconds`` later, or when an earlier notice has said; the id, and the end.
@@ -132,6 +135,10 @@ class Faults:
     def schedule_late(self, seconds: float) -> None:
         """Scheduled actions of Auto Scaling groups come that late; on AWS it may be two minutes."""
         self._ask("schedule-late", seconds=seconds)
+
+    def store(self, *, away: bool = False, bytes_per_second: float = 0.0) -> None:
+        """S3 answers nobody, or all that it moves is so much; with neither all is well again."""
+        self._ask("store", away=away, bytes_per_second=bytes_per_second)
 
     def lyceum(self, **behaviour: object) -> None:
         """Change how Lyceum's API behaves; see `runctl.sandbox.lyceum.account.Behaviour`."""

@@ -13,6 +13,7 @@ from typing import Any
 from runctl.core.names import did_you_mean
 from runctl.sandbox.capacity import Pool
 from runctl.sandbox.quotas import QUOTA_OF
+from runctl.sandbox.s3.trouble import WELL, StoreTrouble
 from runctl.sandbox.world import Faults, World
 
 
@@ -27,7 +28,7 @@ def _kill(world: World, parameters: dict[str, Any]) -> dict[str, Any]:
     from runctl.sandbox.ec2 import backend
 
     instance = _instance(world, parameters)
-    backend().lose(instance.id)
+    backend().lose(instance.id, holds_seconds=float(parameters.get("holds_seconds") or 0))
     return {"instance_id": instance.id}
 
 
@@ -149,6 +150,10 @@ def _schedule_late(world: World, parameters: dict[str, Any]) -> None:
     world.faults.schedule_late = float(parameters["seconds"])
 
 
+def _store(world: World, parameters: dict[str, Any]) -> None:
+    world.faults.store = StoreTrouble(bool(parameters["away"]), float(parameters["bytes_per_second"]))
+
+
 def _age_modifications(_world: World, parameters: dict[str, Any]) -> None:
     from runctl.sandbox.ec2 import backend
 
@@ -253,6 +258,7 @@ def _faults(world: World, _parameters: dict[str, Any]) -> dict[str, Any]:
             "throttled": {action: times for action, times in faults.throttled.items() if times},
             "denied": sorted(faults.denied),
             "ssm_offline": sorted(faults.ssm_offline),
+            "store": asdict(faults.store) if faults.store != WELL else None,
         }
         found["other"] = {
             item.name: getattr(faults, item.name)
@@ -288,6 +294,7 @@ _VERBS: dict[str, Callable[[World, dict[str, Any]], dict[str, Any] | None]] = {
     "volume-times": _volume_times,
     "lazy-blocks": _lazy_blocks,
     "schedule-late": _schedule_late,
+    "store": _store,
     "age-modifications": _age_modifications,
     "clear": _clear,
 }

@@ -106,13 +106,15 @@ def _moto(world: World) -> Wsgi:
     from runctl.sandbox.quotas import QuotaService
     from runctl.sandbox.s3.bodies import ChunkedBodies
     from runctl.sandbox.s3.objects import ObjectReads
+    from runctl.sandbox.s3.trouble import TroubledStore
     from runctl.sandbox.s3.writes import SerialWrites
 
     # moto looks them up on disk twice for every request, which takes a third of an answer's time.
     modules = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: iter(modules)
     name_services_quickly()
-    application = ObjectReads(SerialWrites(ChunkedBodies(DomainDispatcherApplication(create_backend_app))))
+    objects = ObjectReads(SerialWrites(ChunkedBodies(DomainDispatcherApplication(create_backend_app))))
+    application = TroubledStore(objects, lambda: world.faults.store)
     return PriceListService(QuotaService(application, lambda: world.faults.quotas))
 
 

@@ -19,6 +19,7 @@ from runctl.sandbox.machines.network import Network
 from runctl.sandbox.prices.meter import Meter
 from runctl.sandbox.record import Keys
 from runctl.sandbox.runpod.account import Account as RunPodAccount
+from runctl.sandbox.s3.trouble import WELL, StoreTrouble
 
 ACCOUNT = "123456789012"
 """moto's own; every call of a sandbox belongs to it."""
@@ -61,6 +62,8 @@ class Faults:
     """How long a password for ECR's registry is good."""
     schedule_late: float = 0.0
     """How late scheduled actions of Auto Scaling groups are; on AWS up to two minutes."""
+    store: StoreTrouble = WELL
+    """How S3 is doing."""
 
 
 @dataclass

@@ -20,7 +20,7 @@ from runctl.sandbox.api.http_server import Start, Wsgi
 from runctl.sandbox.api.needs import budgets_needs, ec2_needs, iam_needs, ssm_needs
 from runctl.sandbox.api.rights import ExpiredKey, Need, UnknownKey
 from runctl.sandbox.s3 import request as s3_request
-from runctl.sandbox.s3.objects import REQUEST_KEY
+from runctl.sandbox.s3.request import REQUEST_KEY
 from runctl.sandbox.world import ACCOUNT, World, current
 
 IDEMPOTENT = {"CreateFleet", "RunInstances", "CreateVolume", "CopyVolumes"}

@@ -154,12 +154,30 @@ class Lifecycle(InstanceStores, SecurityGroups, PlacementGroups):
         return list(found)
 
     def lose(
-        self, instance_id: str, code: str = "Server.InternalError", message: str = "Internal error"
+        self,
+        instance_id: str,
+        code: str = "Server.InternalError",
+        message: str = "Internal error",
+        *,
+        holds_seconds: float = 0.0,
     ) -> None:
-        """The host fails: the machine is gone without notice, and EC2 says so."""
+        """The host fails: the machine is gone without notice, and EC2 says so. It has its volumes that much longer."""
         instance = self.get_instance(instance_id)
-        if self._move(instance, ALIVE, "shutting-down"):
+        if not self._move(instance, ALIVE, "shutting-down"):
+            return
+        if not holds_seconds:
             self._remove(instance, code, message)
+            return
+        machine = self.world.machine(instance.id)
+        if machine is not None:
+            machine.on_power_off = lambda _: None
+            machine.kill()
+
+        def remove() -> None:
+            time.sleep(holds_seconds)
+            self._remove(instance, code, message)
+
+        threading.Thread(target=remove, daemon=True).start()
 
     def take_back(self, instance_id: str) -> None:
         """The end of a spot interruption: the machine is shut down by AWS, if nobody else has ended it meanwhile."""

@@ -13,11 +13,9 @@ from typing import Any
 from moto.s3.models import FakeKey, s3_backends
 
 from runctl.sandbox.api.http_server import FileRegion, Start, Wsgi
-from runctl.sandbox.s3.request import S3Request
+from runctl.sandbox.s3.request import REQUEST_KEY, S3Request
 from runctl.sandbox.world import ACCOUNT
 
-REQUEST_KEY = "runctl.s3_request"
-"""Where the gate leaves what it has read."""
 _NOT_PLAIN = (
     *("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_ORIGIN"),
     "HTTP_X_AMZ_SERVER_SIDE_ENCRYPTION_CUSTOMER_ALGORITHM",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import unescape
 
+REQUEST_KEY = "runctl.s3_request"
+"""Where the gate leaves what it has read, in the environment of a WSGI request."""
 Right = tuple[str, str, Mapping[str, str]]
 """Action, resource and values for conditions."""
 

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from runctl.sandbox.api.http_server import Start, Wsgi
-from runctl.sandbox.s3.objects import REQUEST_KEY
-from runctl.sandbox.s3.request import S3Request
+from runctl.sandbox.s3.request import REQUEST_KEY, S3Request
 
 _LOCKS = 64
 
