@@ -51,6 +51,7 @@ class HandOver:
         self._checksum: Background[str | None] | None = None
         self._published_sha256: str | None = None
         self._step: int | None = None
+        self._instead: str | None = None
         self._left: list[str] = []
         played = None if attempt.notices.interruption is not None else attempt.folder.notice()
         self.moves = played is not None and played.moves
@@ -82,7 +83,7 @@ class HandOver:
     def _name(self) -> str | None:
         """The checkpoint's, as a manifest has it."""
         if self._checkpoint is None:
-            return None
+            return self._instead
         return self._checkpoint.relative_to(self._attempt.folders.checkpoints).as_posix()
 
     def record(self) -> HandOff:
@@ -150,6 +151,12 @@ class HandOver:
         if name == self._name:
             self._published_sha256 = sha256
         self.reached("published")
+
+    def goes_with_the_machine(self, published: str | None, step: int | None, sha256: str) -> None:
+        """The newest checkpoint is on this machine alone: what is handed over is what the store has, if anything."""
+        if not self.is_rehearsal:
+            self._checkpoint = None
+            self._instead, self._step, self._published_sha256 = published, step, sha256 or None
 
     def compute_checksum(self) -> None:
         """Where nobody who publishes it has: the checkpoint is read once more, while there is time."""

@@ -109,18 +109,31 @@ class Publishing:
         self._ensure()
         answer = self._asked({"finish": until}, until)
         if answer is None:
-            return Answer(left=("the last checkpoint could not be published in time",))
+            return self._answer_in_its_place()
         left = [
             f"{each['name']} ({each['size']:,} bytes) is not published: {each['why']}{self._stays()}"
             for each in answer["left"]
         ]
         return Answer(answer.get("name"), answer.get("step"), answer.get("sha256", ""), tuple(left))
 
-    def _stays(self) -> str:
-        """Where a checkpoint is that is not in the store."""
+    def _answer_in_its_place(self) -> Answer:
+        """What it has last written down: there was no time left for more."""
+        known = self._attempt.folder.checkpoint()
+        why = f"the newest checkpoint could not be published in time{self._stays()}"
+        if known is None or known.published_at is None:
+            return Answer(left=(f"{why}; the store has none",))
+        name = os.path.relpath(known.path, self._attempt.folders.checkpoints)
+        return Answer(name, known.step, known.sha256, (f"{why}; the store has {name}",))
+
+    @property
+    def stays_on(self) -> str | None:
+        """The volume that a checkpoint is on whether or not it is in the store."""
         spec = self._attempt.spec
         volumes = [mount.volume_id for mount in spec.mounts if mount.target == spec.save_target]
-        return f"; it stays on {volumes[0]}" if volumes and volumes[0] else ""
+        return volumes[0] if volumes else None
+
+    def _stays(self) -> str:
+        return f"; it stays on {self.stays_on}" if self.stays_on else ""
 
     def seal(self, end: EndRecord, machine_ends_at: float | None) -> bool:
         """Whether the whole log and the end record are in the store; nothing is written to the log meanwhile."""

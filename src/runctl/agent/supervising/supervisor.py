@@ -323,6 +323,8 @@ class Supervisor:
             hand_over.leave(sentence)
         if not answer.left and answer.published is not None:
             hand_over.published(answer.published, answer.sha256)
+        elif answer.left and publishing.stays_on is None:
+            hand_over.goes_with_the_machine(answer.published, answer.step, answer.sha256)
 
     def _copied(self, end: EndRecord) -> EndRecord:
         """Before the end is known to anybody: whoever reads it may give the machine back at once."""
