@@ -68,7 +68,12 @@ def test_each_end_reason_is_retried_or_not(reason: EndReason, retried: bool) -> 
         # Spot never turns into on-demand by itself.
         (["a"], RULES, NOTHING, Wait()),
         (["a"], RULES, replace(NOTHING, elapsed=HOUR + 1800), Wait()),
-        (["a"], RULES, replace(NOTHING, elapsed=HOUR + 1801), GiveUp("found no machine within 30 minutes")),
+        (
+            ["a"],
+            RULES,
+            replace(NOTHING, elapsed=HOUR + 1801),
+            GiveUp("found no machine within 30 minutes; runctl runs recover tries again"),
+        ),
         (["a"], replace(RULES, on_demand_after=1200.0), replace(NOTHING, elapsed=HOUR + 1199), Wait()),
         (
             ["a"],

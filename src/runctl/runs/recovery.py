@@ -121,7 +121,12 @@ def decide_next(
         return NextAttempt("spot", _best(attempts, progress.pools_with_capacity))
     waits_for_deadline = rules.deadline is not None and rules.deadline.policy is not Policy.SPOT
     if searched > rules.retry_within and not waits_for_deadline:
-        return GiveUp(f"found no machine within {rules.retry_within / 60:g} minutes")
+        within = (
+            f"{rules.retry_within / 60:g} minutes"
+            if rules.retry_within >= 60
+            else f"{rules.retry_within:g} s"
+        )
+        return GiveUp(f"found no machine within {within}; runctl runs recover tries again")
     return Wait()
 
 

@@ -12,7 +12,7 @@ from runctl.cli.context import Cli
 from runctl.cli.machines.renting import ask_fallback
 from runctl.cli.runs.attempts import follow_attempts
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Interrupted, RunctlError
+from runctl.core.errors import InstanceEnded, Interrupted, RunctlError
 from runctl.core.money import usd
 from runctl.core.text import counted, size
 from runctl.machines.machine import Machine
@@ -91,8 +91,7 @@ def bring_home(cli: Cli, machine: Machine, record: RunRecord, folder: str) -> Re
     """The results are in the folder, and it is said where; ``None`` where the machine has ended and they with it."""
     gone = what_became_of(machine.provider, machine.instance.id) if record.machine_end is not None else None
     if gone is not None:
-        where = "they are on its volume" if record.saved_volume else "what was on its own disk is lost"
-        cli.progress.warn(f"the results of {record.id} cannot be fetched: {gone.message}; {where}")
+        _not_fetched(cli, record, gone)
         return None
     later = f"runctl runs results {record.id} continues where this one stopped"
     try:
@@ -100,6 +99,13 @@ def bring_home(cli: Cli, machine: Machine, record: RunRecord, folder: str) -> Re
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted: the results of {record.id} are not all here", hint=later) from None
     except RunctlError as error:
+        gone = (
+            what_became_of(machine.provider, machine.instance.id) if record.machine_end is not None else None
+        )
+        if gone is not None:
+            # It was taken back while they were fetched.
+            _not_fetched(cli, record, gone)
+            return None
         error.hint = "; ".join(part for part in (error.hint, later) if part)
         raise
     if results.skipped:
@@ -107,6 +113,18 @@ def bring_home(cli: Cli, machine: Machine, record: RunRecord, folder: str) -> Re
         cli.progress.warn(f"not copied, as it is no file or a link that leads out of the folder: {shown}")
     cli.say(f"results: {results.folder} ({counted(results.files, 'file')}, {size(results.bytes)})")
     return results
+
+
+def _not_fetched(cli: Cli, record: RunRecord, gone: InstanceEnded) -> None:
+    """Say what is left of the results, whose machine has ended."""
+    places = []
+    if record.saved_volume:
+        places.append("they are on its volume")
+    elif record.store is not None:
+        places.append(f"checkpoints and log are in {record.store}/{record.id}")
+    if not record.saved_volume:
+        places.append("what was on its own disk is lost")
+    cli.progress.warn(f"the results of {record.id} cannot be fetched: {gone.message}; {', '.join(places)}")
 
 
 def end_rental(cli: Cli, machine: Machine, record: RunRecord, *, only_read: bool = False) -> GivenBack | None:

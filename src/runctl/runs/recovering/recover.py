@@ -79,6 +79,7 @@ from runctl.runs.stored.stored_results import end_in_store
 from runctl.runs.train.start import start
 from runctl.runs.unattended.state import group_text, lives, needs_refresh
 
+TRY_AGAIN = "runctl runs recover tries again"
 REFUSED_FOR = 60.0
 """Seconds after which spot capacity that was refused is asked for again."""
 PAUSE = 5.0
@@ -378,7 +379,10 @@ def _to_the_next_attempt(run: RecoveredRun, *, once: bool) -> Recovered:
                     run.session.progress.detail(f"{run.record.id}: {refusal}")
                     continue
                 if not waits:
-                    return Recovered(run.record, Outcome.ENDED, f"has no machine: {refusal}")
+                    # Whoever asked once hears that there was no capacity, however long others have searched before.
+                    outcome = Outcome.NO_CAPACITY if once else Outcome.ENDED
+                    why = f"has no machine: {refusal}"
+                    return Recovered(run.record, outcome, why if once else f"{why}; {TRY_AGAIN}")
         if once:
             return Recovered(run.record, Outcome.NO_CAPACITY, f"has no machine: {refusal}")
         run.session.progress.step(f"waiting for a machine for {run.record.id}")
