@@ -13,8 +13,10 @@ from typing import Any
 
 from runctl.core.machine_models import Instance, Snapshot, Volume
 from runctl.machines import moving as _moving
+from runctl.machines import replicas as _replicas
 from runctl.machines import volumes as _use_cases
 from runctl.machines.finding import running_instance as _running_instance
+from runctl.machines.replicas import ReplicasPlan
 from runctl.machines.session import Session
 from runctl.machines.volumes import VolumeDetails
 from runctl.providers.abilities.volume_plans import (
@@ -42,6 +44,7 @@ __all__ = [
     "detach",
     "list",
     "move",
+    "replicate",
     "resize",
     "restore",
     "show",
@@ -300,6 +303,20 @@ def move(
     ) as prepared:
         on_plan(prepared.plan)
         return prepared.carry_out().volume
+
+
+def replicate(
+    volume: str,
+    *zones: str,
+    provider: str = _DEFAULT,
+    on_plan: Callable[[ReplicasPlan], None] = _ignore,
+    session: Session | None = None,
+) -> tuple[Volume, ...]:
+    """Each zone has a volume with the same data, in this order, until one of them is mounted for writing."""
+    session = session or Session()
+    plan = _replicas.plan_replicas(session, provider, volume, zones)
+    on_plan(plan)
+    return _replicas.replicate(session, provider, plan)
 
 
 def delete(

@@ -11,8 +11,9 @@ import pytest
 
 from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
-from tests.e2e.account import create, volume, volume_named
+from tests.e2e.account import create, terminate, volume, volume_named
 from tests.e2e.command_line import CommandLine, until, write_project
+from tests.e2e.test_launch import client
 from tests.e2e.test_recovery import STEPS, TRAIN, shown, weights
 
 pytestmark = [
@@ -110,3 +111,50 @@ def test_a_volume_that_is_only_read_is_filled_anew_where_that_is_sooner(
     assert volume_named(runctl, "datasets")["zone"] == "us-east-1a"
     assert json.loads(runctl("aws", "ebs", "snapshots", "--output", "json").ok().out) == []
     runctl("runs", "stop", run).ok()
+
+
+def test_a_volume_that_is_only_read_has_its_replica_in_another_zone_until_somebody_writes_to_it(
+    runctl: CommandLine, faults: Faults, docker_sandbox: SandboxInfo
+) -> None:
+    client(docker_sandbox, "s3").create_bucket(Bucket="replicated")
+    own = volume(runctl, "datasets", "--zone", "us-east-1a")
+    machine = create(runctl, "--ebs-volume", "datasets")
+    put = "echo all of it > /mnt/datasets/part.txt"
+    runctl("aws", "exec", machine, "--", "sudo", "sh", "-c", put).ok()
+    replicate = ("aws", "ebs", "replicate", "datasets", "--zone", "us-east-1c")
+    assert "which may write to it" in runctl(*replicate).err
+    terminate(runctl, machine)
+    assert "datasets-replica-in-us-east-1c" in runctl(*replicate, "--dry-run").ok().out
+    replica = runctl(*replicate, "--quiet").ok().out.strip()
+    assert runctl(*replicate, "--quiet").ok().out.strip() == replica, "it is there already"
+
+    write_project(runctl.cwd, {"train.py": READS})
+    launch = ("aws", "launch", "train.py", "--instance-type", "t3.medium", "--spot", "--yes")
+    store = ("--checkpoint-s3", "s3://replicated/runs")
+    plan = runctl(*launch, *store, "--ebs-mount", "datasets:/data:ro", "--dry-run").ok()
+    assert "volumes follow to us-east-1c: datasets by its replica" in plan.out
+    run = str(runctl(*launch, *store, "--ebs-mount", "datasets:/data:ro", "--quiet").ok().out.strip())
+    until(lambda: "read all of it" in runctl("runs", "logs", run).out, what="the script's first line")
+    faults.no_capacity(zone="us-east-1a", market="spot")
+    faults.interrupt(shown(runctl, run)["instance_id"], seconds=8)
+    until(lambda: shown(runctl, run)["state"] == "ended", what="the end of the attempt")
+    recovered = runctl("runs", "recover", run).ok()
+
+    assert "datasets is in us-east-1c already: datasets-replica-in-us-east-1c" in recovered.err
+    until(lambda: "read all of it" in runctl("runs", "logs", run).out, what="the script's first line again")
+    now = shown(runctl, run)
+    (moved,) = now["moved_volumes"]
+    assert (now["zone"], moved["volume_id"], moved["to_volume_id"]) == ("us-east-1c", own, replica)
+    assert json.loads(runctl("aws", "ebs", "snapshots", "--output", "json").ok().out) == []
+    runctl("runs", "stop", run).ok()
+    faults.clear()
+    terminate(runctl, now["instance_id"])
+
+    # Whoever mounts it for writing ends that; the same command makes the replica anew.
+    other = create(runctl, "--ebs-volume", "datasets")
+    terminate(runctl, other)
+    plan = runctl(*replicate, "--dry-run").ok()
+    assert f"datasets-replica-in-us-east-1c ({replica}), which lacks what was written since" in plan.out
+    assert runctl(*replicate, "--quiet").ok().out.strip() != replica
+    kept = runctl("aws", "ebs", "list", "--output", "json").ok().json
+    assert replica not in {each["id"] for each in kept}

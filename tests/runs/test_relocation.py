@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runctl.agent.spec import MountSpec, RunSpec
-from runctl.core.ids import VolumeId
-from runctl.core.tags import FILLED_FROM, OWNED, OWNED_VALUE
+from runctl.core.ids import InstanceId, VolumeId
+from runctl.core.machine_models import Volume, VolumeState
+from runctl.core.tags import CONTENT, FILLED_FROM, OWNED, OWNED_VALUE, REPLICA_OF
+from runctl.machines.replicas import same_data
 from runctl.runs.recovering.relocating import with_volume
 from runctl.runs.relocation import (
     USUAL_OUTAGE,
@@ -18,6 +23,7 @@ from runctl.runs.relocation import (
     Way,
     is_due,
     plan_relocation,
+    plan_relocations,
     refill_of,
     relocation_text,
 )
@@ -75,7 +81,7 @@ def test_volumes_that_cannot_follow_stay_for_a_reason(
     volume: object, zone: str | None, no_snapshots: str, why_not: str
 ) -> None:
     used = VolumeInUse(volume, read_only=False)  # type: ignore[arg-type]
-    found = plan_relocation([used], named_zone=zone, no_snapshots=no_snapshots)
+    (found,) = plan_relocations([used], named_zone=zone, no_snapshots=no_snapshots)
 
     assert (found.moves, found.why_not) == ((), why_not)
     assert not is_due(found, timedelta(days=1))
@@ -83,7 +89,72 @@ def test_volumes_that_cannot_follow_stay_for_a_reason(
 
 
 def test_a_run_without_volumes_has_nothing_that_could_follow() -> None:
-    assert not is_due(plan_relocation([], named_zone="us-east-1a"), timedelta(days=1))
+    (found,) = plan_relocations([], named_zone="us-east-1a")
+    assert not is_due(found, timedelta(days=1))
+
+
+def a_replica(zone: str, **changes: Any) -> Volume:
+    tags = {**OURS, CONTENT: "one", REPLICA_OF: "vol-2"}
+    return replace(
+        LARGE, id=VolumeId(f"vol-{zone}"), name=f"datasets-{zone}", zone=zone, tags=tags, **changes
+    )
+
+
+def test_what_has_the_same_data_and_is_free_is_a_replica() -> None:
+    source = replace(LARGE, tags={**OURS, CONTENT: "one"})
+    free, other = a_replica("us-east-1b"), replace(a_replica("us-east-1c"), tags={CONTENT: "two"})
+    others = [source, free, other, a_replica("us-east-1d", instances=(InstanceId("i-1"),))]
+    others.append(a_replica("us-east-1e", state=VolumeState.DELETING))
+
+    assert same_data(source, others) == (free,)
+    assert same_data(LARGE, others) == (), "somebody may have written to it"
+
+
+def test_zones_with_replicas_come_first_and_one_of_each_volume_is_the_soonest() -> None:
+    b, c = a_replica("us-east-1b"), a_replica("us-east-1c")
+    datasets = VolumeInUse(LARGE, read_only=True, replicas=(c, b))
+    more = VolumeInUse(replace(LARGE, id=VolumeId("vol-3"), name="more"), read_only=True, replicas=(c,))
+    results = VolumeInUse(SMALL, read_only=False)
+
+    found = plan_relocations([datasets, more, results])
+
+    assert [(each.to, each.seconds) for each in found] == [
+        ("us-east-1c", 10 + 10 + 66),
+        ("us-east-1b", 10 + 6060 + 66),
+        (None, 6060 + 6060 + 66),
+    ]
+    assert [each.replica for each in found[0].moves] == [c, c, None]
+    assert relocation_text(found[0]) == (
+        "without a machine in us-east-1a, volumes follow to us-east-1c: datasets by its replica datasets-us-east-1c,"
+        " more by its replica datasets-us-east-1c, results by snapshot, in about 1 min"
+    )
+    assert is_due(found[0], timedelta())
+    assert not is_due(found[1], timedelta())
+    # Where nothing but replicas can take a volume's place, its zones are the only ones.
+    (only,) = plan_relocations([VolumeInUse(LARGE, True, replicas=(b,))], no_snapshots="there are none")
+    assert only.to == "us-east-1b"
+
+
+@given(
+    replicas=st.lists(st.lists(st.sampled_from(["b", "c", "d"]), unique=True), max_size=4),
+    snapshots=st.booleans(),
+)
+def test_no_other_way_to_a_zone_is_sooner(replicas: list[list[str]], snapshots: bool) -> None:
+    used = [
+        VolumeInUse(LARGE, read_only=True, replicas=tuple(a_replica(zone) for zone in zones))
+        for zones in replicas
+    ]
+    no_snapshots = "" if snapshots else "there are none"
+
+    found = plan_relocations(used, no_snapshots=no_snapshots)
+
+    assert found
+    there = [each for each in found if each.to is not None]
+    assert [each.seconds for each in there] == sorted(each.seconds for each in there)
+    for each in there:
+        for move, zones in zip(each.moves, replicas, strict=True):
+            assert (move.way is Way.REPLICA) == (each.to in zones)
+    assert snapshots or not used or all(each.why_not or each.to for each in found)
 
 
 def test_the_recipe_names_the_new_volume_everywhere_and_remembers_the_old_one() -> None:

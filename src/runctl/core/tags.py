@@ -50,6 +50,15 @@ CREATED_FROM: Final = "runctl:made-from"
 FILLED_FROM: Final = "runctl:filled-from"
 """On a volume: the address in an object store that all of it was filled from. It goes when the volume is mounted for
 writing, as the two may differ then."""
+CONTENT: Final = "runctl:content"
+"""On a volume and on its replicas, a token: those that have the same one have the same data. It goes when the volume is
+mounted for writing."""
+REPLICA_OF: Final = "runctl:replica-of"
+"""On a volume: the one in another zone whose data it keeps ready there."""
+REPLICATES: Final = "runctl:replicates"
+"""On a temporary snapshot: the content that replicas are made of."""
+GONE_WITH_WRITING: Final = (FILLED_FROM, CONTENT)
+"""What is known of a volume's data until somebody may write to it."""
 INTENT: Final = "runctl:intent"
 """On whatever was made: the token of the intent to make it, which is the call's client token too."""
 GROW: Final = "runctl:grow"
@@ -91,6 +100,8 @@ NOT_COPIED: Final = frozenset(
         RUN,
         RANK,
         NODE,
+        REPLICA_OF,
+        REPLICATES,
     }
     | {NAME, MOUNT_POINT, INTENT}
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import partial
 
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Volume
@@ -29,6 +30,12 @@ class Way(StrEnum):
     """A volume is made of a snapshot of it, and takes its name."""
     REFILL = "refill"
     """An empty volume is filled from the object store that this one was filled from."""
+    REPLICA = "replica"
+    """A volume that is there already, with the same data, takes its place."""
+
+
+REPLICA_SECONDS = 10.0
+"""Until a volume that is in the zone already is attached."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class VolumeMove:
     """What the old volume goes on costing, which is kept."""
     source: str | None = None
     """Of a refill."""
+    replica: Volume | None = None
+    """Of a replica: what takes its place."""
 
     @property
     def label(self) -> str:
@@ -70,6 +79,8 @@ class Relocation:
     moves: tuple[VolumeMove, ...] = ()
     why_not: str = ""
     """Why they cannot, in words; empty where they can, or there are none."""
+    to: str | None = None
+    """The zone that they go to; ``None``: any that has a machine."""
 
     @property
     def seconds(self) -> float:
@@ -85,6 +96,8 @@ class VolumeInUse:
     read_only: bool
     """The run does not write to it."""
     refill: Refill | None = None
+    replicas: tuple[Volume, ...] = ()
+    """Volumes in other zones that have the same data: nobody has written to it since they were made."""
 
 
 def refill_of(volume: Volume, mibps: float) -> Refill | None:
@@ -94,39 +107,55 @@ def refill_of(volume: Volume, mibps: float) -> Refill | None:
     return None if source is None else Refill(source, BOOT_SECONDS + volume.size_gib * 1024 / mibps)
 
 
-def plan_relocation(
+def plan_relocations(
     volumes: Sequence[VolumeInUse], *, named_zone: str | None = None, no_snapshots: str = ""
-) -> Relocation:
-    """The quickest way for each volume. ``named_zone`` is the one that the user wants the machine in, ``no_snapshots``
-    why the provider has none."""
+) -> tuple[Relocation, ...]:
+    """The quickest way for each volume: first to zones that have replicas, the soonest first, then to any zone.
+
+    ``named_zone`` is the one that the user wants the machine in, ``no_snapshots`` why the provider has none. Where
+    there is no way, one that says why.
+    """
     if named_zone is not None and volumes:
-        return Relocation(why_not=f"{named_zone} was asked for by name")
+        return (Relocation(why_not=f"{named_zone} was asked for by name"),)
+    anywhere = plan_relocation(volumes, no_snapshots=no_snapshots)
+    zones = sorted({replica.zone for used in volumes for replica in used.replicas})
+    there = [plan_relocation(volumes, zone=zone, no_snapshots=no_snapshots) for zone in zones]
+    sooner = sorted((each for each in there if not each.why_not), key=lambda each: each.seconds)
+    return (*sooner, anywhere) if not anywhere.why_not or not sooner else tuple(sooner)
+
+
+def plan_relocation(
+    volumes: Sequence[VolumeInUse], *, zone: str | None = None, no_snapshots: str = ""
+) -> Relocation:
+    """The quickest way for each volume to one zone; ``None``: to one in which there are no replicas."""
     moves = []
     for used in volumes:
-        move, why_not = _quickest(used, no_snapshots)
+        move, why_not = _quickest(used, zone, no_snapshots)
         if move is None:
-            return Relocation(why_not=f"{used.volume.name or used.volume.id} {why_not}")
+            return Relocation(why_not=f"{used.volume.name or used.volume.id} {why_not}", to=zone)
         moves.append(move)
-    return Relocation(tuple(moves))
+    return Relocation(tuple(moves), to=zone)
 
 
-def _quickest(used: VolumeInUse, no_snapshots: str) -> tuple[VolumeMove | None, str]:
+def _quickest(used: VolumeInUse, zone: str | None, no_snapshots: str) -> tuple[VolumeMove | None, str]:
     volume, refill = used.volume, used.refill
     if not is_ours(volume.tags):
         return None, "was not created by runctl"
-    ways: list[tuple[float, Way, str | None]] = []
+    move = partial(VolumeMove, volume.id, volume.name, volume.zone, usd_per_month=volume.price_per_month)
+    ways: list[VolumeMove] = []
     if not no_snapshots:
-        ways.append((SNAPSHOT_SECONDS + SNAPSHOT_SECONDS_PER_GIB * volume.size_gib, Way.SNAPSHOT, None))
+        ways.append(move(Way.SNAPSHOT, SNAPSHOT_SECONDS + SNAPSHOT_SECONDS_PER_GIB * volume.size_gib))
     # What the run has written itself is in no object store.
     if refill is not None and used.read_only:
-        ways.append((refill.seconds, Way.REFILL, refill.source))
+        ways.append(move(Way.REFILL, refill.seconds, source=refill.source))
+    ways += [
+        move(Way.REPLICA, REPLICA_SECONDS, replica=replica)
+        for replica in used.replicas
+        if replica.zone == zone
+    ]
     if not ways:
         return None, f"cannot be copied: {no_snapshots}"
-    seconds, way, source = min(ways, key=lambda found: found[0])
-    return (
-        VolumeMove(volume.id, volume.name, volume.zone, way, seconds, volume.price_per_month, source),
-        "",
-    )
+    return min(ways, key=lambda found: found.seconds), ""
 
 
 def is_due(relocation: Relocation, searched: timedelta) -> bool:
@@ -144,10 +173,16 @@ def relocation_text(relocation: Relocation) -> str:
     """How the volumes follow, as the end of a sentence."""
     if relocation.why_not:
         return f"volumes stay in their zone: {relocation.why_not}"
-    ways = ", ".join(
-        f"{move.label} by snapshot" if move.way is Way.SNAPSHOT else f"{move.label} filled from {move.source}"
-        for move in relocation.moves
-    )
+    ways = ", ".join(map(_way_text, relocation.moves))
     zones = " and ".join(sorted({move.zone for move in relocation.moves}))
     minutes = max(1, round(relocation.seconds / 60))
-    return f"without a machine in {zones}, volumes follow to another zone: {ways}, in about {minutes} min"
+    to = relocation.to or "another zone"
+    return f"without a machine in {zones}, volumes follow to {to}: {ways}, in about {minutes} min"
+
+
+def _way_text(move: VolumeMove) -> str:
+    if move.replica is not None:
+        return f"{move.label} by its replica {move.replica.name or move.replica.id}"
+    return (
+        f"{move.label} by snapshot" if move.way is Way.SNAPSHOT else f"{move.label} filled from {move.source}"
+    )

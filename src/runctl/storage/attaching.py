@@ -18,6 +18,7 @@ from runctl.core.journal import Change, Effect
 from runctl.core.machine_models import Instance, InstanceState, Volume
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.abilities.volumes import Volumes
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import volume_command
 from runctl.storage.agents import AgentOn as AgentOn  # noqa: PLC0414 (re-exported: a part of this interface)
@@ -116,8 +117,9 @@ def attach_only(
 ) -> Volume:
     """The volume is attached and not mounted; whatever is put on it then is not known to runctl."""
     volumes = require(provider.volumes)
-    if tag.UNUSED in volume.tags:
-        volumes.tag(volume.id, {}, remove=(tag.UNUSED,))
+    gone = [key for key in (tag.UNUSED, *tag.GONE_WITH_WRITING) if key in volume.tags]
+    if gone:
+        volumes.tag(volume.id, {}, remove=gone)
     return volumes.attach(volume.id, instance.id, progress)
 
 
@@ -152,8 +154,8 @@ def mount(
     }
     if shared:
         request["shared"] = True
-    if tag.FILLED_FROM in volume.tags and not options.read_only:
-        volumes.tag(volume.id, {}, remove=(tag.FILLED_FROM,))
+    if not options.read_only:
+        may_be_written(volumes, volume)
     grows = tag.GROW in volume.tags and not options.read_only
     if grows:
         request["grow"] = True
@@ -179,6 +181,13 @@ def mount(
     mounted = _mounted(now, mount_point, answer)
     _explain(mounted, progress)
     return mounted
+
+
+def may_be_written(volumes: Volumes, volume: Volume) -> None:
+    """Nobody takes the volume's data for that of another one, or of an object store, any more."""
+    gone = [key for key in tag.GONE_WITH_WRITING if key in volume.tags]
+    if gone:
+        volumes.tag(volume.id, {}, remove=gone)
 
 
 def unmount_and_detach(

@@ -66,6 +66,7 @@ _VOLUME_VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "restore": ("Make a volume from a snapshot.", "snapshots:restore_command", ()),
     "clone": ("Copy a volume within its zone.", "copies:clone_command", ("fork",)),
     "move": ("Move a volume's data to another zone.", "copies:move_command", ()),
+    "replicate": ("Keep a volume's data ready in other zones.", "copies:replicate_command", ()),
     "prewarm": (
         "Fill a volume from S3, or from the snapshot that it was made from.",
         "prewarm:prewarm_command",
@@ -153,6 +154,7 @@ ABILITY_OF = {
     "volumes restore": "snapshots",
     "volumes clone": "clones",
     "volumes move": "snapshots",
+    "volumes replicate": "snapshots",
     "volumes prewarm": "filling",
 }
 """Which of a provider's abilities a verb needs; see `runctl.providers.interface.Provider`."""
@@ -359,6 +361,7 @@ _LAST: dict[str, Leaf | Branch] = {
             "quota": Leaf(
                 "Set how many vCPUs the account may run at once.", "runctl.cli.sandbox_faults:quota"
             ),
+            "store": Leaf("Say how S3 does: slow, or away.", "runctl.cli.sandbox_faults:store"),
             "replay": Leaf(
                 "Play traces of spot capacity: launches are refused, instances interrupted.",
                 "runctl.cli.sandbox_faults:replay",

@@ -1,4 +1,4 @@
-"""Copies of volumes: clone in the same zone, move to another."""
+"""Copies of volumes: clone in the same zone, move to another, replicate in several."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from runctl.cli.machines.resolve import transport_option
 from runctl.cli.volumes.ebs import (
     dry_run_option,
     emit_volume,
+    emit_volumes,
     include_protected_option,
     no_freeze_option,
     note_growth,
@@ -22,11 +23,17 @@ from runctl.cli.volumes.ebs import (
 )
 from runctl.core.errors import RunctlError, UsageError
 from runctl.machines.moving import MoveRequest, abandon, moving
+from runctl.machines.replicas import plan_replicas, replicate
 from runctl.machines.volumes import new_clone
 from runctl.providers.abilities.volume_plans import CloneRequest
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import volume_command
-from runctl.render.plans.volume_plans import abandon_text, clone_plan_text, move_plan_text
+from runctl.render.plans.volume_plans import (
+    abandon_text,
+    clone_plan_text,
+    move_plan_text,
+    replicas_plan_text,
+)
 from runctl.storage.moving import plan_abandon
 
 
@@ -172,6 +179,39 @@ def move_command(provider: str) -> click.Command:
                 f"the old volume is kept as {kept}, and paid for: {volume_command(provider, 'delete', kept)}"
             )
         emit_volume(cli, provider, moved.volume)
+
+    return command
+
+
+def replicate_command(provider: str) -> click.Command:
+    """``ebs replicate`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.option(
+        "--availability-zone",
+        "--zone",
+        "zones",
+        metavar="ZONE",
+        multiple=True,
+        required=True,
+        help="Where its data is to be ready as well. Can be given several times.",
+    )
+    @dry_run_option
+    @click.pass_obj
+    def command(cli: Cli, *, volume_name: str, zones: tuple[str, ...], dry_run: bool) -> None:
+        """Keep a volume's data ready in other zones.
+
+        A replica is a volume that was made from a temporary snapshot. A run that only reads the volume goes on with it
+        at once when there is no machine in the volume's zone. It holds until one of the two is mounted for writing; the
+        same command then makes it anew. Cut short, it finishes what is missing.
+        """
+        plan = plan_replicas(cli.session, provider, volume_name, zones)
+        if plan.is_done and not dry_run:
+            cli.progress.note(f"the replicas of {volume_name} are there already")
+        elif shown(cli, plan, replicas_plan_text(plan), dry_run=dry_run):
+            return
+        emit_volumes(cli, provider, replicate(cli.session, provider, plan))
 
     return command
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 from runctl.core.machine_models import Snapshot, Volume
 from runctl.core.money import usd
 from runctl.costs.rates import Rate
+from runctl.machines.replicas import ReplicasPlan, replica_name
 from runctl.providers.abilities.volume_plans import (
     ClonePlan,
     Initialization,
@@ -160,6 +161,25 @@ def move_plan_text(plan: MovePlan) -> str:
         kept = f"kept, and {cost}, as {name}, until you delete it"
         fields.append(("old volume", "deleted with its data" if plan.delete_source else kept))
     return block(title, fields)
+
+
+def replicas_plan_text(plan: ReplicasPlan) -> str:
+    """What is made where, what is deleted for it, what it costs, and for how long it is any good."""
+    source = plan.source
+    fields = [("of", f"{_named(source)} in {source.zone}")]
+    for each in plan.replicas:
+        name = replica_name(source, each.zone)
+        if each.existing is not None:
+            fields.append((each.zone, f"{_named(each.existing)} has the same data already"))
+            continue
+        costs = _monthly(each.wanted.price) if each.wanted is not None else "-"
+        fields.append((each.zone, f"a volume{f' {name}' if name else ''} from a temporary snapshot, {costs}"))
+        fields += [("deleted", f"{_named(old)}, which lacks what was written since") for old in each.outdated]
+    fields += [
+        ("holds", "until one of them is mounted for writing"),
+        ("until", "they are deleted: each is paid for until then"),
+    ]
+    return block("make replicas of one volume:", fields)
 
 
 def abandon_text(plan: Abandonment) -> str:

@@ -19,7 +19,7 @@ from runctl.project.kept import kept_projects
 from runctl.providers.abilities.limits import TOO_LITTLE
 from runctl.providers.interface import InstanceRequest
 from runctl.runs.recovering.next_attempt import next_request
-from runctl.runs.recovering.relocating import relocation_of, volumes_zone
+from runctl.runs.recovering.relocating import relocations_of, volumes_zone
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun
 from runctl.runs.relocation import is_due, relocation_text
 
@@ -97,12 +97,19 @@ def rent(run: RecoveredRun, market: Market, number: int) -> Instance:
         # The volumes of a run that goes on are in use.
         if zone is None or not run.record.has_ended:
             raise
-        relocation = relocation_of(run)
+        refused = error
+    for relocation in relocations_of(run):
         if not is_due(relocation, run.searched()):
-            add_fact(error, relocation_text(relocation), "")
-            raise
+            add_fact(refused, relocation_text(relocation), "")
+            continue
         run.session.progress.note(relocation_text(relocation))
-    return _rent(run, request_for(run, market, number, None))
+        try:
+            return _rent(run, request_for(run, market, number, relocation.to))
+        except QuotaExceeded:
+            raise
+        except CapacityError as error:
+            refused = error
+    raise refused
 
 
 def _rent(run: RecoveredRun, wanted: InstanceRequest) -> Instance:

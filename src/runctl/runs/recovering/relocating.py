@@ -15,8 +15,9 @@ from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Instance, Volume, VolumeState
 from runctl.core.money import usd
 from runctl.core.run_models import MovedVolume
-from runctl.core.tags import CREATED_FROM, MOVED_TO, PROJECT
+from runctl.core.tags import CREATED_FROM, MOVED_TO, PROJECT, REPLICA_OF
 from runctl.machines.moving import MoveRequest, moving
+from runctl.machines.replicas import same_data
 from runctl.machines.volumes import new_volume
 from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.interface import require
@@ -25,7 +26,14 @@ from runctl.runs.filling.fill import Prewarm
 from runctl.runs.filling.plan import PrewarmRequest
 from runctl.runs.recovering.run import RecoveredRun
 from runctl.runs.recovering.volumes import wait_for_release
-from runctl.runs.relocation import Refill, Relocation, VolumeInUse, Way, plan_relocation, refill_of
+from runctl.runs.relocation import (
+    Refill,
+    Relocation,
+    VolumeInUse,
+    plan_relocation,
+    plan_relocations,
+    refill_of,
+)
 from runctl.runs.stored.recipe import KeptVolume, Recipe
 
 
@@ -51,19 +59,25 @@ def volumes_zone(run: RecoveredRun) -> str | None:
     return next((current_volume(run, kept).zone for kept in run.recipe.volumes), None)
 
 
-def relocation_of(run: RecoveredRun) -> Relocation:
-    """How the run's volumes can follow it."""
-    request, snapshots = run.recipe.request, run.provider.snapshots
+def relocations_of(run: RecoveredRun) -> tuple[Relocation, ...]:
+    """How the run's volumes can follow it, the soonest way first."""
+    request = run.recipe.request
+    named = (request.zone or request.subnet) if request is not None else None
+    return plan_relocations(_volumes_in_use(run), named_zone=named, no_snapshots=_no_snapshots(run))
+
+
+def _volumes_in_use(run: RecoveredRun) -> list[VolumeInUse]:
+    known = require(run.provider.volumes).list() if run.recipe.volumes else ()
     used = []
     for kept in run.recipe.volumes:
         volume = current_volume(run, kept)
-        used.append(VolumeInUse(volume, kept.read_only, _refill(run, volume)))
-    named = (request.zone or request.subnet) if request is not None else None
-    return plan_relocation(
-        used,
-        named_zone=named,
-        no_snapshots=snapshots.message if isinstance(snapshots, Unsupported) else "",
-    )
+        used.append(VolumeInUse(volume, kept.read_only, _refill(run, volume), same_data(volume, known)))
+    return used
+
+
+def _no_snapshots(run: RecoveredRun) -> str:
+    snapshots = run.provider.snapshots
+    return snapshots.message if isinstance(snapshots, Unsupported) else ""
 
 
 def _refill(run: RecoveredRun, volume: Volume) -> Refill | None:
@@ -77,11 +91,10 @@ def bring_volumes(run: RecoveredRun, instance: Instance) -> None:
     raise."""
     found = [(kept, current_volume(run, kept)) for kept in run.recipe.volumes]
     away = any(instance.zone is not None and volume.zone != instance.zone for _, volume in found)
-    refilled = {
-        move.volume_id: move.source
-        for move in (relocation_of(run).moves if away else ())
-        if move.way is Way.REFILL
-    }
+    relocation = plan_relocation(
+        _volumes_in_use(run) if away else (), zone=instance.zone, no_snapshots=_no_snapshots(run)
+    )
+    ways = {move.volume_id: move for move in relocation.moves}
     for kept, volume in found:
         moved_from = kept.moved_from
         if volume.id != kept.volume_id:
@@ -91,11 +104,18 @@ def bring_volumes(run: RecoveredRun, instance: Instance) -> None:
             _say_kept(run, kept.volume_id)
         if instance.zone is None or volume.zone == instance.zone:
             continue
-        source = refilled.get(volume.id)
-        if source is None:
-            following = _moved(run, volume, instance.zone)
-        else:
+        way = ways.get(volume.id)
+        source = way.source if way is not None else None
+        if way is not None and way.replica is not None:
+            following = way.replica
+            label = volume.name or volume.id
+            run.session.progress.note(
+                f"{label} is in {instance.zone} already: {following.name or following.id}"
+            )
+        elif source is not None:
             following = _filled(run, volume, instance.zone, source)
+        else:
+            following = _moved(run, volume, instance.zone)
         _adopt(run, volume, following, (*moved_from, str(volume.id)), source)
 
 
@@ -203,6 +223,9 @@ def _without_copies(recipe: Recipe, volume_id: str) -> Recipe:
 def _delete_copy(run: RecoveredRun, volume_id: str) -> None:
     volumes = require(run.provider.volumes)
     try:
+        if REPLICA_OF in volumes.find(volume_id).tags:
+            # Somebody wants it to be there.
+            return
         volumes.delete(VolumeId(volume_id), run.session.progress, include_protected=True)
     except RunctlError as error:
         delete = volume_command(run.provider.name, "delete", volume_id)

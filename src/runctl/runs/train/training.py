@@ -20,6 +20,7 @@ from runctl.core.tags import INTENT
 from runctl.machines.intents import IntentState
 from runctl.machines.machine import Machine, reach
 from runctl.machines.pool_record import Lifetime
+from runctl.machines.replicas import same_data
 from runctl.machines.session import Session
 from runctl.project.root import project_name
 from runctl.providers.interface import InstanceRequest, require
@@ -32,7 +33,7 @@ from runctl.runs.mounts.plan import MountFacts, MountPlan
 from runctl.runs.mounts.volume_conflicts import Holder
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import RunStore, run_store
-from runctl.runs.relocation import Relocation, VolumeInUse, plan_relocation, refill_of
+from runctl.runs.relocation import Relocation, VolumeInUse, plan_relocations, refill_of
 from runctl.runs.stored.keeping import keeping
 from runctl.runs.stored.recipe import Recipe, kept_volumes
 from runctl.runs.stored.stored_run import RunFacts
@@ -182,17 +183,23 @@ class Training:
         provider = self.session.provider(self.instance.provider)
         snapshots, filling = provider.snapshots, provider.filling
 
-        def in_use(volume: Volume, *, read_only: bool) -> VolumeInUse:
-            if isinstance(filling, Unsupported):
-                return VolumeInUse(volume, read_only)
-            return VolumeInUse(volume, read_only, refill_of(volume, filling.volume_mibps(volume)))
+        volumes = [(each.volume, each.spec.read_only) for each in mounts.mounts if each.volume is not None]
+        known = require(provider.volumes).list() if volumes else ()
 
-        volumes = [(mount.volume, mount.spec.read_only) for mount in mounts.mounts]
-        return plan_relocation(
-            [in_use(volume, read_only=read_only) for volume, read_only in volumes if volume is not None],
+        def in_use(volume: Volume, *, read_only: bool) -> VolumeInUse:
+            refill = (
+                None if isinstance(filling, Unsupported) else refill_of(volume, filling.volume_mibps(volume))
+            )
+            # One that the run writes to differs from its replicas from its start on.
+            replicas = same_data(volume, known) if read_only else ()
+            return VolumeInUse(volume, read_only, refill, replicas)
+
+        soonest, *_ = plan_relocations(
+            [in_use(volume, read_only=read_only) for volume, read_only in volumes],
             named_zone=self.named_zone,
             no_snapshots=snapshots.message if isinstance(snapshots, Unsupported) else "",
         )
+        return soonest
 
     def _lifetime(
         self, instance: Instance, mounts: MountPlan, container: ContainerSpec | None

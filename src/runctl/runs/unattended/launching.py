@@ -74,6 +74,7 @@ from runctl.runs.unattended.request import (
     results_address,
     run_of,
 )
+from runctl.storage.attaching import may_be_written
 
 
 @contextmanager
@@ -218,6 +219,10 @@ class UnattendedLaunch:
             if self.creation.existing is None:
                 # A group that exists was made when all was there, and its machines know the program by its checksum.
                 self._store_run()
+            # The group's machines mount them, and nobody is there to say so.
+            for mount in self.request.volumes:
+                if not mount.read_only:
+                    may_be_written(require(self.provider.volumes), self.volumes[mount.volume])
             created = self.groups.create(self.group, self.session.progress)
         except KeyboardInterrupt:
             raise Interrupted(

@@ -164,6 +164,11 @@ def _create(
             volume = released(context, find_volume(context, mount.volume), progress)
             if volume.instances:
                 raise in_use(volume)
+            if not mount.read_only and (
+                known := [key for key in tag.GONE_WITH_WRITING if key in volume.tags]
+            ):
+                # From its boot on the machine may write to it.
+                context.session.ec2.delete_tags(Resources=[volume.id], Tags=[{"Key": key} for key in known])
         described = _launch(context, plan, progress, reached, refused)
     elif is_fleet(plan.market, plan.offers):
         # A command that was killed after its fleet has left the template.

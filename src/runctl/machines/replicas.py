@@ -1,0 +1,192 @@
+"""Replicas: volumes that keep another one's data ready in other zones, for as long as nobody writes to either.
+
+A replica is made from a temporary snapshot of a volume that no machine has. Both carry the same ``runctl:content``,
+which goes from whichever is mounted for writing. So what carries it has the same data, and nothing has to be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from runctl.core import tags as tag
+from runctl.core.errors import Conflict, PermissionDenied, UsageError
+from runctl.core.ids import new_client_token
+from runctl.core.machine_models import Volume, VolumeState
+from runctl.machines.session import Session
+from runctl.machines.volumes import new_snapshot, new_volume
+from runctl.providers.abilities.volume_plans import SnapshotRequest, VolumePlan, VolumeRequest
+from runctl.providers.interface import Provider, require
+from runctl.providers.registry import volume_command
+
+OVER = frozenset({VolumeState.DELETING, VolumeState.DELETED, VolumeState.ERROR})
+
+
+@dataclass(frozen=True)
+class PlannedReplica:
+    """What is to be in one zone."""
+
+    zone: str
+    existing: Volume | None
+    """It is there, and has the same data."""
+    wanted: VolumePlan | None
+    """What is made; ``None``: it exists."""
+    outdated: tuple[Volume, ...] = ()
+    """Earlier replicas, which lack what was written to the volume since: they are deleted first."""
+
+    @property
+    def usd_per_month(self) -> Decimal | None:
+        """Of what is made."""
+        return None if self.wanted is None or self.wanted.price is None else self.wanted.price.usd
+
+
+@dataclass(frozen=True)
+class ReplicasPlan:
+    """What `carry_out` is about to do."""
+
+    source: Volume
+    replicas: tuple[PlannedReplica, ...]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of them are there."""
+        return all(each.existing is not None for each in self.replicas)
+
+
+def same_data(volume: Volume, others: Sequence[Volume]) -> tuple[Volume, ...]:
+    """Those of the others that have the same data as the volume, and that a machine could have now. Pure."""
+    content = volume.tags.get(tag.CONTENT)
+    return tuple(
+        each
+        for each in others
+        if content is not None
+        and each.tags.get(tag.CONTENT) == content
+        and each.id != volume.id
+        and each.state not in OVER
+        and not each.instances
+    )
+
+
+def replica_name(volume: Volume, zone: str) -> str | None:
+    """What a replica of the volume is called. Pure."""
+    return None if volume.name is None else f"{volume.name}-replica-in-{zone}"
+
+
+def plan_replicas(session: Session, provider: str, word: str, zones: Sequence[str]) -> ReplicasPlan:
+    """What is missing in these zones. Does nothing yet.
+
+    Raises `NotFound`, `Unsupported`, `UsageError` for the volume's own zone, `PermissionDenied` (``not-ours``) and
+    `Conflict` (``volume-in-use``): what a machine has, it may be writing to.
+    """
+    cloud = session.provider(provider)
+    volumes = require(cloud.volumes)
+    require(cloud.snapshots)
+    source = volumes.find(word)
+    label = source.name or source.id
+    if not tag.is_ours(source.tags):
+        raise PermissionDenied(f"volume {label} was not created by runctl and is left alone", code="not-ours")
+    if source.zone in zones:
+        raise UsageError(f"volume {label} is in {source.zone} itself", hint="name other zones")
+    if source.instances and tag.CONTENT not in source.tags:
+        raise Conflict(
+            f"volume {label} is attached to {', '.join(source.instances)}, which may write to it",
+            hint=f"{volume_command(cloud.name, 'detach', label)}, and mount it read-only afterwards",
+            code="volume-in-use",
+        )
+    known = volumes.list()
+    current = same_data(source, known)
+    return ReplicasPlan(
+        source, tuple(_planned(cloud, source, zone, current, known) for zone in dict.fromkeys(zones))
+    )
+
+
+def _planned(
+    cloud: Provider, source: Volume, zone: str, current: Sequence[Volume], known: Sequence[Volume]
+) -> PlannedReplica:
+    volumes = require(cloud.volumes)
+    existing = next((each for each in current if each.zone == zone), None)
+    if existing is not None:
+        return PlannedReplica(zone, existing, None)
+    outdated = tuple(
+        each
+        for each in known
+        if each.tags.get(tag.REPLICA_OF) == source.id
+        and each.zone == zone
+        and each.state is VolumeState.AVAILABLE
+        and each.tags.get(tag.CONTENT, "") != source.tags.get(tag.CONTENT)
+    )
+    shape = volumes.chosen_shape(source)
+    wanted = volumes.plan(
+        VolumeRequest(
+            shape.size_gib, type=shape.type, iops=shape.iops, throughput=shape.throughput, zone=zone
+        )
+    )
+    return PlannedReplica(zone, None, wanted, outdated)
+
+
+def replicate(session: Session, provider: str, plan: ReplicasPlan) -> tuple[Volume, ...]:
+    """Each zone has a volume with the same data; the temporary snapshot is gone.
+
+    Raises what the provider raises, and `Conflict` (``volume-in-use``) where the volume was mounted for writing
+    meanwhile. Called again with a new plan, it goes on where it was.
+    """
+    cloud = session.provider(provider)
+    volumes, snapshots = require(cloud.volumes), require(cloud.snapshots)
+    content = plan.source.tags.get(tag.CONTENT)
+    if content is None:
+        # Before the snapshot: what is written afterwards takes it off, and is seen below.
+        content = new_client_token()
+        volumes.tag(plan.source.id, {tag.CONTENT: content})
+    made = {each.zone: each.existing for each in plan.replicas if each.existing is not None}
+    missing = [each for each in plan.replicas if each.existing is None]
+    if missing:
+        snapshot_id = _snapshot(session, provider, plan.source, content)
+        for each in missing:
+            for outdated in each.outdated:
+                volumes.delete(outdated.id, session.progress, include_protected=True)
+            session.progress.step(f"making a replica of {plan.source.name or plan.source.id} in {each.zone}")
+            made[each.zone] = _volume(session, provider, plan.source, each.zone, snapshot_id, content)
+    for left in snapshots.list():
+        if left.tags.get(tag.REPLICATES) == content:
+            snapshots.delete(left.id, session.progress, include_protected=True)
+    return tuple(made[each.zone] for each in plan.replicas)
+
+
+def _snapshot(session: Session, provider: str, source: Volume, content: str) -> str:
+    """One of the volume as it is, complete."""
+    cloud = session.provider(provider)
+    snapshots = require(cloud.snapshots)
+    begun = next((each for each in snapshots.list() if each.tags.get(tag.REPLICATES) == content), None)
+    if begun is None:
+        request = SnapshotRequest(source.id, tags={tag.REPLICATES: content, tag.CONTENT: content})
+        with new_snapshot(session, provider, request, freeze=False, wait=False) as new:
+            begun = new.carry_out()
+    if require(cloud.volumes).find(source.id).tags.get(tag.CONTENT) != content:
+        snapshots.delete(begun.id, session.progress, include_protected=True)
+        raise Conflict(
+            f"volume {source.name or source.id} was mounted for writing while it was to be replicated",
+            hint="detach it, and again",
+            code="volume-in-use",
+        )
+    return snapshots.wait(begun.id, session.progress).id
+
+
+def _volume(
+    session: Session, provider: str, source: Volume, zone: str, snapshot_id: str, content: str
+) -> Volume:
+    shape = require(session.provider(provider).volumes).chosen_shape(source)
+    request = VolumeRequest(
+        size_gib=shape.size_gib,
+        name=replica_name(source, zone),
+        type=shape.type,
+        iops=shape.iops,
+        throughput=shape.throughput,
+        zone=zone,
+        persistent=source.persistent,
+        project=source.tags.get(tag.PROJECT),
+        snapshot_id=snapshot_id,
+        tags={tag.REPLICA_OF: str(source.id), tag.CONTENT: content},
+    )
+    with new_volume(session, provider, request) as new:
+        return new.carry_out()
