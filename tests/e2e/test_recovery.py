@@ -50,8 +50,8 @@ def weights(steps: int) -> int:
     return value
 
 
-def a_run(runctl: CommandLine, machine: str, steps: int = STEPS) -> str:
-    write_project(runctl.cwd, {"train.py": TRAIN})
+def a_run(runctl: CommandLine, machine: str, steps: int = STEPS, script: str = TRAIN) -> str:
+    write_project(runctl.cwd, {"train.py": script})
     train = ("aws", "train", machine, "--ebs-mount", "results:/results", "--env", "SALT=kept", "--quiet")
     run = str(runctl(*train, "train.py", "--", steps).ok().out.strip())
     until(lambda: "begins" in runctl("runs", "logs", run).out, what="the script's first line")

@@ -77,7 +77,7 @@ def started(runctl: CommandLine, *options: object) -> tuple[subprocess.Popen[byt
         assert watcher.poll() is None, watcher.communicate()
         return set(runctl("runs", "list", "--quiet", "--cached").out.split()) - before
 
-    (run,) = until(new, seconds=60, what="the run")
+    (run,) = until(new, seconds=180, what="the run")
     return watcher, run
 
 

@@ -1,0 +1,140 @@
+"""What goes wrong while a run is carried on: nothing verified is lost, nothing runs twice, nothing is left rented."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runctl.sandbox.connection import SandboxInfo
+from runctl.sandbox.fault_client import Faults
+from tests.e2e.account import create, volume, volume_named
+from tests.e2e.command_line import CommandLine, until, write_project
+from tests.e2e.test_launch import client, running
+from tests.e2e.test_recovery import TRAIN, a_run, rented_for, shown, weights
+from tests.e2e.test_spot_faults import said, started, story
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.namespaces,
+    pytest.mark.docker,
+    pytest.mark.usefixtures("clean_account"),
+]
+
+HALF = TRAIN.replace(
+    "    time.sleep(0.05)\n",
+    "    time.sleep(0.05)\n    while step == 100 and not resumed and not stop:\n        time.sleep(0.05)\n",
+)
+"""It stays half-way until it is interrupted, however slow the computer."""
+WAITS = """\
+import json, os, pathlib, time
+
+folder = pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"])
+
+def save(step):
+    part = folder / ".part"
+    part.write_text(json.dumps({"step": step}))
+    part.rename(folder / f"step-{step}.json")
+
+save(1)
+print("begun", flush=True)
+time.sleep(25)
+save(2)
+print("done", flush=True)
+"""
+
+
+def ended(runctl: CommandLine, run: str, attempt: int) -> Any:
+    """The attempt, once it has ended."""
+
+    def found() -> Any:
+        attempts = shown(runctl, run)["attempts"]
+        return len(attempts) >= attempt and attempts[attempt - 1]["end_reason"] and attempts[attempt - 1]
+
+    return until(found, seconds=120, what=f"the end of attempt {attempt}")
+
+
+def a_spot_run(runctl: CommandLine, steps: int = 200) -> tuple[str, str]:
+    """One with a volume and a checkpoint, and its machine."""
+    volume(runctl, "results")
+    machine = create(runctl, "--spot", "--ebs-volume", "results")
+    return half_way(runctl, machine, steps), machine
+
+
+def half_way(runctl: CommandLine, machine: str, steps: int = 200) -> str:
+    run = a_run(runctl, machine, steps, script=HALF)
+    until(lambda: (shown(runctl, run)["attempts"][0]["step"] or 0) >= 10, seconds=90, what="a checkpoint")
+    return run
+
+
+def completed(runctl: CommandLine, run: str, attempts: int, steps: int = 200) -> None:
+    """It goes on to its end, with the weights of a run that nothing has interrupted."""
+    watching = runctl("runs", "watch", run, "--every", "1s", timeout=240).ok()
+    assert watching.out.strip() == f"{run} ended as COMPLETED after {attempts} attempts"
+    assert f"weights {weights(steps)} kept" in runctl("runs", "logs", run).out
+
+
+def test_a_store_that_is_away_for_a_while_holds_up_no_training_and_gets_all_of_it_afterwards(
+    runctl: CommandLine, faults: Faults, ec2: Any, docker_sandbox: SandboxInfo
+) -> None:
+    write_project(runctl.cwd, {"train.py": WAITS})
+    client(docker_sandbox, "s3").create_bucket(Bucket="away")
+    watcher, run = started(runctl, "--checkpoint-s3", "s3://away/runs")
+    said(runctl, run, "published step-1.json")
+
+    faults.store(away=True)
+    until(lambda: "checkpoint not published" in runctl("runs", "list").out, seconds=60, what="the alarm")
+    assert f"{run}: the newest checkpoint is not published" in runctl("status").out
+    said(runctl, run, "done")
+    assert shown(runctl, run)["state"] != "ended", "its last checkpoint is in no store yet"
+    faults.store()
+    _, err = (each.decode() for each in watcher.communicate(timeout=240))
+
+    assert watcher.returncode == 0, err
+    assert story(runctl, run) == [("COMPLETED", None, 2)]
+    assert shown(runctl, run)["checkpoint"]["published_at"]
+    assert running(ec2) == []
+
+
+def test_a_notice_while_volumes_are_attached(runctl: CommandLine, faults: Faults, ec2: Any) -> None:
+    run, machine = a_spot_run(runctl)
+    volume_id = volume_named(runctl, "results")["id"]
+    faults.interrupt(machine, seconds=12)
+    watching = runctl.start("runs", "watch", run, "--every", "1s")
+
+    def taken() -> str | None:
+        (found,) = ec2.describe_volumes(VolumeIds=[volume_id])["Volumes"]
+        holders = [each["InstanceId"] for each in found["Attachments"] if each["InstanceId"] != machine]
+        return holders[0] if holders else None
+
+    second = until(taken, seconds=120, what="the volume to be attached to the second machine")
+    faults.interrupt(second, seconds=0.5)
+    out, err = (each.decode() for each in watching.communicate(timeout=240))
+
+    assert watching.returncode == 0, err
+    assert f"{run} ended as COMPLETED after " in out
+    assert f"weights {weights(200)} kept" in runctl("runs", "logs", run).out
+    ends, begins, _ = zip(*story(runctl, run), strict=True)
+    assert set(ends[:-1]) <= {"INTERRUPTED", "NOT_STARTED", "LOST"}, ends
+    assert begins[-1] > 0
+    until(lambda: volume_named(runctl, "results")["state"] == "available", what="the volume to be free")
+    assert running(ec2) == []
+
+
+def test_a_volume_that_a_dead_machine_holds_is_waited_for(
+    runctl: CommandLine, faults: Faults, ec2: Any
+) -> None:
+    run, machine = a_spot_run(runctl)
+    faults.kill_instance(machine, holds_seconds=30)
+    watching = runctl.start("runs", "watch", run, "--every", "1s")
+    out, err = (each.decode() for each in watching.communicate(timeout=240))
+
+    assert watching.returncode == 0, err
+    assert f"waiting until {machine} lets go of its volumes" in err
+    assert out.strip() == f"{run} ended as COMPLETED after 2 attempts"
+    assert f"weights {weights(200)} kept" in runctl("runs", "logs", run).out
+    first, second = shown(runctl, run)["attempts"]
+    assert first["end_reason"] == "LOST"
+    assert first["step"] == second["resumed_step"] > 0
+    assert len(rented_for(ec2, f"{run}/2")) == 1
