@@ -68,7 +68,7 @@ def test_torchrun_comes_to_the_same_loss_on_two_machines_as_on_one(
 
     python = environment_with(REQUIREMENTS.split()) / "bin/python"
     alone = [str(python), "-m", "torch.distributed.run", "--nproc-per-node", "1", "train.py", "--steps", "12"]
-    one = subprocess.run(alone, cwd=EXAMPLE, capture_output=True, text=True, check=True, timeout=300)
+    one = subprocess.run(alone, cwd=in_container.cwd, capture_output=True, text=True, check=True, timeout=300)
     assert loss(done.out, 12) == pytest.approx(loss(one.stdout, 12), abs=1e-6)
     assert {"[0] process 0 of 2 begins at step 0", "[1] process 1 of 2 begins at step 0"} <= set(
         done.out.splitlines()
