@@ -71,8 +71,8 @@ def carry_out(
     total = sum(map(len, waves))
     given_up = threading.Event()
 
-    def one(resource: Resource) -> Failure | None:
-        return _one(resource, inventories[resource.provider], clock, do, finished, given_up)
+    def removal(resource: Resource) -> Failure | None:
+        return _remove(resource, inventories[resource.provider], clock, do, finished, given_up)
 
     for wave in waves:
         ready = []
@@ -87,7 +87,7 @@ def carry_out(
         progress.step(f"{verb} {_named(ready)}")
         with ThreadPoolExecutor(min(_THREADS, len(ready))) as pool:
             try:
-                for resource, failure in zip(ready, pool.map(one, ready), strict=True):
+                for resource, failure in zip(ready, pool.map(removal, ready), strict=True):
                     if failure is None:
                         done.append(resource)
                     else:
@@ -116,7 +116,7 @@ def _named(resources: Sequence[Resource]) -> str:
     )
 
 
-def _one(
+def _remove(
     resource: Resource,
     inventory: Inventory,
     clock: Clock,

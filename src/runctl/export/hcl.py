@@ -66,8 +66,8 @@ def _body(body: Body, indent: str) -> list[str]:
 
 
 def _parted(groups: Sequence[list[str]]) -> Iterator[str]:
-    for place, group in enumerate(groups):
-        if place:
+    for index, group in enumerate(groups):
+        if index:
             yield ""
         yield from group
 

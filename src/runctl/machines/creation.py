@@ -41,9 +41,9 @@ class Creation:
     """One thing that a command is about to make, or to finish making."""
 
     def __init__(
-        self, store: IntentStore, intent: Intent, lock: Lock | None, made: Callable[[Thing], None]
+        self, store: IntentStore, intent: Intent, lock: Lock | None, created: Callable[[Thing], None]
     ) -> None:
-        self._made = made
+        self._on_created = created
         self._store = store
         self._intent = intent
         self._lock = lock
@@ -98,7 +98,7 @@ class Creation:
     def note(self, thing: Thing) -> None:
         """It was made: its id is written down, and whoever keeps account of it is told."""
         self.note_id(thing.id)
-        self._made(thing)
+        self._on_created(thing)
 
     def make(
         self, plan: Plan, create: Callable[[Plan], Created], plan_with: Callable[[str], Plan]
@@ -160,7 +160,7 @@ def creating(
     *,
     clock: Clock | None = None,
     progress: Progress = SILENT,
-    made: Callable[[Thing], None] = lambda _: None,
+    created: Callable[[Thing], None] = lambda _: None,
 ) -> Iterator[Creation]:
     """For the time in which a thing is planned, made and made ready.
 
@@ -188,7 +188,7 @@ def creating(
                 f"{found.resource_id} was begun by the same command at {found.created_at:%Y-%m-%d %H:%M} UTC and is"
                 " not finished: going on with it"
             )
-        creation = Creation(store, found or new, lock, made)
+        creation = Creation(store, found or new, lock, created)
         stop = provider.journal.listen(creation.hear)
         finished = False
         try:

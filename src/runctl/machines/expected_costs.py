@@ -81,22 +81,22 @@ class NodesCosts:
 
 def expected_nodes_costs(plan: NodeGroupPlan, estimate: timedelta | None = None) -> NodesCosts:
     """As `expected_costs`, of all machines. Pure."""
-    one = expected_costs(plan.nodes.machine, estimate)
+    per_machine = expected_costs(plan.nodes.machine, estimate)
     copies = _sum(each.copies_per_hour for each in plan.volumes)
     shared = _sum(
         (each.volume.price_per_month or Decimal(0)) / HOURS_PER_MONTH
         for each in plan.volumes
         if each.sharing is Sharing.SHARED
     )
-    if one.per_hour is None:
+    if per_machine.per_hour is None:
         return NodesCosts(None, copies, None)
     # What is brought is there once.
-    brought = one.volumes_per_month / HOURS_PER_MONTH
-    per_hour = (one.per_hour - brought) * plan.nodes.most + brought + shared + copies
+    brought = per_machine.volumes_per_month / HOURS_PER_MONTH
+    per_hour = (per_machine.per_hour - brought) * plan.nodes.most + brought + shared + copies
     expected = None
-    if one.expected is not None:
-        usd = per_hour * hours(one.expected.duration)
-        expected = Expected(one.expected.duration, usd, one.expected.at_most)
+    if per_machine.expected is not None:
+        usd = per_hour * hours(per_machine.expected.duration)
+        expected = Expected(per_machine.expected.duration, usd, per_machine.expected.at_most)
     return NodesCosts(per_hour, copies, expected)
 
 

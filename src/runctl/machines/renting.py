@@ -320,9 +320,9 @@ class NewMachine:
         """What `rent` has made although it was interrupted, as far as the provider can tell by now."""
         provider = self._rentals.provider
         provider.journal.settle(clock=self._rentals.clock)
-        made = self._creation.resource_id
-        if self.instance is None and made is not None:
-            self.instance = provider.instance(InstanceId(made))
+        created = self._creation.resource_id
+        if self.instance is None and created is not None:
+            self.instance = provider.instance(InstanceId(created))
         return self.instance
 
     def _rent(self, ask_fallback: AskFallback) -> Instance:

@@ -236,7 +236,7 @@ class Session:
             kind,
             request,
             progress=self.progress,
-            made=self.ledger_record(provider.name).seen,
+            created=self.ledger_record(provider.name).seen,
         )
 
     def deletions(self, provider: Provider, kind: Kind) -> Deletions:

@@ -107,9 +107,9 @@ class SshMachines:
             known = self._known.get(instance.id)
         if known is not None:
             return known
-        made = self._connect(instance, progress)
+        created = self._connect(instance, progress)
         with self._lock:
-            return self._known.setdefault(instance.id, made)
+            return self._known.setdefault(instance.id, created)
 
     def wait_reachable(
         self, alive: Callable[[], Instance], probe: Sequence[str], left: timedelta, progress: Progress

@@ -82,34 +82,34 @@ class Creations(Generic[Made]):
             lambda: self._seen(token),
         )
         try:
-            made = create()
+            created = create()
         except OutcomeUnknown as error:
-            made = self._appeared(token, error, progress)
+            created = self._appeared(token, error, progress)
         except CapacityError:
             # Its words can be those of any failure: what was made all the same is found now.
             there = self.find(token)
             if there is None:
                 entry.refused()
                 raise
-            made = there
+            created = there
         except RunctlError:
             # It was answered, or not sent at all.
             entry.refused()
             raise
-        entry.done(self._exists(made, token))
-        return made
+        entry.done(self._exists(created, token))
+        return created
 
     def _appeared(self, token: str, error: OutcomeUnknown, progress: Progress) -> Made:
         """What a creation has made that was not answered. Raises that error where there is nothing."""
         progress.step(f"{self.title} has not said whether it made the {self.noun}: looking for it")
         for _ in attempts(self.clock, self.found_within, first=_FIRST_POLL, most=_POLL_SECONDS):
             try:
-                made = self.find(token)
+                created = self.find(token)
             except Unreachable as silent:
                 progress.update(silent.message)
                 continue
-            if made is not None:
-                return made
+            if created is not None:
+                return created
         raise OutcomeUnknown(
             f"{error.message}; no {self.noun} of that name has appeared within {self.found_within}",
             hint=f"the same command looks for it first; {self._command('list')} shows what there is",
@@ -117,11 +117,11 @@ class Creations(Generic[Made]):
         )
 
     def _seen(self, token: str) -> Change | None:
-        made = self.find(token)
-        return None if made is None else self._exists(made, token)
+        created = self.find(token)
+        return None if created is None else self._exists(created, token)
 
-    def _exists(self, made: Made, token: str) -> Change:
-        identifier = self.id_of(made)
+    def _exists(self, created: Made, token: str) -> Change:
+        identifier = self.id_of(created)
         is_volume = self.kind == "volume"
         return Change(
             self.kind,

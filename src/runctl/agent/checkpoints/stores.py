@@ -386,14 +386,14 @@ def _received(s3: S3, key: str, descriptor: int) -> str:
 
 def _received_part(s3: S3, key: str, descriptor: int, span: tuple[int, int]) -> None:
     def receiver(_: Mapping[str, str]) -> Callable[[memoryview], None]:
-        place = span[0]
+        offset = span[0]
 
         def take(data: memoryview) -> None:
-            nonlocal place
-            view = data[: max(0, span[1] - place)]
+            nonlocal offset
+            view = data[: max(0, span[1] - offset)]
             while view:
-                written = os.pwrite(descriptor, view, place)
-                place, view = place + written, view[written:]
+                written = os.pwrite(descriptor, view, offset)
+                offset, view = offset + written, view[written:]
 
         return take
 

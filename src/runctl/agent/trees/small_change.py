@@ -133,7 +133,7 @@ def _edit(
     folder: str, current: str, touched: Differences, wanted: Differences, contents: Mapping[str, bytes]
 ) -> list[bytes]:
     """The folder holds the new tree; returns the files that are not shared with the current one."""
-    root, beside = os.fsencode(folder) + b"/", os.fsencode(current) + b"/"
+    root, current_prefix = os.fsencode(folder) + b"/", os.fsencode(current) + b"/"
     changed = {path: both for path, both in touched.items() if both[0] != both[1] or path in wanted}
     for path, (before, _) in changed.items():
         if before is not None:
@@ -141,21 +141,21 @@ def _edit(
     for path, (_, after) in changed.items():
         if after is None:
             _remove_empty(root, path)
-    made: set[str] = set()
+    created: set[str] = set()
     written = []
     for path in sorted(changed):
         entry = changed[path][1]
         if entry is None:
             continue
-        _make_folders(root, path, made)
+        _make_folders(root, path, created)
         target = root + encoded(path)
         if entry[0] == "l":
             os.symlink(encoded(entry[1]), target)
         elif path in wanted:
             write_file(target, entry[1], [contents[entry[3]]], entry[3], new_sha256)
             written.append(target)
-        elif is_intact(beside + encoded(path), entry):
-            os.link(beside + encoded(path), target)
+        elif is_intact(current_prefix + encoded(path), entry):
+            os.link(current_prefix + encoded(path), target)
         else:
             raise _NotSo
     return written
@@ -174,31 +174,31 @@ def _remove_empty(root: bytes, path: str) -> None:
         folder = folder.rpartition("/")[0]
 
 
-def _make_folders(root: bytes, path: str, made: set[str]) -> None:
+def _make_folders(root: bytes, path: str, created: set[str]) -> None:
     """The folders above it are there, and none of them is a symlink, which could lead out of the tree."""
     parts = path.split("/")
     for depth in range(1, len(parts)):
         folder = "/".join(parts[:depth])
-        if folder in made:
+        if folder in created:
             continue
         try:
             os.mkdir(root + encoded(folder), 0o755)
         except FileExistsError:
             if not stat.S_ISDIR(os.lstat(root + encoded(folder)).st_mode):
                 raise _NotSo from None
-        made.add(folder)
+        created.add(folder)
 
 
 def answer_change(line: bytes, project: str, source: BinaryIO, sink: BinaryIO, state: str | None) -> bool:
     """Answer ``change DIGEST RECORD_BYTES PACK_BYTES``, behind which both follow; whether it is made."""
     _, digest, record_bytes, pack_bytes = line.split()
     record, pack = source.read(int(record_bytes)), source.read(int(pack_bytes))
-    made = change(project, digest.decode("ascii", "replace"), record, pack, state)
-    if made is None:
+    created = change(project, digest.decode("ascii", "replace"), record, pack, state)
+    if created is None:
         sink.write(b'{"ok":{"applied":false}}\n')
     else:
         sink.write(
-            b'{"ok":{"applied":true,"written":%d,"removed":%d}}\n' % (made["written"], made["removed"])
+            b'{"ok":{"applied":true,"written":%d,"removed":%d}}\n' % (created["written"], created["removed"])
         )
     sink.flush()
-    return made is not None
+    return created is not None

@@ -127,20 +127,22 @@ def _emit_plan(cli: Cli, checkpoint: Checkpoint, source: str, target: str) -> No
     plan = Moved(
         checkpoint.name, checkpoint.step, source, target, len(checkpoint.files), checkpoint.size_bytes, 0, 0
     )
-    cli.emit(plan, text=lambda: f"would copy {_words(plan)} from {source} to {target}", ids=[checkpoint.name])
+    cli.emit(
+        plan, text=lambda: f"would copy {_summary(plan)} from {source} to {target}", ids=[checkpoint.name]
+    )
 
 
 def _emit(cli: Cli, done: Moved) -> None:
     cli.emit(
         done,
         text=lambda: (
-            f"{_words(done)}, at {done.target}"
+            f"{_summary(done)}, at {done.target}"
             f" ({counted(done.sent_files, 'file')} sent, {size(done.sent_bytes)})"
         ),
         ids=[done.target],
     )
 
 
-def _words(moved: Moved) -> str:
+def _summary(moved: Moved) -> str:
     step = "" if moved.step is None else f" (step {moved.step:,})"
     return f"{moved.name}{step}: {counted(moved.files, 'file')}, {size(moved.size_bytes)}"

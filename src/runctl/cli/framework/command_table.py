@@ -106,8 +106,8 @@ def _volume_commands(plugin: ProviderPlugin, group: VolumeGroup) -> Branch:
     for verb, (help_text, target, aliases) in _VOLUME_VERBS.items():
         if group.verbs is None or verb in group.verbs:
             shows = verb in SHOWING_VOLUME_VERBS
-            place = f"runctl.cli.volumes.{target}"
-            children[verb] = Leaf(help_text, place, plugin.name, aliases, shows_calls=shows)
+            entry_point = f"runctl.cli.volumes.{target}"
+            children[verb] = Leaf(help_text, entry_point, plugin.name, aliases, shows_calls=shows)
         else:
             children[verb] = Leaf(
                 f"Say why {plugin.name} has no {group.name} {verb}.",

@@ -105,9 +105,9 @@ class WholeNumber(click.ParamType[int]):
 
     name = "number"
 
-    def __init__(self, least: int, most: int | None = None, *, unit: str = "", one: str = "") -> None:
+    def __init__(self, least: int, most: int | None = None, *, unit: str = "", singular: str = "") -> None:
         self.least, self.most = least, most
-        self.unit, self.one = unit, one or unit
+        self.unit, self.singular = unit, singular or unit
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number."""
@@ -125,7 +125,7 @@ class WholeNumber(click.ParamType[int]):
         return number
 
     def _amount(self, number: int) -> str:
-        return f"{number} {self.one if number == 1 else self.unit}".strip()
+        return f"{number} {self.singular if number == 1 else self.unit}".strip()
 
     def _example(self, text: str) -> str:
         digits = re.match(r"\d+", text)

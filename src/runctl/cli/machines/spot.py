@@ -30,7 +30,7 @@ def prices_command(provider: str) -> click.Command:
     @click.argument("types", metavar="TYPE...", nargs=-1, required=True, shell_complete=types_of(provider))
     @click.option(
         "--days",
-        type=WholeNumber(1, MOST_DAYS, unit="days", one="day"),
+        type=WholeNumber(1, MOST_DAYS, unit="days", singular="day"),
         default="7",
         show_default=True,
         help="How far to look back.",

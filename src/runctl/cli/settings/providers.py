@@ -54,11 +54,11 @@ def providers(cli: Cli, provider: str | None) -> None:
 
 def _reasons(cli: Cli, name: str) -> dict[str, str | None]:
     """By ability: ``None`` where the provider has it, else why it has not. No call is made."""
-    made = cli.provider(name)
+    created = cli.provider(name)
     found: dict[str, str | None] = {}
     for ability in ABILITIES:
         try:
-            value = getattr(made, ability)
+            value = getattr(created, ability)
         except RunctlError as error:
             found[ability] = f"cannot be told now: {error.message}"
         else:
@@ -78,6 +78,6 @@ def _table(found: dict[str, dict[str, str | None]], screen: Screen) -> str:
 def _details(reasons: dict[str, str | None]) -> str:
     width = max(map(len, ABILITIES.values()))
     return "\n".join(
-        f"{words:<{width}}  {_HAS if reasons[ability] is None else f'no: {reasons[ability]}'}"
-        for ability, words in ABILITIES.items()
+        f"{description:<{width}}  {_HAS if reasons[ability] is None else f'no: {reasons[ability]}'}"
+        for ability, description in ABILITIES.items()
     )

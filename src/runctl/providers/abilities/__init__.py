@@ -28,10 +28,10 @@ class lazy_ability(Generic[Ability]):  # noqa: N801 (a decorator)
     def __get__(self, instance: object | None, owner: type) -> Ability | Self:
         if instance is None:
             return self
-        made = instance.__dict__
-        if self._name not in made:
-            made[self._name] = self._make(instance)
-        ability: Ability = made[self._name]
+        created = instance.__dict__
+        if self._name not in created:
+            created[self._name] = self._make(instance)
+        ability: Ability = created[self._name]
         return ability
 
     def __set__(self, instance: object, ability: Ability) -> None:

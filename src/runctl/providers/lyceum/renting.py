@@ -145,10 +145,10 @@ class LyceumRenting(Renting):
         known = self._of_token(plan.client_token)
         if known is not None:
             return self._usable(known)
-        made = self._creations.first_that_can_be_had(
+        created = self._creations.first_that_can_be_had(
             plan, lambda offer: self._context.api.create(self._body(plan, offer)), refused, progress
         )
-        return self._usable(made)
+        return self._usable(created)
 
     def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
         """It is ended, and Lyceum says so. Its block volumes stay, and are named."""

@@ -346,7 +346,7 @@ def refused(answer: Answer, what: str) -> RunctlError:
         return Conflict(message)
     if answer.status == 429:
         return ProviderError(message, hint="wait a minute and try again", code="throttled")
-    if answer.status == 400 and any(words in lowered for words in _NO_CAPACITY):
+    if answer.status == 400 and any(phrase in lowered for phrase in _NO_CAPACITY):
         return CapacityError(message, hint="try another GPU, cloud or data centre, or again in a few minutes")
     if answer.status in {400, 413, 422}:
         return UsageError(message)

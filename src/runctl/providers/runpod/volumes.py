@@ -159,10 +159,10 @@ class RunPodVolumes(ProvidedVolumes):
             "dataCenter": request.zone,
             "type": (request.type or TYPES[0]).upper().replace("-", "_"),
         }
-        made = self._of_token(plan.client_token) or self._creations.once(
+        created = self._of_token(plan.client_token) or self._creations.once(
             plan.client_token, lambda: self._context.api.create_volume(body), progress
         )
-        return volume_of(made, (), self._context.clock.now())
+        return volume_of(created, (), self._context.clock.now())
 
     def list(self, *, everyone: bool = False) -> tuple[Volume, ...]:
         """In RunPod's order: it does not tell how old they are."""

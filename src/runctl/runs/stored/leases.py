@@ -126,6 +126,6 @@ def _token(run_id: str) -> str:
         found = path.read_text("ascii").strip()
         if found:
             return found
-    made = secrets.token_hex(16)
-    path.write_text(made, "ascii")
-    return made
+    created = secrets.token_hex(16)
+    path.write_text(created, "ascii")
+    return created

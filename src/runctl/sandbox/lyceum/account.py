@@ -187,12 +187,12 @@ class Account:
                 raise Refused(400, "The volume does not exist or is attached.")
             found.append(volume)
         if body.get("new_volume"):
-            made = BlockVolume(f"vol-{secrets.token_hex(6)}", int(body["new_volume"]["size_gb"]))
-            folder = self._folder_of(made)
+            block = BlockVolume(f"vol-{secrets.token_hex(6)}", int(body["new_volume"]["size_gb"]))
+            folder = self._folder_of(block)
             folder.mkdir(parents=True)
             os.chown(folder, LOGIN_UID, LOGIN_UID)
-            self.volumes[made.volume_id] = made
-            found.append(made)
+            self.volumes[block.volume_id] = block
+            found.append(block)
         for volume in found:
             volume.vm_id = vm_id
         return found

@@ -148,8 +148,8 @@ def python_layer(
     for key in root.glob("etc/ssh/ssh_host_*"):
         # Of the package's installation: whatever runs the image makes its own.
         key.unlink()
-    for place, text in (files or {}).items():
-        program = root / place.lstrip("/")
+    for inside, text in (files or {}).items():
+        program = root / inside.lstrip("/")
         program.write_text(text)
         program.chmod(0o755)
     # Debian's pip installs below /usr/local by itself; its programs are then on PATH as in Docker's image.

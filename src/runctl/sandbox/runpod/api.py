@@ -162,8 +162,8 @@ class RunPodApi(RestApi):
         return {"registries": [{"id": each.login_id, "name": each.name} for each in logins]}
 
     def _add_registry(self, request: Request) -> Reply:
-        made = self._account.add_login(request.get_json(force=True))
-        return Reply(201, {"id": made.login_id, "name": made.name})
+        created = self._account.add_login(request.get_json(force=True))
+        return Reply(201, {"id": created.login_id, "name": created.name})
 
     def _delete_registry(self, _request: Request, login_id: str) -> Reply:
         self._account.remove_login(login_id)

@@ -129,7 +129,7 @@ class PodHost:
         if login is not None:
             config = f"/root/logins/{login.login_id}"
             host = name.partition("/")[0]
-            words = [
+            login_argv = [
                 "docker",
                 "--config",
                 config,
@@ -139,7 +139,7 @@ class PodHost:
                 "--password-stdin",
                 host,
             ]
-            said = f"printf %s {shlex.quote(login.password)} | {shlex.join(words)}"
+            said = f"printf %s {shlex.quote(login.password)} | {shlex.join(login_argv)}"
             self.docker(["sh", "-c", said], NoImage)
         try:
             self.docker(["docker", "--config", config, "pull", "--quiet", name], NoImage)

@@ -76,10 +76,10 @@ class NetworkVolumes:
         if kind not in types or not body.get("name"):
             raise Refused(422, "Request validation failed.", "$.type or $.name: not allowed")
         volume_id = "".join(secrets.choice(_LETTERS) for _ in range(10))
-        made = NetworkVolume(volume_id, str(body["name"]), _size(body), centre, kind)
+        created = NetworkVolume(volume_id, str(body["name"]), _size(body), centre, kind)
         self.folder_of(volume_id).mkdir(parents=True)
-        self._found[volume_id] = made
-        return made
+        self._found[volume_id] = created
+        return created
 
     def change(self, volume_id: str, body: dict[str, Any]) -> NetworkVolume:
         """Another name, or a larger size. Raises `Refused`."""

@@ -51,11 +51,11 @@ class OtherNodes:
         if peers.cause is not None:
             return request_of(peers.cause, grace, publish_seconds, now)
         if peers.begin_again:
-            return again(max(peers.gone), grace, now)
+            return retried(max(peers.gone), grace, now)
         return None
 
 
-def again(gone: int, grace: float, now: float) -> StopRequest:
+def retried(gone: int, grace: float, now: float) -> StopRequest:
     """What is asked of a script that is to begin again without the machine of that rank. Pure."""
     message = f"node {gone} is gone: the script begins again without it"
     return StopRequest(

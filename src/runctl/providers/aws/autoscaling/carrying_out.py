@@ -161,20 +161,20 @@ def _ensure_template(context: AwsContext, plan: GroupPlan, progress: Progress) -
                 code="not-ours",
             )
         versions: Any = ec2.describe_launch_template_versions(LaunchTemplateName=plan.name)
-        (made, *_) = versions["LaunchTemplateVersions"]
-        if made["LaunchTemplateData"].get("UserData") == arguments["LaunchTemplateData"]["UserData"]:
+        (created, *_) = versions["LaunchTemplateVersions"]
+        if created["LaunchTemplateData"].get("UserData") == arguments["LaunchTemplateData"]["UserData"]:
             return str(found["LaunchTemplateId"])
         ec2.delete_launch_template(LaunchTemplateName=plan.name)
         # The token has made the one that is gone.
         del arguments["ClientToken"]
     answer: Any = ec2.create_launch_template(**arguments)
-    made = str(answer["LaunchTemplate"]["LaunchTemplateId"])
+    created = str(answer["LaunchTemplate"]["LaunchTemplateId"])
     if plan.on_demand_from is not None:
         # The same but for the group that its machines are told they are of.
         launch["UserData"] = user_data(plan.second)
         data = template_arguments(plan, launch)["LaunchTemplateData"]
-        ec2.create_launch_template_version(LaunchTemplateId=made, LaunchTemplateData=data)
-    return made
+        ec2.create_launch_template_version(LaunchTemplateId=created, LaunchTemplateData=data)
+    return created
 
 
 def _store_region(context: AwsContext, plan: GroupPlan) -> str:

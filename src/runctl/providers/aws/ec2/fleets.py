@@ -324,14 +324,14 @@ def _template(
     arguments = template_arguments(plan, launch, tags, placement)
     name = arguments["LaunchTemplateName"]
     try:
-        made = ec2.create_launch_template(**arguments)
+        created = ec2.create_launch_template(**arguments)
     except Exception as error:
         if error_code(error) != "InvalidLaunchTemplateName.AlreadyExistsException":
             raise
         ec2.delete_launch_template(LaunchTemplateName=name)
-        made = ec2.create_launch_template(**arguments)
+        created = ec2.create_launch_template(**arguments)
     try:
-        yield made["LaunchTemplate"]["LaunchTemplateId"]
+        yield created["LaunchTemplate"]["LaunchTemplateId"]
     finally:
         delete_template(context, plan)
         _delete_old_templates(context)

@@ -58,13 +58,13 @@ class Ec2Nodes(Nodes):
             answer: Any = session.ec2.describe_security_groups(GroupIds=list(machine.security_groups))
             groups = answer["SecurityGroups"]
         name = private_network.name_of(machine.client_token)
-        made = [f"security group {name}: its machines reach each other, and nobody else reaches them"]
+        created = [f"security group {name}: its machines reach each other, and nobody else reaches them"]
         if placement is not None:
-            made.append(f"cluster placement group {placement}")
+            created.append(f"cluster placement group {placement}")
         machine = replace(
             machine,
             security_groups=machine.security_groups if named else (),
-            will_also_create=(*machine.will_also_create, *made),
+            will_also_create=(*machine.will_also_create, *created),
         )
         entrances = () if named else private_network.entrances_of(groups)
         return NodesPlan(machine, request.least, request.most, name, entrances, placement, reason)

@@ -101,19 +101,19 @@ class AwsPreview(CallPreview):
             return self._changed(name, params) or {}
         variable, prefix, query = MAKES[name]
         count = params["TargetCapacitySpecification"]["TotalTargetCapacity"] if name == "CreateFleet" else 1
-        made = [self._script.placeholder(variable, prefix) for _ in range(count)]
+        created = [self._script.placeholder(variable, prefix) for _ in range(count)]
         if count > 1:
             query = ALL_OF_FLEET
-        self._script.call(service, name, params, region=region, keeps=(made, query))
-        return self._made(client, name, params, made)
+        self._script.call(service, name, params, region=region, keeps=(created, query))
+        return self._made(client, name, params, created)
 
     def _made(self, client: Any, name: str, params: Params, all_made: Sequence[str]) -> dict[str, Any]:
-        imagined, made = self._imagined, all_made[0]
+        imagined, created = self._imagined, all_made[0]
         if name == "RunInstances":
             zone = params.get("Placement", {}).get("AvailabilityZone") or _zone(
                 client, params.get("SubnetId")
             )
-            return {"Instances": [imagined.instance(made, params, params["InstanceType"], zone)]}
+            return {"Instances": [imagined.instance(created, params, params["InstanceType"], zone)]}
         if name == "CreateFleet":
             (config, *_) = params["LaunchTemplateConfigs"]
             best = config["Overrides"][0]
@@ -126,17 +126,17 @@ class AwsPreview(CallPreview):
             return {"FleetId": "fleet-shown", "Instances": [group], "Errors": []}
         if name == "CreateVolume":
             more = {"Size": _snapshot_size(client, params)} if "Size" not in params else {}
-            return imagined.volume(made, params, params["AvailabilityZone"], more)
+            return imagined.volume(created, params, params["AvailabilityZone"], more)
         if name == "CopyVolumes":
             (source,) = client.describe_volumes(VolumeIds=[params["SourceVolumeId"]])["Volumes"]
             more = {"Size": source["Size"]}
-            return {"Volumes": [imagined.volume(made, params, source["AvailabilityZone"], more)]}
+            return {"Volumes": [imagined.volume(created, params, source["AvailabilityZone"], more)]}
         if name == "CreateSnapshot":
             (volume,) = client.describe_volumes(VolumeIds=[params["VolumeId"]])["Volumes"]
-            return imagined.snapshot(made, params, volume["Size"])
+            return imagined.snapshot(created, params, volume["Size"])
         if name == "CreateLaunchTemplate":
-            return {"LaunchTemplate": {"LaunchTemplateId": made}}
-        return {"GroupId": made}
+            return {"LaunchTemplate": {"LaunchTemplateId": created}}
+        return {"GroupId": created}
 
     def _changed(self, name: str, params: Params) -> dict[str, Any] | None:
         imagined = self._imagined

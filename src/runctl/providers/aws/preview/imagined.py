@@ -69,10 +69,10 @@ class Imagined:
 
     # What was shown.
 
-    def instance(self, made: str, params: Params, instance_type: str, zone: str) -> Item:
+    def instance(self, created: str, params: Params, instance_type: str, zone: str) -> Item:
         """One that RunInstances or CreateFleet has been shown for."""
         item: Item = {
-            "InstanceId": made,
+            "InstanceId": created,
             "ImageId": params.get("ImageId", ""),
             "InstanceType": instance_type,
             "State": {"Name": "pending"},
@@ -84,14 +84,14 @@ class Imagined:
         }
         if params.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
             item["InstanceLifecycle"] = "spot"
-        self._made[made] = item
-        self.become([made], "pending", "running")
+        self._made[created] = item
+        self.become([created], "pending", "running")
         return item
 
-    def volume(self, made: str, params: Params, zone: str, more: Params) -> Item:
+    def volume(self, created: str, params: Params, zone: str, more: Params) -> Item:
         """One that CreateVolume or CopyVolumes has been shown for."""
         item: Item = {
-            "VolumeId": made,
+            "VolumeId": created,
             "State": "available",
             "AvailabilityZone": zone,
             "CreateTime": datetime.now(UTC),
@@ -104,14 +104,14 @@ class Imagined:
             **more,
             **{key: params[key] for key in _SHAPE if key in params},
         }
-        self._made[made] = item
-        self._waits[made] = ("ec2", "wait", "volume-available", "--volume-ids")
+        self._made[created] = item
+        self._waits[created] = ("ec2", "wait", "volume-available", "--volume-ids")
         return {**item, "State": "creating"}
 
-    def snapshot(self, made: str, params: Params, size_gib: int) -> Item:
+    def snapshot(self, created: str, params: Params, size_gib: int) -> Item:
         """One that CreateSnapshot has been shown for."""
         item: Item = {
-            "SnapshotId": made,
+            "SnapshotId": created,
             "VolumeId": params["VolumeId"],
             "VolumeSize": size_gib,
             "State": "completed",
@@ -121,8 +121,8 @@ class Imagined:
             "Encrypted": True,
             "Tags": _tags_in(params, "snapshot"),
         }
-        self._made[made] = item
-        self._waits[made] = ("ec2", "wait", "snapshot-completed", "--snapshot-ids")
+        self._made[created] = item
+        self._waits[created] = ("ec2", "wait", "snapshot-completed", "--snapshot-ids")
         return {**item, "State": "pending", "Progress": "0%"}
 
     def become(self, instance_ids: list[str], *states: str) -> None:
@@ -265,8 +265,8 @@ class Imagined:
         known = {item[key] for item in listed}
         found = [
             copy.deepcopy(item)
-            for made, item in self._made.items()
-            if item.get(key) == made and made not in known and self._matches(item, key, filters)
+            for created, item in self._made.items()
+            if item.get(key) == created and created not in known and self._matches(item, key, filters)
         ]
         if operation == "DescribeInstances":
             reservations.extend({"Instances": [item]} for item in found)

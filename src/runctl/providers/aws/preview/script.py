@@ -43,21 +43,21 @@ class Script:
         """An id that no resource has, such as ``i-00000000000000001``; ``variable`` stands for it in commands."""
         taken = set(self._variables.values())
         number = next(n for n in range(1, len(taken) + 2) if _numbered(variable, n) not in taken)
-        made = f"{prefix}{len(self._variables) + 1:017x}"
-        self._variables[made] = _numbered(variable, number)
-        return made
+        created = f"{prefix}{len(self._variables) + 1:017x}"
+        self._variables[created] = _numbered(variable, number)
+        return created
 
     def mentions_placeholder(self, value: object) -> bool:
         """Whether it is about something that the script has yet to make."""
         text = json.dumps(value, default=str)
-        return any(made in text for made in self._variables)
+        return any(created in text for created in self._variables)
 
     def comment(self, text: str) -> None:
         """Said once, however often it holds."""
         if text not in self._comments:
             self._comments.add(text)
-            for made, variable in self._variables.items():
-                text = text.replace(made, f"${variable}")
+            for created, variable in self._variables.items():
+                text = text.replace(created, f"${variable}")
             wrapped = (part for line in text.splitlines() for part in textwrap.wrap(line, _LINE) or [""])
             self._lines += ["", *(f"# {line}" for line in wrapped)]
 
@@ -88,9 +88,9 @@ class Script:
         if keeps is None:
             self._add(argv)
             return
-        made, query = keeps
+        created, query = keeps
         argv += ["--query", query, "--output", "text"]
-        names = [self._variables[each] for each in made]
+        names = [self._variables[each] for each in created]
         if len(names) == 1:
             self._add(argv, variable=names[0])
             return
@@ -105,8 +105,8 @@ class Script:
 
     def line(self, text: str) -> None:
         """A line as it is; placeholders in it must stand between double quotes."""
-        for made, variable in self._variables.items():
-            text = text.replace(made, f"${variable}")
+        for created, variable in self._variables.items():
+            text = text.replace(created, f"${variable}")
         self._lines += ["", text]
 
     def text(self, about: str, exports: Mapping[str, str]) -> str:
@@ -122,11 +122,11 @@ class Script:
 
     def _file(self, variable: str, content: str | bytes) -> str:
         """A temporary file of the script, made by it; a placeholder for its path."""
-        made = self.placeholder(variable, "/runctl-file-")
-        named = self._variables[made]
+        created = self.placeholder(variable, "/runctl-file-")
+        named = self._variables[created]
         packed = base64.encodebytes(content.encode() if isinstance(content, str) else content).decode()
         self._lines += ["", f"{named}=$(mktemp)", f"base64 -d > \"${named}\" <<'END'", *packed.split(), "END"]
-        return made
+        return created
 
     def _add(self, argv: Sequence[str], *, variable: str | None = None) -> None:
         options: list[str] = []
@@ -147,7 +147,7 @@ class Script:
 
     def _quoted(self, word: str) -> str:
         """One word of a shell, whatever is in it; placeholders are variables."""
-        if not any(made in word for made in self._variables):
+        if not any(created in word for created in self._variables):
             return shlex.quote(word)
         pattern = "|".join(map(re.escape, self._variables))
         parts = re.split(f"({pattern})", word)
