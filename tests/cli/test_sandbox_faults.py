@@ -230,6 +230,6 @@ def test_the_store_is_slow_or_away_until_it_is_restored(account: Account, invoke
         account.s3.put_object(Bucket="troubled", Key="a", Body=b"lost")
     assert code_of(refused.value) == "ServiceUnavailable"
 
-    assert "nothing is to go wrong" in invoke("sandbox", "store", "restore").stdout
+    assert "no faults are set" in invoke("sandbox", "store", "restore").stdout
     assert account.s3.get_object(Bucket="troubled", Key="a")["Body"].read() == b"data"
     assert "'fast' is not a number of KiB" in invoke("sandbox", "store", "fast").stderr
