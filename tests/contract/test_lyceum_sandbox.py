@@ -63,10 +63,10 @@ class TestLyceumInstances(RentingContract):
 
 @pytest.fixture(scope="module")
 def machine(sandbox: SandboxInfo) -> Generator[Instance]:
-    """One ready machine, whose address carries a port."""
+    """One ready machine, which Lyceum did not know for a moment, and whose address carries a port."""
     with pytest.MonkeyPatch.context() as patch:
         lead_into(sandbox, patch)
-        Faults(sandbox).lyceum(address_with_port=True)
+        Faults(sandbox).lyceum(address_with_port=True, list_lag=1.0)
         provider = a_provider()
         instance = provider.wait_ready(
             provider.renting.create(provider.renting.plan(L40S)).id, timeout=READY_TIMEOUT

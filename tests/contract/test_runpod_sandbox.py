@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Generator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
 
 import pytest
 
 from runctl.cleanup.machines_only import MachineInventory
+from runctl.core import tags as tag
 from runctl.core.config import Config
 from runctl.core.errors import (
     CapacityError,
@@ -27,7 +30,7 @@ from runctl.core.machine_models import Instance, InstanceState, Market, VolumeSt
 from runctl.providers import registry
 from runctl.providers.abilities.volume_plans import ResizeRequest, VolumeRequest
 from runctl.providers.interface import DoctorStatus, InstanceRequest, Provider, VolumeMount
-from runctl.providers.runpod.runpod_provider import RunPodProvider
+from runctl.providers.runpod.runpod_provider import END_POD, RunPodProvider
 from runctl.providers.runpod.settings import RunPodConfig
 from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
@@ -169,13 +172,57 @@ def test_a_pod_is_stopped_started_at_another_port_and_refused_without_its_gpus(
 def test_what_a_pod_cannot_have_is_refused_with_the_reason(runpod: RunPodProvider) -> None:
     for request in (
         replace(A5000, market=Market.SPOT),
-        replace(A5000, ttl=timedelta(hours=1)),
         replace(A5000, data_volume_size_gib=10),
     ):
         with pytest.raises(Unsupported):
             runpod.renting.plan(request)
     with pytest.raises(UsageError, match="no cloud"):
         runpod.renting.plan(replace(A5000, options={"cloud": "mars"}))
+
+
+@pytest.mark.parametrize("may", ["rest", "graphql"])
+def test_a_pod_ends_itself_at_its_limit_by_its_own_key(
+    runpod: RunPodProvider, faults: Faults, may: str
+) -> None:
+    faults.runpod(pod_key=may)
+    plan = runpod.renting.plan(replace(A5000, ttl=timedelta(hours=1)))
+    assert plan.longest == timedelta(hours=1)
+    pod = runpod.renting.create(plan)
+    ready = runpod.wait_ready(pod.id, timeout=READY_TIMEOUT)
+    transport = runpod.transport(ready)
+    limits = json.loads(transport.run(["cat", "/var/lib/runctl-guard/limits.json"]).stdout)
+    assert 3000 < limits["ttl_seconds"] <= 3600
+    assert limits["idle_seconds"] == 3600
+    secret, accounts = b"rpa_pod_", runpod._context.api.account.key.encode()
+    assert accounts not in transport.run(["cat", "/proc/1/environ"]).stdout
+    for place in (["env"], ["sh", "-c", "cat /proc/[0-9]*/cmdline; cat /usr/local/sbin/shutdown"]):
+        said = transport.run(place).stdout
+        assert secret not in said
+        assert accounts not in said
+    # The guard sees the new limit within a second.
+    limits["ttl_seconds"] = 1.0
+    transport.put(json.dumps(limits).encode(), PurePosixPath("/var/lib/runctl-guard/limits.json"))
+    with pytest.raises(NotFound):
+        runpod.renting.wait_ended(pod.id, timeout=timedelta(minutes=1))
+
+
+def test_a_pod_that_may_not_end_itself_says_so_and_is_ended_from_outside(
+    runpod: RunPodProvider, faults: Faults
+) -> None:
+    faults.runpod(pod_key="none")
+    plan = runpod.renting.plan(replace(A5000, ttl=timedelta(minutes=1)))
+    assert any("which RunPod may refuse" in warning for warning in plan.warnings)
+    pod = runpod.renting.create(plan)
+    transport = runpod.transport(runpod.wait_ready(pod.id, timeout=READY_TIMEOUT))
+    done = transport.run(
+        ["sh", "-c", "sed -i 's/^PAUSE_SECONDS = .*/PAUSE_SECONDS = 0/' $1; shutdown now", "-", END_POD]
+    )
+    assert done.exit_code == 1
+    assert b"RunPod does not let this pod end itself: 403" in done.stderr
+    (resource,) = [each for each in MachineInventory(runpod).list().resources if each.id == pod.id]
+    assert resource.tags[tag.EXPIRES_AT]
+    MachineInventory(runpod).remove(resource)
+    assert MachineInventory(runpod).is_gone(resource)
 
 
 def test_a_network_volume_outlives_its_pods_and_is_on_them_from_the_first_moment(
@@ -267,7 +314,7 @@ def test_a_key_that_is_refused_is_said_and_a_list_that_fails_is_not_an_empty_one
     faults.runpod(refused_key=True)
     (check,) = runpod.doctor()
     assert "RUNPOD_API_KEY" in check.fix
-    faults.runpod(refused_key=False, balance=0.01)
+    faults.runpod(refused_key=False, balance=1.0)
     assert [check.status for check in runpod.doctor()][1] in {DoctorStatus.OK, DoctorStatus.WARNING}
     assert any("lasts for" in warning for warning in runpod.renting.plan(A5000).warnings)
     faults.runpod(balance_untold=True)

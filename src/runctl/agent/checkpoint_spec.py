@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
 CHECKPOINT_SIGNALS = ("USR1", "USR2", "HUP", "none")
 """What may ask a script for a checkpoint, where it has a handler for it; ``none`` never asks."""
+
+
+KEYS_FILE = "/var/lib/runctl/store-keys.json"
+"""Where a machine has the keys that were brought to it."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,19 @@ class StoreSpec:
     """How many checkpoints stay; ``None``: all."""
     keep_best: tuple[str, ...] = ()
     """Patterns of names of which the newest stays besides."""
+    keys_file: str = ""
+    """A file of the machine with keys that end (`StoreKeys`, as JSON); whoever follows the run brings newer ones."""
+
+
+@dataclass(frozen=True)
+class StoreKeys:
+    """Keys for a store, which end by themselves."""
+
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    token: str = field(default="", repr=False)
+    ends_at: Optional[float] = None
+    """Seconds since the epoch; ``None``: that is not known."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from runctl.core.config import CheckpointsConfig
 from runctl.core.errors import UsageError
 
 AUTO = "auto"
+OWN = "own"
+"""Stands for the bucket that a provider keeps for the account."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,15 @@ class Keeping:
     """As options or the configuration say it; what is ``None`` or empty is not given."""
 
     s3: str | None = None
-    """``s3://bucket/prefix``."""
+    """``s3://bucket/prefix``, or `OWN` with a prefix."""
     folder: str | None = None
     """An absolute folder of the machine, in place of ``s3``."""
     endpoint: str | None = None
     """Of an S3-compatible store."""
+    region: str = ""
+    """Of the bucket, where somebody has told it."""
+    keys_file: str = ""
+    """See `runctl.agent.checkpoint_spec.StoreSpec`."""
     every: str | None = None
     """A duration, or `AUTO`."""
     keep_last: int | None = None
@@ -53,6 +59,8 @@ class Keeping:
         return StoreSpec(
             url=url.rstrip("/"),
             endpoint=_checked_endpoint(self.endpoint),
+            region=self.region,
+            keys_file=self.keys_file,
             keep_last=self.keep_last,
             keep_best=self.keep_best,
         )
@@ -105,7 +113,17 @@ def with_defaults(given: Keeping, config: CheckpointsConfig) -> Keeping:
     )
 
 
+def is_own(s3: str | None) -> bool:
+    """Whether the provider's bucket of the account is named."""
+    return s3 is not None and s3.partition("/")[0] == OWN
+
+
 def _check_s3(text: str) -> None:
+    if is_own(text):
+        raise UsageError(
+            f"--checkpoint-s3 {text}: there is no bucket of the provider's here",
+            hint="name one: --checkpoint-s3 s3://bucket/prefix; runctl providers says which provider has its own",
+        )
     try:
         parse_source(text)
     except ValueError as error:

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from runctl.providers.abilities.image_registry import ImageRegistry
     from runctl.providers.abilities.inventory import Inventory
     from runctl.providers.abilities.kubernetes import Kubernetes
+    from runctl.providers.abilities.lent_bucket import LentBucket
     from runctl.providers.abilities.limits import Limiting
+    from runctl.providers.abilities.machine_images import MachineImages
     from runctl.providers.abilities.nodes import Nodes
     from runctl.providers.abilities.object_storage import ObjectStorage
     from runctl.providers.abilities.preview import CallPreview
@@ -196,8 +198,6 @@ class CreatePlan:
     """The machine ends itself when nothing has used it for so long; ``None``: never."""
     new_volume_gib: int | None = None
     """Of a volume that comes into being with the machine and outlives it; see `will_also_create`."""
-    can_end_itself: bool = True
-    """False where a machine cannot be told to end itself at a limit."""
 
     @property
     def longest(self) -> timedelta | None:
@@ -318,6 +318,9 @@ class Provider(ABC):
 
     containers: bool | Unsupported = True
     """Why its machines cannot run a project's image; ``True``: they can, where they have Docker."""
+    machine_images: MachineImages | Unsupported = Unsupported(
+        "this provider's machines are not containers themselves"
+    )
     renting: Renting | Unsupported = Unsupported("this provider cannot create machines")
     stop_and_start: StopAndStart | Unsupported = Unsupported("this provider cannot stop and start machines")
     volumes: Volumes | Unsupported = Unsupported("this provider has no block volumes")
@@ -334,6 +337,9 @@ class Provider(ABC):
     spot_market: SpotMarket | Unsupported = Unsupported("this provider has no spot market")
     registry: ImageRegistry | Unsupported = Unsupported("this provider has no image registry")
     object_storage: ObjectStorage | Unsupported = Unsupported("this provider has no object store")
+    lent_bucket: LentBucket | Unsupported = Unsupported(
+        "this provider has no bucket of the account's own whose keys end by themselves"
+    )
     groups: Groups | Unsupported = Unsupported("this provider does not replace a machine by itself")
     nodes: Nodes | Unsupported = Unsupported(
         "this provider's machines have no network of their own, in which those of one run could reach each other"

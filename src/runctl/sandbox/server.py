@@ -75,8 +75,9 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     # Nothing is answered before everything is ready.
     ready = threading.Event()
     hosts = LOOPBACK if network is None else (*LOOPBACK, network.gateway)
-    gate = Admission(_once_ready(Gate(_moto(world), world), ready), hosts)
-    control = Admission(_once_ready(_Control(gate, world), ready), hosts)
+    apis = _Apis(Gate(_moto(world), world), world)
+    gate = Admission(_once_ready(apis, ready), hosts)
+    control = Admission(_once_ready(_Control(apis, world), ready), hosts)
     world.port = HttpServer(control, socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)).port
     if network is not None:
         # Machines must not use the sandbox's own requests.
@@ -190,12 +191,11 @@ def _say(layout: Layout, world: World, kind: str) -> None:
     record.write(layout, content)
 
 
-class _Control:
-    """Answers what tests and ``sandbox status`` ask of the sandbox itself, with its token; the rest is a provider's."""
+class _Apis:
+    """AWS's API, and those of other providers below paths of their own; each asks for keys itself."""
 
     def __init__(self, application: Wsgi, world: World) -> None:
         self._application = application
-        self._world = world
         # moto reads where its images are when it is imported, and these import it.
         from runctl.sandbox.lyceum import api as lyceum
         from runctl.sandbox.runpod import api as runpod
@@ -208,8 +208,18 @@ class _Control:
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         other = self._others.get(f"/{path[1:].partition('/')[0]}")
-        if other is not None:
-            return other(environ, start)
+        return (other or self._application)(environ, start)
+
+
+class _Control:
+    """Answers what tests and ``sandbox status`` ask of the sandbox itself, with its token; the rest is a provider's."""
+
+    def __init__(self, application: Wsgi, world: World) -> None:
+        self._application = application
+        self._world = world
+
+    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
         if not path.startswith(CONTROL):
             return self._application(environ, start)
         if not has_token(environ, self._world.keys.control_token):

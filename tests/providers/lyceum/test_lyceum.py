@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from runctl.agent.checkpoint_spec import StoreKeys
 from runctl.core.errors import (
     CapacityError,
     CredentialsError,
@@ -25,11 +26,11 @@ from runctl.core.errors import (
 from runctl.core.machine_models import InstanceState, Market
 from runctl.providers.capacity import Needs, Pool
 from runctl.providers.interface import InstanceRequest
-from runctl.providers.lyceum.api import Specs, Variant, Vm, refused
+from runctl.providers.lyceum.api import Specs, StorageKeys, Variant, Vm, refused
 from runctl.providers.lyceum.catalogue import ANYWHERE, choose, parse_kind
-from runctl.providers.lyceum.lyceum_provider import limits_of
 from runctl.providers.lyceum.machines import door_of, instance_of, state_of
 from runctl.providers.lyceum.settings import ORIGIN, LyceumConfig, find_account
+from runctl.providers.lyceum.storage import lent_of
 from runctl.providers.rest import Answer
 from runctl.providers.ssh_machines import Door
 
@@ -204,7 +205,20 @@ def test_a_refusal_is_decided_by_its_status_and_its_words(
     assert "body.a: Field required" in found.message or status != 422
 
 
-def test_the_time_that_is_left_is_counted_from_the_tag() -> None:
-    limits = limits_of({"runctl:expires-at": "2026-08-01T13:00:00Z", "runctl:idle-timeout": "1800"}, NOW)
-    assert (limits.ttl_seconds, limits.idle_seconds) == (3600.0, 1800.0)
-    assert limits_of({}, NOW).ttl_seconds is None
+def test_keys_of_the_accounts_bucket_are_read_in_every_form_that_lyceum_gives_them() -> None:
+    full = StorageKeys(
+        "ASIA1",
+        "secret",
+        "https://s3.example/",
+        "token",
+        bucket_name="b",
+        region="eu",
+        expiry="2026-08-01T13:00:00Z",
+    )
+    lent = lent_of(full)
+    assert (lent.bucket, lent.endpoint, lent.region) == ("b", "https://s3.example", "eu")
+    assert lent.keys == StoreKeys("ASIA1", "secret", "token", (NOW + timedelta(hours=1)).timestamp())
+    bare = lent_of(StorageKeys("ASIA1", "secret", "s3.example", bucket="b"))
+    assert (bare.bucket, bare.endpoint, bare.region) == ("b", "https://s3.example", "us-east-1")
+    assert bare.keys.ends_at is None
+    assert "secret" not in f"{full!r} {lent!r}"

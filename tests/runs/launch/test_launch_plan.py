@@ -98,13 +98,19 @@ def test_the_machine_is_asked_for_with_every_volume_that_the_run_names_each_once
 def test_the_machine_may_write_where_results_and_checkpoints_go() -> None:
     both = AfterRun(results="s3://mine/runs/")
 
-    def writes(after: AfterRun, store: StoreSpec | None) -> tuple[str, ...]:
-        return with_addresses(InstanceRequest(), after, store).writes
+    def writes(after: AfterRun, store: StoreSpec | None, **env: str) -> tuple[str, ...]:
+        return with_addresses(InstanceRequest(), after, store, env).writes
 
     assert writes(both, StoreSpec("s3://mine/saved")) == ("s3://mine/runs", "s3://mine/saved")
     assert writes(both, StoreSpec("s3://mine/runs")) == ("s3://mine/runs",)
     assert writes(AfterRun(results="out"), StoreSpec("s3://other/x", endpoint="https://minio.example")) == ()
     assert writes(AfterRun(), StoreSpec("/mnt/shared/runs")) == ()
+    # Keys of the run's own come first.
+    assert writes(AfterRun(), StoreSpec("s3://mine/saved"), AWS_ACCESS_KEY_ID="AKIA") == ()
+    assert writes(both, StoreSpec("s3://mine/saved"), AWS_ACCESS_KEY_ID="AKIA") == (
+        "s3://mine/runs",
+        "s3://mine/saved",
+    )
 
 
 def test_the_runs_mounts_are_planned_on_a_machine_that_is_not_there_yet() -> None:

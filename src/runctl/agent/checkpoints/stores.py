@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Protocol, TypeVar
 
@@ -89,7 +90,7 @@ def open_store(
         raise AgentError("bad-request", str(error)) from error
     location = location_of(variables, spec.region, spec.endpoint)
     below = Source(source.bucket, "/".join(filter(None, (source.prefix, run_id))))
-    return S3Store(below, location, Credentials(variables), tries=tries, timeout=timeout)
+    return S3Store(below, location, Credentials(variables, spec.keys_file), tries=tries, timeout=timeout)
 
 
 def open_prefix(
@@ -102,7 +103,7 @@ def open_prefix(
 ) -> Store:
     """The prefix of a run by its own address; ``store`` says the endpoint, where the run that asks has one there."""
     url, _, run_id = address.rstrip("/").rpartition("/")
-    spec = StoreSpec(url, store.endpoint if store else "", store.region if store else "")
+    spec = StoreSpec(url) if store is None else replace(store, url=url)
     return open_store(spec, run_id, variables, tries=tries, timeout=timeout)
 
 

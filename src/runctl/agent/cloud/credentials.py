@@ -1,8 +1,9 @@
-"""Who the machine is to AWS: keys from variables, else those of the instance's role, renewed before they end."""
+"""Who the machine is to AWS: keys from a file that others renew, from variables, or those of the instance's role."""
 
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -34,7 +35,10 @@ class Keys:
 class Credentials:
     """Keys that are good now. Safe to use from several threads."""
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    def __init__(self, variables: Mapping[str, str], keys_file: str = "") -> None:
+        """With ``keys_file`` (`runctl.agent.checkpoint_spec.StoreKeys`) only those in it are used."""
+        self._file = keys_file
+        self._read_at: tuple[int, int] | None = None
         self._metadata = Metadata(variables, _SECONDS)
         self._lock = threading.Lock()
         self._keys: Keys | None = None
@@ -43,12 +47,37 @@ class Credentials:
             self._keys = Keys(access, secret, variables.get("AWS_SESSION_TOKEN", ""))
 
     def now(self) -> Keys:
-        """Raises `AgentError` (``no-role``) where the machine has neither."""
+        """Raises `AgentError`: ``no-role`` where the machine has none, ``keys-ended`` where nobody brought more."""
+        if self._file:
+            return self._of_file()
         with self._lock:
             keys = self._keys
             if keys is None or (keys.ends_at is not None and keys.ends_at - time.time() < _RENEWED_BEFORE):
                 keys = self._keys = self._fetch(keys)
             return keys
+
+    def _of_file(self) -> Keys:
+        """Read anew whenever it has changed."""
+        with self._lock:
+            try:
+                facts = os.stat(self._file)  # noqa: PTH116
+                if self._keys is None or (facts.st_mtime_ns, facts.st_ino) != self._read_at:
+                    with open(self._file, encoding="utf-8") as file:  # noqa: PTH123
+                        found = json.load(file)
+                    self._keys = Keys(
+                        found["access_key"], found["secret_key"], found.get("token", ""), found.get("ends_at")
+                    )
+                    self._read_at = (facts.st_mtime_ns, facts.st_ino)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise AgentError("no-role", f"the keys for the store cannot be read: {error}") from error
+            keys = self._keys
+        if keys.ends_at is not None and keys.ends_at <= time.time():
+            raise AgentError(
+                "keys-ended",
+                "the keys for the store have ended, and nobody has brought newer ones",
+                "whoever follows the run brings them: runctl monitor, or runctl runs logs --follow",
+            )
+        return keys
 
     def _fetch(self, old: Keys | None) -> Keys:
         for attempt in range(_TRIES):

@@ -126,7 +126,7 @@ def checkpoint_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--checkpoint-s3",
             metavar="s3://BUCKET/PREFIX",
             help="Publish each complete checkpoint and the log there, while the run goes on; another machine resumes"
-            " from it.",
+            " from it. own/PREFIX is the bucket that the provider has for the account.",
         ),
         click.option(
             "--checkpoint-folder",

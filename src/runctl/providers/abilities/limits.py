@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 
+from runctl.core import tags as tag
+from runctl.core.clock import rfc3339
 from runctl.core.errors import UsageError
 from runctl.core.machine_models import Instance
 from runctl.core.money import HOURS_PER_MONTH, usd
@@ -37,6 +39,15 @@ class MachineLimits:
     def longest(self) -> timedelta | None:
         """How long it runs at most."""
         return min((limit for limit in (self.ttl, self.budget_time) if limit is not None), default=None)
+
+    def tags(self, now: datetime) -> dict[str, str]:
+        """What lists, and whoever ends machines from outside, read of them."""
+        found = {
+            tag.EXPIRES_AT: rfc3339(now + self.longest) if self.longest else "",
+            tag.IDLE_TIMEOUT: str(int(self.idle_timeout.total_seconds())) if self.idle_timeout else "",
+            tag.BUDGET: str(self.budget) if self.budget is not None else "",
+        }
+        return {key: value for key, value in found.items() if value}
 
 
 class Limiting(ABC):

@@ -92,6 +92,23 @@ class BlockVolume(msgspec.Struct, frozen=True):
     mount_path: str | None = None
 
 
+class StorageKeys(msgspec.Struct, frozen=True):
+    """Keys of the account's bucket. Older pages call the bucket ``bucket``."""
+
+    access_key: str
+    secret_key: str
+    endpoint: str
+    """Its scheme may be left out."""
+    session_token: str | None = None
+    bucket_name: str | None = None
+    bucket: str | None = None
+    region: str | None = None
+    expiry: str | None = None
+
+    def __repr__(self) -> str:
+        return f"StorageKeys({self.endpoint!r}, {self.bucket_name or self.bucket!r})"
+
+
 class User(msgspec.Struct, frozen=True):
     """Whose key it is."""
 
@@ -177,6 +194,11 @@ class LyceumApi:
                 hint=f"runctl lyceum volumes delete {volume_id}",
             )
         _good(answer, f"delete volume {volume_id}")
+
+    def storage_keys(self) -> StorageKeys:
+        """New keys of the account's bucket; they end by themselves."""
+        answer = self._rest.write("POST", f"{_ROOT}/storage/credentials")
+        return decoded(_good(answer, "give out keys of the account's bucket"), StorageKeys, NAME)
 
     def user(self) -> User:
         """Whose key it is, and the balance."""

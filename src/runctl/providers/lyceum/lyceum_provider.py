@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
-from pathlib import PurePosixPath
 
-from runctl.agent.guard.limits import Limits
 from runctl.core import tags as tag
-from runctl.core.clock import parse_rfc3339
 from runctl.core.errors import (
     Conflict,
     CredentialsError,
     HostKeyChanged,
-    MachineError,
+    NotFound,
     RunctlError,
     Unreachable,
     Unsupported,
@@ -26,7 +22,7 @@ from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.providers.abilities import lazy_ability
-from runctl.providers.first_boot import READY_FILE, parse_ready, user_data
+from runctl.providers.first_boot import user_data
 from runctl.providers.interface import (
     Check,
     DoctorStatus,
@@ -38,14 +34,14 @@ from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.offers import LyceumOffers
 from runctl.providers.lyceum.prices import LyceumPrices
 from runctl.providers.lyceum.renting import LyceumRenting
+from runctl.providers.lyceum.storage import LyceumBucket
 from runctl.providers.lyceum.volumes import LyceumVolumes
+from runctl.providers.preparing import limits_of, prepare
 from runctl.providers.ssh_machines import SshMachines
 from runctl.transport.interface import Transport
 
-_COMMAND_TIMEOUT = timedelta(seconds=45)
-_PREPARING = timedelta(minutes=10)
-"""An image without Docker has it installed."""
-_SCRIPT = PurePosixPath("/tmp/runctl-first-boot.sh")  # noqa: S108 (on the machine, and read by root at once)
+_NEW_VM_SECONDS = 30.0
+"""A VM that Lyceum does not know so soon after its creation may still appear."""
 
 
 class LyceumProvider(Provider):
@@ -56,7 +52,9 @@ class LyceumProvider(Provider):
     limits = Unsupported(
         "the limits of a Lyceum machine are settled when it is created: --ttl, --budget, --idle-timeout"
     )
-    object_storage = Unsupported("runctl does not know Lyceum's object store yet")
+    object_storage = Unsupported(
+        "Lyceum's bucket is for its machines, which get keys that end: --checkpoint-s3 own/PREFIX"
+    )
     account = Unsupported("a key is all that Lyceum needs")
     groups = Unsupported("Lyceum does not replace a machine that is gone")
     bill = Unsupported("runctl does not read Lyceum's bill yet")
@@ -90,6 +88,11 @@ class LyceumProvider(Provider):
         return LyceumVolumes(self._context)
 
     @lazy_ability
+    def lent_bucket(self) -> LyceumBucket:
+        """The account's bucket, by keys that end."""
+        return LyceumBucket(self._context)
+
+    @lazy_ability
     def catalogue(self) -> LyceumOffers:
         """What is sold now."""
         return LyceumOffers(self._context, cache_folder() / "prices")
@@ -117,13 +120,19 @@ class LyceumProvider(Provider):
         clock = self._context.clock
         end = clock.monotonic() + timeout.total_seconds()
         progress.step(f"waiting until Lyceum has made {instance_id}")
-        instance = self._alive(instance_id)
-        for _ in attempts(clock, timeout, most=5.0):
-            instance = self._alive(instance_id)
+        seen = ""
+        for passed in attempts(clock, timeout, most=5.0):
+            try:
+                instance = self._alive(instance_id)
+            except NotFound:
+                if passed > _NEW_VM_SECONDS:
+                    raise
+                continue
             if instance.state is InstanceState.RUNNING:
                 break
+            seen = f"it is {instance.state.value}"
         else:
-            raise self._late(instance_id, timeout, f"it is {instance.state.value}")
+            raise self._late(instance_id, timeout, seen)
         progress.step(f"waiting until {instance_id} can be reached")
         left = timedelta(seconds=max(end - clock.monotonic(), 0))
         try:
@@ -202,33 +211,13 @@ class LyceumProvider(Provider):
         instance = self._alive(instance_id)
         if not tag.is_ours(instance.tags):
             return instance
-        done = transport.run(["cat", READY_FILE], timeout=_COMMAND_TIMEOUT)
-        if done.exit_code != 0:
-            progress.step("preparing the machine")
-            script = user_data(
+        prepare(
+            instance,
+            transport,
+            lambda: user_data(
                 login_user=self._context.settings.login_user,
                 limits=limits_of(instance.tags, self._context.clock.now()),
-            )
-            transport.put(script.encode(), _SCRIPT, mode=0o600)
-            transport.run(["sh", str(_SCRIPT)], timeout=_PREPARING, as_root=True)
-            done = transport.run(["cat", READY_FILE], timeout=_COMMAND_TIMEOUT)
-        ready = parse_ready(done.stdout)
-        if not ready.ok:
-            raise MachineError(
-                f"{instance_id} could not be prepared: {'; '.join(ready.failures)}",
-                hint=f"investigate: runctl lyceum ssh {instance_id}; undo: runctl lyceum terminate {instance_id}",
-                code="user-data",
-            )
-        for failure in ready.failures:
-            progress.warn(f"preparing the machine: {failure}")
+            ),
+            progress,
+        )
         return instance
-
-
-def limits_of(tags: Mapping[str, str], now: datetime) -> Limits:
-    """What ends a machine by itself, as its tags say: the time that is left of what it may run. Pure."""
-    expires, idle = tags.get(tag.EXPIRES_AT), tags.get(tag.IDLE_TIMEOUT)
-    left = (parse_rfc3339(expires) - now).total_seconds() if expires else None
-    return Limits(
-        ttl_seconds=None if left is None else max(left, 60.0),
-        idle_seconds=float(idle) if idle else None,
-    )

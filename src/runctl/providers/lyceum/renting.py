@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 from runctl.core import tags as tag
-from runctl.core.clock import rfc3339
 from runctl.core.errors import (
     Conflict,
     NotFound,
@@ -85,18 +84,8 @@ class LyceumRenting(Renting):
             tag.OWNED: tag.OWNED_VALUE,
             tag.OWNER: context.owner,
             tag.INTENT: token,
-            **_optional(
-                {
-                    tag.PROJECT: request.project,
-                    tag.NAME: request.name,
-                    tag.ATTEMPT: request.attempt,
-                    tag.EXPIRES_AT: rfc3339(now + limits.longest) if limits.longest else None,
-                    tag.IDLE_TIMEOUT: str(int(limits.idle_timeout.total_seconds()))
-                    if limits.idle_timeout
-                    else None,
-                    tag.BUDGET: str(limits.budget) if limits.budget is not None else None,
-                }
-            ),
+            **_optional({tag.PROJECT: request.project, tag.NAME: request.name, tag.ATTEMPT: request.attempt}),
+            **limits.tags(now),
         }
         return CreatePlan(
             provider=PROVIDER,
@@ -287,7 +276,13 @@ def _refuse(request: InstanceRequest) -> None:
         (request.root_volume_size_gib, "the size of a Lyceum machine's disk cannot be chosen"),
         (request.image, "Lyceum's machines have one image"),
         (request.zone, "Lyceum chooses where a machine is"),
-        (request.writes, "Lyceum's machines have no rights of their own in an object store"),
+        (
+            request.writes,
+            (
+                "Lyceum's machines have no rights of their own in an object store: --checkpoint-s3 own is Lyceum's, and"
+                " of another one the run needs keys (--env AWS_ACCESS_KEY_ID --env AWS_SECRET_ACCESS_KEY)"
+            ),
+        ),
         (request.helper_for, "Lyceum's volumes cannot be filled by a helper machine"),
     ):
         if wanted:

@@ -81,6 +81,8 @@ class Pod(msgspec.Struct, frozen=True):
     env: dict[str, str] | None = None
     gpu: Gpu | None = None
     cloud: str | None = None
+    registry: str | None = None
+    """The id of the login that its image is pulled by."""
     dataCenterId: str | None = None  # noqa: N815 (RunPod's name)
     ssh: Ssh | None = None
     cost: Decimal | None = None
@@ -285,6 +287,17 @@ class RunPodApi:
     def registries(self) -> tuple[Registry, ...]:
         """The logins to image registries that RunPod keeps for the account."""
         return decoded(_good(self._rest.read("/registries"), "list registries"), _Registries, NAME).registries
+
+    def add_registry(self, name: str, username: str, password: str) -> Registry:
+        """RunPod keeps that login."""
+        body = {"name": name, "username": username, "password": password}
+        return decoded(
+            self._changed("POST", "/registries", body, what="keep a login to a registry"), Registry, NAME
+        )
+
+    def delete_registry(self, login_id: str) -> None:
+        """The login is forgotten."""
+        self._changed("DELETE", f"/registries/{login_id}", what=f"forget login {login_id}")
 
     def billed(
         self, what: Literal["pods", "network-volumes"], since: str, until: str

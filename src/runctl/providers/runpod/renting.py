@@ -26,13 +26,14 @@ from runctl.core.mount_points import is_system_folder, usual_mount_points
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.costs.rates import Rate
-from runctl.providers.abilities.limits import OFF
+from runctl.providers.abilities.limits import settled_limits
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
 from runctl.providers.labels import label_of, left_out
 from runctl.providers.runpod.api import NAME, GpuType, Pod
 from runctl.providers.runpod.catalogue import ANYWHERE, CLOUDS, choose, parse_kind
 from runctl.providers.runpod.context import RunPodContext
+from runctl.providers.runpod.images import RunPodImages
 from runctl.providers.runpod.machines import (
     LABEL,
     LOGIN_USER,
@@ -59,11 +60,15 @@ mkdir -p /run/sshd "$HOME/.ssh"
 chmod 700 "$HOME/.ssh"
 printf '%s\\n' "$PUBLIC_KEY" >>"$HOME/.ssh/authorized_keys"
 chmod 600 "$HOME/.ssh/authorized_keys"
+env | grep -E '^[A-Za-z_][A-Za-z0-9_]*=' | grep -vE '^(RUNPOD_API_KEY|PUBLIC_KEY|HOME|PWD|OLDPWD|SHLVL|TERM|_)=' \\
+    >"$HOME/.ssh/environment" || true
 ssh-keygen -A
-"$(command -v sshd)"
+"$(command -v sshd)" -o PermitUserEnvironment=yes
+for each in /var/lib/cloud/scripts/per-boot/*; do [ ! -x "$each" ] || "$each"; done
 exec sleep infinity
 """
-"""The main process of other images. It does not end: RunPod starts a container again whose main process has ended."""
+"""The main process of other images. It does not end: RunPod starts a container again whose main process has ended. What
+comes in by SSH has the image's variables too, but not the pod's key."""
 
 
 class RunPodRenting(Renting):
@@ -71,9 +76,10 @@ class RunPodRenting(Renting):
 
     choosing = True
 
-    def __init__(self, context: RunPodContext, volumes: RunPodVolumes) -> None:
+    def __init__(self, context: RunPodContext, volumes: RunPodVolumes, images: RunPodImages) -> None:
         self._context = context
         self._volumes = volumes
+        self._images = images
         self._creations: Creations[Pod] = Creations(
             PROVIDER,
             NAME,
@@ -100,12 +106,20 @@ class RunPodRenting(Renting):
         choice = choose(request, context.api.gpus(), cloud, now, settings.instance_type)
         first = choice.offers[0]
         token = request.token or new_client_token()
+        limits = settled_limits(
+            ttl=request.ttl,
+            budget=request.budget,
+            idle_timeout=request.idle_timeout,
+            for_a_run=request.attempt is not None or request.unused_for is not None,
+            per_hour=first.price.usd if first.price is not None else None,
+        )
         tags = {
             **request.tags,
             tag.OWNED: tag.OWNED_VALUE,
             tag.OWNER: context.owner,
             tag.INTENT: token,
             **_optional({tag.PROJECT: request.project, tag.NAME: request.name, tag.ATTEMPT: request.attempt}),
+            **limits.tags(now),
         }
         configured = "the default" if request.image is None else "as you asked"
         return CreatePlan(
@@ -132,7 +146,7 @@ class RunPodRenting(Renting):
             project=request.project,
             owner=context.owner,
             name=request.name,
-            ttl=None,
+            ttl=limits.ttl,
             tags=tags,
             client_token=token,
             warnings=(
@@ -143,7 +157,10 @@ class RunPodRenting(Renting):
             left_out=choice.left_out,
             max_price=request.max_price,
             fallback=request.fallback,
-            can_end_itself=False,
+            unused_for=request.unused_for,
+            budget=limits.budget,
+            budget_time=limits.budget_time,
+            idle_timeout=limits.idle_timeout,
         )
 
     def create(
@@ -226,8 +243,9 @@ class RunPodRenting(Renting):
         }
         if plan.zone is not None:
             body["dataCenterIds"] = [plan.zone]
-        if self._context.settings.registry is not None:
-            body["registry"] = self._registry(self._context.settings.registry)
+        login = self._images.login_for(plan.image)
+        if login is not None:
+            body["registry"] = login
         if plan.volumes:
             network = [{"volumeId": each.volume, "path": each.mount_point} for each in plan.volumes]
             body["mounts"] = {"network": network}
@@ -259,19 +277,6 @@ class RunPodRenting(Renting):
             )
         return (VolumeMount(volume.id, path),), volume
 
-    def _registry(self, name: str) -> str:
-        """The id of the login. Raises `NotFound`."""
-        known = self._context.api.registries()
-        for each in known:
-            if name in {each.id, each.name}:
-                return each.id
-        names = ", ".join(each.name for each in known) or "none"
-        raise NotFound(
-            f"RunPod keeps no login to a registry by the name of {name!r}",
-            hint=f"add it at console.runpod.io, Settings; there are: {names}",
-            code="registry-not-found",
-        )
-
     def _of_token(self, token: str) -> Pod | None:
         found = [pod for pod in self._context.api.pods() if pod.name == pod_name(token) and pod_tags(pod)]
         return found[0] if found else None
@@ -283,14 +288,15 @@ def _refuse(request: InstanceRequest) -> None:
         raise Unsupported(
             "RunPod rents pods on demand only: its API has no spot pods any more", hint="leave --spot out"
         )
-    limited = request.ttl or request.budget or request.idle_timeout not in {None, OFF}
     for wanted, reason in (
-        (
-            limited,
-            "nothing in a RunPod pod can end it: its API has no time to live, and pods cannot shut down",
-        ),
         (request.data_volume_size_gib, "pods have no fresh data disk: --root-volume-size is their own disk"),
-        (request.writes, "pods have no rights of their own in an object store"),
+        (
+            request.writes,
+            (
+                "pods have no rights of their own in an object store: the run needs keys"
+                " (--env AWS_ACCESS_KEY_ID --env AWS_SECRET_ACCESS_KEY)"
+            ),
+        ),
         (request.helper_for, "RunPod's volumes cannot be filled by a helper machine"),
     ):
         if wanted:
@@ -317,7 +323,9 @@ def _warnings(
         found.append(f"RunPod had no {offer.pool.instance_type} in stock{where} a moment ago")
     if offer.price is not None:
         found.append(
-            f"RunPod ends no pod by itself: forgotten, this one costs ${offer.price.usd * _HOURS_A_DAY:.2f} a day"
+            f"RunPod ends no pod by itself: forgotten, this one costs ${offer.price.usd * _HOURS_A_DAY:.2f} a day;"
+            " what ends it in the pod asks RunPod by the pod's own key, which RunPod may refuse (runctl resources"
+            " cleanup ends it from outside)"
         )
     found.append(what_stays(mounts, volume))
     if volume is not None and volume.instances:

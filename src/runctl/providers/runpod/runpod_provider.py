@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from hashlib import sha256
+from importlib import resources
+from pathlib import PurePosixPath
 
+from runctl.core import tags as tag
 from runctl.core.errors import (
     Conflict,
     CredentialsError,
@@ -14,6 +18,7 @@ from runctl.core.errors import (
     RunctlError,
     Unreachable,
     Unsupported,
+    UsageError,
 )
 from runctl.core.files import cache_folder
 from runctl.core.ids import InstanceId
@@ -24,11 +29,15 @@ from runctl.core.waiting import attempts
 from runctl.costs.rates import Per, Rate
 from runctl.providers.abilities import lazy_ability
 from runctl.providers.abilities.prices import Prices, included
+from runctl.providers.first_boot import user_data
 from runctl.providers.interface import Check, DoctorStatus, Provider, Scope, StopAndStart
 from runctl.providers.labels import listed
+from runctl.providers.preparing import limits_of, prepare
 from runctl.providers.runpod.catalogue import SOURCE, parse_kind, sold
 from runctl.providers.runpod.context import RunPodContext
-from runctl.providers.runpod.machines import instance_of, lost_its_gpus, pod_tags
+from runctl.providers.runpod.end_pod import KEY_FILE
+from runctl.providers.runpod.images import RunPodImages
+from runctl.providers.runpod.machines import LOGIN_USER, instance_of, lost_its_gpus, pod_tags
 from runctl.providers.runpod.money import RunPodBill, funds_check, funds_of
 from runctl.providers.runpod.offers import RunPodOffers
 from runctl.providers.runpod.renting import RunPodRenting
@@ -39,6 +48,24 @@ from runctl.transport.interface import Transport
 _COMMAND_TIMEOUT = timedelta(seconds=45)
 _NEW_POD_SECONDS = 30.0
 """A pod that RunPod does not know so soon after its creation may still appear."""
+
+
+END_POD = "/usr/local/lib/runctl/end_pod.py"
+SHUTDOWNS = ("/usr/local/sbin/shutdown", "/usr/local/bin/shutdown")
+"""Not all of what comes in by SSH looks in the first."""
+_SHUTDOWN = f"""\
+#!/bin/sh
+exec "$(command -v python3)" -IS {END_POD} "$@"
+"""
+_PRE_START = """\
+#!/bin/sh
+# RunPod's own images run this before anything else: what guards the pod starts again with it.
+for each in /var/lib/cloud/scripts/per-boot/*; do [ ! -x "$each" ] || "$each"; done
+"""
+
+
+def _end_pod() -> bytes:
+    return resources.files("runctl.providers.runpod").joinpath("end_pod.py").read_bytes()
 
 
 class RunPodStopAndStart(StopAndStart):
@@ -132,15 +159,14 @@ class RunPodProvider(Provider):
 
     name = "runpod"
     limits = Unsupported(
-        "nothing in a RunPod pod can end it: there is no time to live, and pods cannot shut down"
+        "the limits of a pod are settled when it is created: --ttl, --budget, --idle-timeout"
     )
     object_storage = Unsupported("RunPod has no object store that runctl knows")
     account = Unsupported("a key is all that RunPod needs")
     groups = Unsupported("RunPod does not replace a pod that is gone")
     containers = Unsupported(
         "a RunPod pod is a container itself: there is no Docker inside, and what runs in it runs in the pod's image",
-        hint="build the image (runctl docker build-push --registry HOST/PATH), then: --pod-image IMAGE --no-docker;"
-        " or --no-docker alone: the project's requirements are installed in the pod",
+        hint="runctl runpod launch makes a pod of the project's image; --no-docker: the project is set up in this pod",
     )
     inventory = Unsupported("RunPod has no tags; runctl finds its pods by their label: runctl runpod list")
     snapshots = Unsupported("RunPod's volumes have no snapshots")
@@ -161,7 +187,12 @@ class RunPodProvider(Provider):
     @lazy_ability
     def renting(self) -> RunPodRenting:
         """Pods that are created and ended."""
-        return RunPodRenting(self._context, self.volumes)
+        return RunPodRenting(self._context, self.volumes, self.machine_images)
+
+    @lazy_ability
+    def machine_images(self) -> RunPodImages:
+        """A pod is a container of its image."""
+        return RunPodImages(self._context)
 
     @lazy_ability
     def volumes(self) -> RunPodVolumes:
@@ -242,7 +273,30 @@ class RunPodProvider(Provider):
                 hint=f"use an image with Python: --pod-image, [runpod] image; undo: runctl runpod terminate"
                 f" {instance_id}",
             )
-        return self._alive(instance_id)
+        ready = self._alive(instance_id)
+        if tag.is_ours(ready.tags):
+            self._prepare(ready, self.transport(ready, progress=progress), progress)
+        return ready
+
+    def _prepare(self, instance: Instance, transport: Transport, progress: Progress) -> None:
+        """What ends machines finds a ``shutdown`` in the pod, and knows its limits; once, and after each start."""
+
+        def script() -> str:
+            name = self._context.settings.end_key
+            key = os.environ.get(name) if name is not None else None
+            if name is not None and not key:
+                raise UsageError(f"runpod.end_key names {name}, which is not set", hint=f"export {name}=KEY")
+            if key:
+                transport.put(f"{key}\n".encode(), PurePosixPath(KEY_FILE), mode=0o600)
+            limits = limits_of(instance.tags, self._context.clock.now())
+            return user_data(login_user=LOGIN_USER, limits=limits, docker=False)
+
+        if transport.run(["test", "-e", END_POD], timeout=_COMMAND_TIMEOUT).exit_code != 0:
+            transport.put(_end_pod(), PurePosixPath(END_POD), mode=0o755)
+            for path in SHUTDOWNS:
+                transport.put(_SHUTDOWN.encode(), PurePosixPath(path), mode=0o755)
+            transport.put(_PRE_START.encode(), PurePosixPath("/pre_start.sh"), mode=0o755)
+        prepare(instance, transport, script, progress)
 
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
         """SSH to the mapped port, over a connection that commands share."""

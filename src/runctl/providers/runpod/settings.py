@@ -35,6 +35,9 @@ class RunPodConfig:
     """A pod is a container: its image has Python, and starts sshd where ``PUBLIC_KEY`` is set."""
     registry: str | None = None
     """The name of a login that RunPod keeps for the registry of a private image (console.runpod.io, Settings)."""
+    end_key: str | None = field(default=None, metadata=TRUST)
+    """The name of a variable with a key that may end pods: it is put onto each pod, for where RunPod does not let a pod
+    end itself by the key that it has anyway."""
     disk: int = field(default=DISK_GB, metadata={"minimum": 1})
     """GB of the pod's own disk, which is lost when it stops or ends."""
     identity_file: str | None = field(default=None, metadata={"kind": "path", **TRUST})

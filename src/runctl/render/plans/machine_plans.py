@@ -67,7 +67,7 @@ def create_plan_text(
     if ends:
         fields.append(("ends", f"{ends}; in any case {limits}" if limits else ends))
     else:
-        never = "when it is told to" + ("; --ttl and --budget set limits" if plan.can_end_itself else "")
+        never = "when it is told to; --ttl and --budget set limits"
         fields.append(("ends", limits or never))
     if plan.unused_for:
         fields.append(

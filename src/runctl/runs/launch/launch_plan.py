@@ -34,6 +34,8 @@ NEW_MACHINE = InstanceId("a new machine")
 DATA_DISK = "data"
 """Stands for the id of a disk that is created with the machine."""
 DEFAULT_RESULTS = "results"
+KEY_VARIABLE = "AWS_ACCESS_KEY_ID"
+"""Of every tool that speaks to a store of S3's kind."""
 FETCH_WITHIN = timedelta(hours=12)
 UNUSED_FOR = timedelta(hours=3)
 """A machine that nobody has started the run on ends itself after so long: whoever rented it was killed."""
@@ -134,11 +136,17 @@ def with_volumes(
     return replace(request, volumes=tuple(found.values()))
 
 
-def with_addresses(request: InstanceRequest, after: AfterRun, store: StoreSpec | None) -> InstanceRequest:
+def with_addresses(
+    request: InstanceRequest, after: AfterRun, store: StoreSpec | None, env: Mapping[str, str]
+) -> InstanceRequest:
     """The request for a machine that may write where results and checkpoints go. Raises `UsageError`.
 
-    A store with an endpoint of its own knows nothing of the machine's rights.
+    A store with an endpoint of its own knows nothing of the machine's rights, and keys among the run's variables
+    (``env``) are used before them.
     """
+    results_there = after.results is not None and is_address(after.results)
+    if KEY_VARIABLE in env and not results_there:
+        store = None
     addresses = list(request.writes)
     if after.results is not None and is_address(after.results):
         addresses.append(checked_address(after.results))

@@ -61,9 +61,11 @@ from runctl.runs.launch.launch_plan import (
     with_volumes,
     without_repeats,
 )
+from runctl.runs.launch.machine_image import MachineImage, settle_machine_image
 from runctl.runs.nodes.starting import start_on_nodes
 from runctl.runs.records.run_record import RunRecord, fell_back, never_started
 from runctl.runs.results import check_results_folder
+from runctl.runs.stored.lent_store import settle_store
 from runctl.runs.train.project_plan import TrainRequest, plan_project
 from runctl.runs.train.training import Training, find_checkpoint
 
@@ -102,8 +104,9 @@ def launching(
     if request.nodes is not None:
         check_nodes(own, train, machine, moves=request.deadline is not None)
     _check_machine_end(own, request.after)
-    train, machine = image_for_machine(own, train, machine)
-    project = plan_project(train)
+    train = replace(train, keeping=settle_store(own, train.keeping))
+    settled_image = settle_machine_image(session, own, train, machine, request.image_options)
+    train, machine, project = settled_image.train, settled_image.machine, settled_image.project
     if project.container is not None:
         require(own.containers)
     resume = train.resume
@@ -111,7 +114,7 @@ def launching(
         resume = find_checkpoint(session, request.resume_from)
         train = replace(train, resume=resume)
     machine = with_volumes(machine, project.mount_requests, resume)
-    machine = with_addresses(machine, request.after, train.keeping.store())
+    machine = with_addresses(machine, request.after, train.keeping.store(), train.env)
     volumes = volumes_of(own, machine)
     machine = replace(
         machine,
@@ -127,7 +130,7 @@ def launching(
     if request.nodes is not None:
         machine = replace(machine, attempt=f"{run_id}/1")
     with _renting(session, provider, without_repeats(machine, volumes), request.nodes) as rented:
-        planned, new = rented.machine, rented.new
+        planned, new = settled_image.explained(rented.machine), rented.new
         instance = machine_to_be(planned, SystemClock().now())
         facts = mounts_to_be(planned, instance, volumes, shared=rented.shared)
         check_resume_path(resume, facts)
@@ -159,7 +162,7 @@ def launching(
             nodes=rented.nodes,
             engine=rented.engine,
         )
-        yield Launch(training, plan, new, request.nodes)
+        yield Launch(training, plan, new, request.nodes, settled_image.image)
 
 
 @dataclass(frozen=True)
@@ -200,15 +203,6 @@ def _renting(
         yield _Rented(several.plan.nodes.machine, several, several.plan, nodes.engine)
 
 
-def image_for_machine(
-    provider: Provider, train: TrainRequest, machine: InstanceRequest
-) -> tuple[TrainRequest, InstanceRequest]:
-    """The two, with the run's image (``--image``) as the machine's where machines are containers themselves. Pure."""
-    if train.image is None or machine.image is not None or not isinstance(provider.containers, Unsupported):
-        return train, machine
-    return replace(train, image=None, docker=False), replace(machine, image=train.image)
-
-
 def storing_of(
     provider: Provider, plan: CreatePlan, results: ResultsPlan, store: StoreSpec | None
 ) -> Storing | None:
@@ -247,6 +241,8 @@ class Launch:
     """The machines that are rented for it; ``None``: one is there."""
     nodes: NodesWanted | None = None
     """How many of them, and by which engine; ``None``: it has one."""
+    image: MachineImage | None = None
+    """What the machine is to be a container of; ``None``: it is none, or one of the provider's choice."""
 
     def start(
         self, ready_timeout: timedelta = READY_TIMEOUT, ask_fallback: AskFallback = nobody_to_ask
@@ -258,6 +254,8 @@ class Launch:
         """
         if self.new is None:
             return self.training.start(self.plan.run)
+        if self.image is not None:
+            self.image.publish()
         if isinstance(self.new, NewNodes):
             return self._start_on_several(self.new, ready_timeout, ask_fallback)
         try:

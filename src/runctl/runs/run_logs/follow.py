@@ -22,6 +22,7 @@ from runctl.runs.records.run_record import (
 )
 from runctl.runs.records.store import RunStore
 from runctl.runs.run_logs.archive import LogWriter
+from runctl.runs.stored.lent_store import keys_renewed
 
 _BYTES_A_LINE = 256
 
@@ -87,15 +88,16 @@ def follow(
             machine.reconnect()
 
     try:
-        frame = machine.agent.logs(
-            record.id,
-            record.attempt,
-            offset=position,
-            follow=to_the_end,
-            on_bytes=deliver,
-            on_silence=ask_provider,
-            patience=patience,
-        )
+        with keys_renewed(machine, record.store if to_the_end else None):
+            frame = machine.agent.logs(
+                record.id,
+                record.attempt,
+                offset=position,
+                follow=to_the_end,
+                on_bytes=deliver,
+                on_silence=ask_provider,
+                patience=patience,
+            )
     except InstanceEnded as gone:
         return _ended_with_its_machine(record, store, gone, clock, position)
     except RunctlError as error:

@@ -71,6 +71,8 @@ class TrainRequest:
     docker: bool | None = None
     """``None``: in a container if there is a Dockerfile or an image."""
     image: str | None = None
+    machine_image: str | None = None
+    """The machine is a container of it: the run is in no other, and has what that has."""
     dockerfile: DockerfileRequest = field(default_factory=DockerfileRequest)
     container_workdir: str = "/workspace"
     workdir: str | None = None
@@ -181,7 +183,8 @@ def plan_project(request: TrainRequest) -> ProjectPlan:
 def _named(request: TrainRequest, root: ProjectRoot) -> tuple[str, ...]:
     """The files that the command names, from the root."""
     script = () if request.is_command else (root.script,)
-    if request.docker is False or request.image is not None or request.container.compose is not None:
+    has_image = request.image is not None or request.machine_image is not None
+    if request.docker is False or has_image or request.container.compose is not None:
         return script
     dockerfile = named_dockerfile(root.path, request.cwd, request.dockerfile)
     return script if dockerfile is None else (*script, dockerfile)
@@ -191,7 +194,7 @@ def _dockerfiles_here(
     request: TrainRequest, files: ProjectFiles, container: ContainerSpec | None
 ) -> list[str]:
     """Dockerfiles that would have been used, and are not sent."""
-    if container is not None or request.docker is False:
+    if container is not None or request.docker is False or request.machine_image is not None:
         return []
     return [path for path in SEARCHED if files.stays_here(path)][:1]
 
@@ -216,8 +219,8 @@ def _check_starter(request: TrainRequest, root: ProjectRoot) -> None:
 def _needs(
     request: TrainRequest, root: ProjectRoot, files: ProjectFiles, container: ContainerSpec | None
 ) -> Needs:
-    """Of the script on the host; in a container the image must have it all, and the plan says what that is."""
-    if container is None:
+    """Of the script on the host; an image must have it all, and the plan says what that is."""
+    if container is None and request.machine_image is None:
         return find_dependencies(files, root.script)
     if request.is_command and not request.args:
         return Needs(Dependencies(), "what the image has")
@@ -233,7 +236,8 @@ def _needs(
     header = found.spec.kind is DependencyKind.PEP723 and (
         found.spec.requirements or found.spec.requires_python
     )
-    if header or (container.image is not None and found.spec.kind is not DependencyKind.PEP723):
+    is_named = request.image is not None or (container is not None and container.image is not None)
+    if header or (is_named and found.spec.kind is not DependencyKind.PEP723):
         way_out = "--no-docker installs them, or let the image have them"
         warnings = (f"{found.spec.path}: what it needs is not installed in a container; {way_out}",)
     return Needs(Dependencies(), reason, warnings)
@@ -312,6 +316,8 @@ def _check_host_command(request: TrainRequest, why: str) -> None:
 def _choose_container(
     request: TrainRequest, root: ProjectRoot, files: ProjectFiles
 ) -> tuple[ContainerSpec | None, str]:
+    if request.machine_image is not None:
+        return None, f"the machine is a container of {request.machine_image}"
     if request.docker is False:
         if request.image is not None:
             raise UsageError("--image and --no-docker contradict each other", hint="leave one of them out")

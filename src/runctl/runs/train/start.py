@@ -14,6 +14,7 @@ from runctl.core.run_models import SpotFallback
 from runctl.machines.machine import Machine
 from runctl.runs.records.run_record import RunRecord, as_known, from_status, never_started, planned
 from runctl.runs.records.store import RunStore
+from runctl.runs.stored.lent_store import bring_first_keys
 from runctl.runs.train.plan import RunPlan
 
 
@@ -61,6 +62,7 @@ def start(
     store.put(record)
     progress.step(f"starting {record.id} on {record.instance_id}")
     try:
+        bring_first_keys(machine, spec)
         status = machine.agent.start(spec)
     except Unreachable as error:
         raise Unreachable(

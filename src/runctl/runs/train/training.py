@@ -35,6 +35,7 @@ from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import RunStore, run_store
 from runctl.runs.relocation import Relocation, VolumeInUse, plan_relocations, refill_of
 from runctl.runs.stored.keeping import keeping
+from runctl.runs.stored.lent_store import settle_store
 from runctl.runs.stored.recipe import Recipe, kept_volumes
 from runctl.runs.stored.stored_run import RunFacts
 from runctl.runs.train.plan import (
@@ -78,6 +79,10 @@ class Training:
     _told: set[str] = field(default_factory=set)
     """What was warned of already."""
     _syncing: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        own = self.session.provider(self.instance.provider)
+        self.request = replace(self.request, keeping=settle_store(own, self.request.keeping))
 
     @cached_property
     def machine(self) -> Machine:

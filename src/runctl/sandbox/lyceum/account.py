@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runctl.sandbox.api.rest import MachineMaker, Refused, RestBehaviour
+from runctl.sandbox.lyceum.storage import ObjectStorage
 from runctl.sandbox.machines.machine import BootFailed, Hardware
 
 PRICES: dict[str, tuple[str, str]] = {
@@ -53,6 +54,20 @@ class Behaviour(RestBehaviour):
     reclaimed_as: str = "terminated"
     """What a VM is that was taken back: ``terminated`` or ``failed`` (§14.1)."""
     balance: Decimal = Decimal(500)
+    storage_seconds: int = 3600
+    """How long keys of the account's bucket are good; Lyceum does not say (§8)."""
+    storage_end_told: bool = True
+    """Whether they say when they end (§8)."""
+    ended_answer: int = 404
+    """What the end of a VM that has ended is answered by: 404, or 200 as the first time (§6, §13)."""
+    up_word: str = "ready"
+    """What a VM is that is up: ``ready``, or ``running`` (§4, §14.9)."""
+    list_lag: float = 0.0
+    """For so many seconds a new VM is not in the list (§14.10)."""
+    late_volumes: float = 0.0
+    """For so many seconds a volume that is made with a VM has no id yet (§3)."""
+    shutdown_ends: bool = False
+    """Whether a VM that is shut down from inside has ended, and is billed no longer (§6, §14.6)."""
 
 
 @dataclass
@@ -103,6 +118,8 @@ class BlockVolume:
     volume_id: str
     size_gb: int
     vm_id: str | None = None
+    appears_at: float = 0.0
+    """By the monotonic clock: from when on anybody sees its id."""
 
     @property
     def mount_path(self) -> str:
@@ -130,6 +147,7 @@ class Account:
         self.behaviour = Behaviour()
         self.vms: dict[str, SandboxVm] = {}
         self.volumes: dict[str, BlockVolume] = {}
+        self.storage = ObjectStorage()
         self.folder: Path | None = None
         """Where the data of the volumes is, a folder for each."""
         self._lock = threading.RLock()
@@ -161,6 +179,7 @@ class Account:
             # Ids are plain hexadecimal digits, or a UUID with dashes (§3).
             vm_id = str(uuid.uuid4()) if len(self.vms) % 2 else secrets.token_hex(16)
             vm = SandboxVm(vm_id, profile, gpus, market, body.get("display_name"), datetime.now(UTC))
+            vm.appears_at = time.monotonic() + self.behaviour.list_lag
             self.vms[vm_id] = vm
             shares = tuple(
                 (self._folder_of(volume), volume.mount_path) for volume in self._storage(body, vm_id)
@@ -188,6 +207,7 @@ class Account:
             found.append(volume)
         if body.get("new_volume"):
             block = BlockVolume(f"vol-{secrets.token_hex(6)}", int(body["new_volume"]["size_gb"]))
+            block.appears_at = time.monotonic() + self.behaviour.late_volumes
             folder = self._folder_of(block)
             folder.mkdir(parents=True)
             os.chown(folder, LOGIN_UID, LOGIN_UID)
@@ -200,6 +220,11 @@ class Account:
     def volumes_of(self, vm_id: str) -> list[BlockVolume]:
         """Those that a VM has."""
         return [volume for volume in self.volumes.values() if volume.vm_id == vm_id]
+
+    def listed_volumes(self) -> list[BlockVolume]:
+        """Those that have an id by now."""
+        now = time.monotonic()
+        return [volume for volume in self.volumes.values() if volume.appears_at <= now]
 
     def delete_volume(self, volume_id: str) -> None:
         """A detached one is gone, with its data. Raises `Refused`."""
@@ -220,6 +245,8 @@ class Account:
         """It has ended, and nothing is left of its machine. Raises `Refused` for one that is not there."""
         with self._lock:
             vm = self.vms.get(vm_id)
+            if vm is not None and vm.is_over and self.behaviour.ended_answer == 200:
+                return vm
             if vm is None or vm.is_over:
                 raise Refused(404, "VM not found")
             vm.status = status
@@ -273,11 +300,13 @@ class Account:
             # A VM that is shut down from inside is still there (§6): it can be booted only by itself.
             if action == "reboot" and not vm.is_over:
                 machine.boot(first=False)
+            elif self.behaviour.shutdown_ends and not vm.is_over:
+                self.terminate(world, vm.vm_id)
 
         machine.on_power_off = powered_off
         try:
             machine.boot(first=True)
-            status = "ready"
+            status = self.behaviour.up_word
         except BootFailed:
             status = "error"
         if not self._reach(vm, status):

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Request
 
 from runctl.sandbox.api.rest import Refused, RestApi
 from runctl.sandbox.lyceum.account import Account, Behaviour
-from runctl.sandbox.world import NO_SSH, World
+from runctl.sandbox.world import ACCOUNT, NO_SSH, World
 
 PREFIX = "/lyceum"
 ROOT = "/api/v2/external"
@@ -31,6 +31,7 @@ class LyceumApi(RestApi):
             Rule(f"{ROOT}/vms/<vm_id>", methods=["DELETE"], endpoint="terminate"),
             Rule(f"{ROOT}/storage/block", methods=["GET"], endpoint="volumes"),
             Rule(f"{ROOT}/storage/block/<volume_id>", methods=["DELETE"], endpoint="delete_volume"),
+            Rule(f"{ROOT}/storage/credentials", methods=["POST"], endpoint="credentials"),
             Rule(f"{ROOT}/user/status", methods=["GET"], endpoint="user"),
         ]
     )
@@ -75,6 +76,7 @@ class LyceumApi(RestApi):
             "pending": _flag(request, "include_provisioning"),
             "provisioning": _flag(request, "include_provisioning"),
             "ready": _flag(request, "include_ready"),
+            "running": _flag(request, "include_ready"),
             "failed": _flag(request, "include_failed"),
             "error": _flag(request, "include_failed"),
             "terminated": _flag(request, "include_terminated"),
@@ -86,7 +88,9 @@ class LyceumApi(RestApi):
         vm = self._account.vms.get(vm_id)
         if vm is None or vm not in self._account.listed():
             raise Refused(404, "VM not found")
-        return {**vm.shown(), "volumes": [each.on_vm() for each in self._account.volumes_of(vm_id)]}
+        there = self._account.listed_volumes()
+        has = [each.on_vm() for each in self._account.volumes_of(vm_id) if each in there]
+        return {**vm.shown(), "volumes": has}
 
     def _terminate(self, _request: Request, vm_id: str) -> Any:
         detached = [each.on_vm() for each in self._account.volumes_of(vm_id)]
@@ -102,11 +106,17 @@ class LyceumApi(RestApi):
         return {"available_hardware_profiles": [], "available_instance_variants": self._account.variants()}
 
     def _volumes(self, _request: Request) -> Any:
-        return {"volumes": [each.shown() for each in self._account.volumes.values()]}
+        return {"volumes": [each.shown() for each in self._account.listed_volumes()]}
 
     def _delete_volume(self, _request: Request, volume_id: str) -> Any:
         self._account.delete_volume(volume_id)
         return {"message": f"Volume {volume_id} has been deleted"}
+
+    def _credentials(self, _request: Request) -> Any:
+        told, seconds = self.behaviour.storage_end_told, self.behaviour.storage_seconds
+        storage, world = self._account.storage, self._world
+        storage.account = ACCOUNT
+        return storage.credentials(world.region, world.endpoint_in_machines, seconds, tells_end=told)
 
     def _user(self, _request: Request) -> Any:
         return {

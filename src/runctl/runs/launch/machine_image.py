@@ -1,0 +1,124 @@
+"""The image of a machine that is a container itself: the one that is named, or the project's own, built here and pushed
+to a registry that the provider can read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from runctl.agent.spec import ContainerSpec
+from runctl.containers.where import INSTANCE
+from runctl.core.errors import Unsupported, UsageError
+from runctl.machines.session import Session
+from runctl.project.docker.dockerfile import DockerfileChoice, DockerfileRequest
+from runctl.project.label import fit_for_a_tag
+from runctl.providers.abilities.image_registry import RegistryLogin
+from runctl.providers.abilities.machine_images import MachineImages
+from runctl.providers.interface import CreatePlan, InstanceRequest, Provider
+from runctl.runs.images.build import ImageBuild, ImageProject
+from runctl.runs.images.settled_image import ImageOptions
+from runctl.runs.train.project_plan import ProjectPlan, TrainRequest, plan_project
+
+if TYPE_CHECKING:
+    from runctl.containers.registry_login import Credential
+
+
+@dataclass(frozen=True)
+class MachineImage:
+    """What the machine is to be a container of."""
+
+    reference: str
+    reason: str
+    images: MachineImages
+    build: ImageBuild | None = None
+    """``None``: it is there already."""
+
+    def publish(self) -> None:
+        """The registry has it, and the provider can pull it. Raises what building and pushing raise."""
+        from runctl.containers.registry_login import users_credential
+
+        known: Credential | None = None
+        if self.build is not None:
+            self.build.build_and_push()
+            known = self.build.credential()
+        host, slash, _ = self.reference.partition("/")
+        if known is None and slash:
+            known = users_credential(host)
+        if known is not None:
+            self.images.keep_login(RegistryLogin(known.host, known.username, known.password))
+
+
+@dataclass(frozen=True)
+class WithMachineImage:
+    """A launch, its image settled."""
+
+    train: TrainRequest
+    machine: InstanceRequest
+    project: ProjectPlan
+    image: MachineImage | None = None
+    """``None``: machines are no containers of the provider's, or this one is as the provider has it."""
+
+    def explained(self, plan: CreatePlan) -> CreatePlan:
+        """The machine's plan, with where its image comes from."""
+        return plan if self.image is None else replace(plan, image_reason=self.image.reason)
+
+
+def settle_machine_image(
+    session: Session, provider: Provider, train: TrainRequest, machine: InstanceRequest, options: ImageOptions
+) -> WithMachineImage:
+    """The run's image as the machine's, where machines are containers. Nothing is built.
+
+    Raises what `plan_project` raises, `UsageError` where nothing says to which registry the project's image goes, and
+    `Unsupported` for a build on the machine.
+    """
+    project = plan_project(train)
+    images, container = provider.machine_images, project.container
+    if isinstance(images, Unsupported) or container is None or container.compose is not None:
+        return WithMachineImage(train, machine, project)
+    if machine.image is not None:
+        raise UsageError(
+            f"the machine is to be a container of {machine.image}, and the run has an image of its own",
+            hint="leave one of them out; --no-docker runs the script in the machine's",
+        )
+    if container.image is not None:
+        image = MachineImage(container.image, "as you asked", images)
+    else:
+        image = _own(session, provider, project, container, images, options)
+    train = replace(train, machine_image=image.reference, dockerfile=DockerfileRequest())
+    return WithMachineImage(train, replace(machine, image=image.reference), plan_project(train), image)
+
+
+def _own(
+    session: Session,
+    provider: Provider,
+    project: ProjectPlan,
+    container: ContainerSpec,
+    images: MachineImages,
+    options: ImageOptions,
+) -> MachineImage:
+    config = session.config.docker
+    if (options.build_on or config.build_on) == INSTANCE:
+        raise Unsupported(
+            f"a machine of {provider.name} is made of an image, and builds none",
+            hint="--build-on local builds it here",
+        )
+    dockerfile = str(container.dockerfile)
+    if config.registry is None:
+        raise UsageError(
+            f"a machine of {provider.name} is a container of an image that {provider.name} pulls, and nothing says from"
+            f" where it can pull that of {dockerfile}",
+            hint="name a registry: runctl config set docker.registry HOST/PATH; --no-docker sets the project up in"
+            " the machine's usual image",
+            code="no-registry",
+        )
+    root = project.root.path
+    name = session.config.project.name or fit_for_a_tag(root.name)
+    build = ImageBuild(
+        session,
+        ImageProject(root, name, DockerfileChoice(dockerfile, "")),
+        options.build,
+        config.registry,
+        provider.name,
+        "",
+    )
+    return MachineImage(str(build.plan.remote), f"{dockerfile}, built here and pushed", images, build)
