@@ -110,7 +110,7 @@ def capacity_options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]
             "--max-price",
             type=Usd(),
             metavar="USD",
-            help="Take no offer that costs more per hour. A limit, not a bid.",
+            help="Take no offer that costs more than this an hour. A limit, not a bid.",
         ),
         click.option(
             "--spot-fallback",

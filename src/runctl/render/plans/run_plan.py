@@ -58,13 +58,13 @@ def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
         rules = plan.recovery.rules
         within = duration(timedelta(seconds=rules.retry_within))
         when = f"at most {rules.max_attempts} attempts, each machine found within {within}"
-        rows.append(("recovers", f"on another machine, while --wait or runs watch goes on: {when}"))
+        rows.append(("recovers", f"on another machine, while --wait or runs watch is running: {when}"))
         if plan.relocation.moves or plan.relocation.why_not:
             rows.append(("volumes", relocation_text(plan.relocation)))
     if spec.timeout_seconds is not None:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
     if price and instance.price_per_hour is not None and instance.market is not Market.OWNED:
-        rows.append(("price", f"{usd(instance.price_per_hour)} per hour ({instance.market.value})"))
+        rows.append(("price", f"{usd(instance.price_per_hour)} an hour ({instance.market.value})"))
     return [f"{label:<8} {value}" for label, value in rows]
 
 
