@@ -46,6 +46,7 @@ from runctl.runs.results import LaunchEnd, Results
 from runctl.runs.status import KeptThing, RunningMachine, Status
 from tests.availability import terraform_environment
 from tests.cli.fake_provider import a_plan
+from tests.docs import forked
 from tests.docs.pages import blocks, matches, needs, script, steps
 from tests.machines.test_offers import ONE
 from tests.rates import hourly
@@ -74,16 +75,30 @@ def runnable_pages() -> list[object]:
     ]
 
 
+@pytest.fixture(scope="module")
+def quick_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder whose ``runctl`` does what the installed one does, and starts sooner."""
+    with forked.on_path(tmp_path_factory.mktemp("programs") / "bin") as folder:
+        yield folder
+
+
+INSTALLED = Path(sys.executable).parent
+WITH_THE_INSTALLED_PROGRAM = ("docs/getting-started.md", "docs/local.md", "docs/sandbox.md")
+"""Pages whose commands are started as a user starts them."""
+
+
 @pytest.mark.parametrize("page", runnable_pages())
-def test_a_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
+def test_a_page_does_what_it_shows(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     todo = steps(page.read_text())
     results = tmp_path / "results"
     results.mkdir()
     work = tmp_path / "runctl"
     work.mkdir()
     shutil.copytree(REPOSITORY / "examples", work / "examples")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "LC_ALL": "C.UTF-8"}
+    programs = [str(INSTALLED), os.environ["PATH"]]
+    if name_of(page) not in WITH_THE_INSTALLED_PROGRAM and sys.platform == "linux":
+        programs.insert(0, str(request.getfixturevalue("quick_programs")))
+    environment = {**os.environ, "PATH": os.pathsep.join(programs), "LC_ALL": "C.UTF-8"}
     if "terraform" in needs(page.read_text()):
         environment |= terraform_environment(tmp_path)
     try:
