@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runctl.core.errors import ProjectError
@@ -331,6 +331,8 @@ rules = st.sampled_from(
 
 
 @settings(max_examples=25, deadline=None)
+@example(["a/b/c", "a/c"], ["a/**", "!a/b"], {"a/b": ["!c"]})
+@example(["b/a", "a/b"], ["b", "!b/"], {})
 @given(
     st.lists(paths, min_size=1, max_size=8),
     st.lists(rules, max_size=4),

@@ -44,6 +44,8 @@ DEFAULT_EXCLUDES = (
 """Left out unless git tracks them or a pattern names them."""
 
 _GLOB = frozenset("*?[!\\")
+_FOLDER = "ps_d"
+"""The group of pathspec's expressions that holds the slash behind a folder's name."""
 _UNREADABLE = re.compile(r"warning: could not open directory '(.*?)/?': (.*)")
 _SUBMODULE = b"160000 "
 
@@ -259,12 +261,27 @@ def _own_rules(root: Path, below: str) -> pathspec.GitIgnoreSpec | None:
 
 
 def _is_ignored(path: str, rules: Sequence[tuple[str, pathspec.GitIgnoreSpec]]) -> bool:
-    """The nearest file with a word on it decides."""
+    """In the nearest file that has a rule about it, the last such rule decides.
+
+    pathspec's own verdict also counts rules about the folders above: what is below a folder that is left out is left
+    out. The walk has asked them already, and git lets a later rule bring a folder back.
+    """
     for below, spec in reversed(rules):
-        verdict = spec.check_file(path[len(below) :]).include
-        if verdict is not None:
-            return verdict
+        for pattern in reversed(spec.patterns):
+            if pattern.include is not None and _is_about(pattern, path[len(below) :]):
+                return pattern.include
     return False
+
+
+def _is_about(pattern: pathspec.Pattern, path: str) -> bool:
+    """Whether a rule matches this entry itself, and not one of the folders above it."""
+    found = pattern.match_file(path)
+    if found is None:
+        return False
+    if _FOLDER in found.match.groupdict():
+        return found.match[_FOLDER] is None or found.match.end(_FOLDER) == len(path)
+    # ``a/**`` is about what is in the folder, not about the folder.
+    return pattern.match_file(path.rstrip("/")) is not None
 
 
 def _files_below(root: Path, start: str) -> Iterator[tuple[str, os.stat_result]]:
