@@ -43,7 +43,7 @@ ABILITIES: Mapping[str, str] = {
     "stop_and_start": "stop and start machines",
     "containers": "run a project's image",
     "machine_images": "rent machines that are a project's image",
-    "limits": "end machines by a time, a budget, or idleness",
+    "limits": "change the limits of a machine that runs",
     "groups": "replace machines with nobody watching",
     "nodes": "rent several machines for one run",
     "spot_market": "tell how likely spot machines are",
