@@ -62,13 +62,17 @@ printf '%s\\n' "$PUBLIC_KEY" >>"$HOME/.ssh/authorized_keys"
 chmod 600 "$HOME/.ssh/authorized_keys"
 env | grep -E '^[A-Za-z_][A-Za-z0-9_]*=' | grep -vE '^(RUNPOD_API_KEY|PUBLIC_KEY|HOME|PWD|OLDPWD|SHLVL|TERM|_)=' \\
     >"$HOME/.ssh/environment" || true
+mkdir -p /etc/profile.d
+export -p | grep -E '^export [A-Za-z_][A-Za-z0-9_]*=' \\
+    | grep -vE '^export (RUNPOD_API_KEY|PUBLIC_KEY|HOME|PWD|OLDPWD|SHLVL|TERM|_)=' \\
+    >/etc/profile.d/runctl-image.sh || true
 ssh-keygen -A
 "$(command -v sshd)" -o PermitUserEnvironment=yes
 for each in /var/lib/cloud/scripts/per-boot/*; do [ ! -x "$each" ] || "$each"; done
 exec sleep infinity
 """
 """The main process of other images. It does not end: RunPod starts a container again whose main process has ended. What
-comes in by SSH has the image's variables too, but not the pod's key."""
+comes in by SSH, and every login shell, has the image's variables too, but not the pod's key."""
 
 
 class RunPodRenting(Renting):
