@@ -48,6 +48,11 @@ class Source:
         return f"s3://{self.bucket}/{self.prefix}" if self.prefix else "s3://" + self.bucket
 
 
+def is_address(text: str) -> bool:
+    """Whether it names something in an object store, and not a folder."""
+    return "://" in text
+
+
 def parse_source(text: str) -> Source:
     """Raises `ValueError` for what is not the address of a bucket or of a folder in one."""
     scheme, separator, rest = text.partition("://")

@@ -28,7 +28,6 @@ from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import is_this_computer
 from runctl.runs.costs import note_end, note_past_ends, with_ledger_costs
-from runctl.runs.nodes.asking import ask_nodes, stop_nodes
 from runctl.runs.records.run_record import (
     RunRecord,
     adopted,
@@ -39,10 +38,6 @@ from runctl.runs.records.run_record import (
 )
 from runctl.runs.records.store import run_store
 from runctl.runs.run_logs.follow import Followed, follow
-from runctl.runs.stored.elsewhere import end_elsewhere, seen_elsewhere
-from runctl.runs.stored.recipe import Recipes
-from runctl.runs.stored.stored_results import end_in_store
-from runctl.runs.unattended.state import as_it_is, needs_refresh
 
 if TYPE_CHECKING:
     from runctl.agent.spec import AttemptStatus
@@ -88,10 +83,10 @@ def refresh(
     Of interrupted runs with a store that is asked first: they may go on elsewhere. ``on_status`` is called with all
     that a machine says of a run, by several threads at once.
     """
-    records = seen_elsewhere(session, records)
+    records = _seen_elsewhere(session, records)
     on_machines: dict[tuple[str, str | None, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        if needs_refresh(record) or (record.nodes is not None and not record.has_ended):
+        if record.needs_refresh or (record.nodes is not None and not record.has_ended):
             on_machines[(record.provider, record.region, record.id)].append(record)
         elif not record.has_ended:
             on_machines[(record.provider, record.region, record.instance_id)].append(record)
@@ -118,18 +113,32 @@ def refresh(
 
 def refresh_group(session: Session, record: RunRecord) -> RunRecord:
     """As `refresh`, for a run that nobody watches, and without saying that it is asked about."""
+    from runctl.runs.unattended.state import as_it_is
+
     store, now = run_store(session), as_it_is(session, record)
     if now is not record and not store.replace(now, record):
         return store.find(record.id) or now
     return now
 
 
+def _seen_elsewhere(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
+    if all(record.store is None for record in records):
+        return list(records)
+    from runctl.runs.stored.elsewhere import seen_elsewhere
+
+    return seen_elsewhere(session, records)
+
+
 def _ask(session: Session, group: list[RunRecord], on_status: OnStatus) -> list[RunRecord]:
     """What became of these runs of one machine; ``unknown`` where it cannot be told."""
     now, first = SystemClock().now(), group[0]
-    if needs_refresh(first):
+    if first.needs_refresh:
+        from runctl.runs.unattended.state import as_it_is
+
         return [as_it_is(session, first)]
     if first.nodes is not None:
+        from runctl.runs.nodes.asking import ask_nodes
+
         return [ask_nodes(session, first)]
     try:
         machine = machine_of(session, first)
@@ -146,6 +155,8 @@ def _ask(session: Session, group: list[RunRecord], on_status: OnStatus) -> list[
 
 def _without_machine(session: Session, record: RunRecord, gone: InstanceEnded, now: datetime) -> RunRecord:
     """The record of a run whose machine has ended: by what it has put into an object store before, else by that."""
+    from runctl.runs.stored.stored_results import end_in_store
+
     note_end(session, record)
     end = end_in_store(session, record)
     return with_its_machine(record, gone, now) if end is None else with_end(record, end)
@@ -276,14 +287,16 @@ def stop_run(
     """
     from runctl.agent.spec import EndReason
 
-    if needs_refresh(record):
+    if record.needs_refresh:
         from runctl.runs.unattended.ending import stop_unattended
 
         return Stopped(*stop_unattended(session, record, grace=grace, force=force))
-    (record,) = seen_elsewhere(session, [record])
+    (record,) = _seen_elsewhere(session, [record])
     if record.has_ended:
         return _stop_recovery(session, record)
     if record.nodes is not None:
+        from runctl.runs.nodes.asking import stop_nodes
+
         record = stop_nodes(session, record, grace=grace, force=force)
         run_store(session).put(record)
         return Stopped(record, had_ended=record.end_reason is not EndReason.STOPPED)
@@ -306,6 +319,8 @@ def _stop_recovery(session: Session, record: RunRecord) -> Stopped:
     is rented for it."""
     from runctl.agent.spec import EndReason
     from runctl.runs.recovery import RETRIED
+    from runctl.runs.stored.elsewhere import end_elsewhere
+    from runctl.runs.stored.recipe import Recipes
 
     if record.end_reason not in RETRIED:
         return Stopped(record, had_ended=True)
@@ -396,7 +411,7 @@ def follow_logs(
 
     session = session or Session()
     record = run_store(session).get(reference)
-    if needs_refresh(record):
+    if record.needs_refresh:
         (record,) = refresh(session, [record])
     if record.nodes is not None:
         from runctl.runs.nodes.following import follow_merged

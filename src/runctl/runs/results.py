@@ -13,6 +13,7 @@ from tempfile import TemporaryFile
 
 from runctl.agent.after_run import UPLOADING, Stay
 from runctl.agent.encoding import dumps
+from runctl.agent.object_store import is_address
 from runctl.agent.spec import EndRecord
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, NotFound, RunctlError
@@ -27,7 +28,7 @@ from runctl.providers.ended import what_became_of
 from runctl.providers.interface import require
 from runctl.providers.registry import this_computer
 from runctl.runs.control import follow_run
-from runctl.runs.launch.launch_plan import ResultsPlan, Safety, is_address
+from runctl.runs.launch.launch_plan import ResultsPlan, Safety
 from runctl.runs.nodes.keeping import other_logs
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.stored.stored_results import fetch_from_store

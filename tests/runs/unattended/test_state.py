@@ -15,7 +15,7 @@ from runctl.core.run_models import GroupPhase, RunPhase, UnattendedRun
 from runctl.providers.abilities.groups import GroupActivity, MachineGroup
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.stored.elsewhere import StoredAttempt, told_by_store
-from runctl.runs.unattended.state import GroupView, goes_on, is_over, lives, needs_refresh, phase_of, seen
+from runctl.runs.unattended.state import GroupView, goes_on, is_over, lives, phase_of, seen
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 RUN = RunId("run-7kq2m9xd4t")
@@ -86,7 +86,7 @@ def test_a_run_that_has_ended_is_over_once_its_group_is_gone() -> None:
     assert not is_over(seen(done, GroupView(GROUP, (MACHINE,)), NOW))
     gone = seen(done, GroupView(None, ()), NOW)
     assert (gone.end_reason, is_over(gone)) == (EndReason.COMPLETED, True)
-    assert needs_refresh(gone), "its rights are left"
+    assert gone.needs_refresh, "its rights are left"
 
 
 @pytest.mark.parametrize(

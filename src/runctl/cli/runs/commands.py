@@ -125,14 +125,13 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
     from runctl.cli.runs.node_logs import check_several, show_node_logs
     from runctl.cli.runs.show_log import show_kept_log, show_log
     from runctl.runs.control import machine_of, refresh
-    from runctl.runs.unattended.state import needs_refresh
 
     record = cli.store.get(run_id)
     check_several(record, node)
     if record.nodes is not None:
         code = show_node_logs(cli, record, follow=follow or wait, rank=node, tail=tail)
         return code if wait else 0
-    if needs_refresh(record):
+    if record.needs_refresh:
         if follow or wait:
             from runctl.cli.runs.show_log import follow_to_the_end
 

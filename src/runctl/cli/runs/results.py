@@ -32,11 +32,12 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
     far. If the machine has ended, the results come from the object store that it has put them into. From a run on
     several machines come rank 0's output and checkpoints, and the logs of all; then all machines are given back.
     """
+    from runctl.agent.object_store import is_address
     from runctl.cli.train.launched import bring_home, end_rental
     from runctl.cli.train.launched_nodes import give_machines_back
     from runctl.core.errors import NotFound
     from runctl.runs.control import machine_of, refresh
-    from runctl.runs.launch.launch_plan import DEFAULT_RESULTS, is_address
+    from runctl.runs.launch.launch_plan import DEFAULT_RESULTS
     from runctl.runs.nodes.keeping import keep_logs
     from runctl.runs.results import stored_results
     from runctl.runs.unattended.state import goes_on

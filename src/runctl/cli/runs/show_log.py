@@ -17,7 +17,7 @@ from runctl.runs.records.run_record import RunRecord
 from runctl.runs.run_logs.follow import Followed, tail_offset
 from runctl.runs.run_logs.sources import KeptLog
 from runctl.runs.stored.recipe import Recipes
-from runctl.runs.unattended.state import goes_on, group_text, needs_refresh
+from runctl.runs.unattended.state import goes_on, group_text
 
 
 def show_log(
@@ -211,7 +211,7 @@ def follow_to_the_end(cli: Cli, record: RunRecord, *, tail: int | None) -> int:
     shown, code, told = 0, 0, ""
     try:
         while True:
-            record = refresh_group(cli.session, record) if needs_refresh(record) else record
+            record = refresh_group(cli.session, record) if record.needs_refresh else record
             if record.attempt > shown and record.instance_id:
                 try:
                     code = show_log(cli, machine_of(cli.session, record), record, follow=True, tail=tail)
@@ -225,7 +225,7 @@ def follow_to_the_end(cli: Cli, record: RunRecord, *, tail: int | None) -> int:
                     continue
             if record.end_reason is not None and not goes_on(record):
                 return code
-            if needs_refresh(record) and told != group_text(record):
+            if record.needs_refresh and told != group_text(record):
                 told = group_text(record)
                 cli.progress.note(f"{record.id} {told}")
             cli.progress.step(f"waiting for the next machine of {record.id}")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runctl.agent.after_run import NOT_UPLOADED
+from runctl.agent.object_store import is_address
 from runctl.cli.context import Cli
 from runctl.cli.machines.renting import ask_fallback
 from runctl.cli.runs.attempts import follow_attempts
@@ -22,7 +23,7 @@ from runctl.providers.registry import command, is_this_computer
 from runctl.render.plans.launch_plan import launch_plan_document, launch_plan_text
 from runctl.render.run_table import machine_end_text
 from runctl.runs.costs import with_ledger_costs
-from runctl.runs.launch.launch_plan import LaunchPlan, is_address
+from runctl.runs.launch.launch_plan import LaunchPlan
 from runctl.runs.launch.launching import Launch
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.results import GivenBack, Results, fetch_results, give_back, launch_end

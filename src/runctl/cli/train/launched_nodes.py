@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runctl.agent.object_store import is_address
 from runctl.cli.context import Cli
 from runctl.cli.runs.attempts import recovered
 from runctl.cli.runs.node_logs import show_node_logs
@@ -10,7 +11,6 @@ from runctl.core.errors import Interrupted
 from runctl.core.money import usd
 from runctl.core.text import counted
 from runctl.providers.registry import command
-from runctl.runs.launch.launch_plan import is_address
 from runctl.runs.nodes.asking import node_machine, nodes_of, on_node
 from runctl.runs.nodes.giving_back import GivenBackNodes, give_back_nodes
 from runctl.runs.records.run_record import RunRecord

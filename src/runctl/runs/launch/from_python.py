@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from runctl.agent.deadline import Policy
+from runctl.agent.object_store import is_address
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Unsupported, UsageError
 from runctl.core.machine_models import Instance
@@ -18,7 +19,7 @@ from runctl.machines.instances import MachineArguments, machine_request
 from runctl.machines.session import Session
 from runctl.providers.registry import DEFAULT
 from runctl.runs.deadlines.plan import DeadlineRequest
-from runctl.runs.launch.launch_plan import DEFAULT_RESULTS, FETCH_WITHIN, AfterRun, LaunchPlan, is_address
+from runctl.runs.launch.launch_plan import DEFAULT_RESULTS, FETCH_WITHIN, AfterRun, LaunchPlan
 from runctl.runs.launch.launching import Launch, LaunchRequest, launch_on, launching
 from runctl.runs.results import GivenBack, LaunchEnd, Results, fetch_results, give_back, launch_end
 from runctl.runs.train.from_python import StartedRun, TrainArguments, train_request

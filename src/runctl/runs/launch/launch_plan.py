@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runctl.agent.after_run import READ_SECONDS, MachineEnd
 from runctl.agent.checkpoint_spec import StoreSpec
-from runctl.agent.object_store import parse_source
+from runctl.agent.object_store import is_address, parse_source
 from runctl.agent.spec import MachineMount
 from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.mounts import MountRequest
@@ -257,11 +257,6 @@ def end_warning(after: AfterRun, end: MachineEnd, longest: timedelta | None) -> 
         f"the machine ends {hours} hours after it is created (--ttl, --budget), whether or not its results"
         f" were fetched; it would wait {end.fetch_within_seconds / 3600:g} hours for that (--fetch-within)"
     )
-
-
-def is_address(results: str) -> bool:
-    """Whether ``--results`` names something in an object store."""
-    return "://" in results
 
 
 def checked_address(text: str) -> str:

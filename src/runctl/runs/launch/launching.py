@@ -14,6 +14,7 @@ from functools import partial
 
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.deadline_spec import DeadlineSpec
+from runctl.agent.object_store import is_address
 from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
 from runctl.core.errors import (
@@ -52,7 +53,6 @@ from runctl.runs.launch.launch_plan import (
     Storing,
     check_resume_path,
     end_warning,
-    is_address,
     machine_to_be,
     mounts_to_be,
     plan_machine_end,

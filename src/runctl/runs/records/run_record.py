@@ -158,6 +158,11 @@ class RunRecord:
         return self.state is RunPhase.ENDED
 
     @property
+    def needs_refresh(self) -> bool:
+        """Whether the run's group can have changed it, or has left something."""
+        return self.unattended is not None and not self.unattended.is_removed
+
+    @property
     def machines(self) -> tuple[InstanceId, ...]:
         """Those of the newest attempt, by rank; empty: it has none yet."""
         if self.nodes is not None:

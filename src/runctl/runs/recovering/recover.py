@@ -77,7 +77,7 @@ from runctl.runs.stored.elsewhere import catch_up
 from runctl.runs.stored.leases import HeldElsewhere, lease_held
 from runctl.runs.stored.stored_results import end_in_store
 from runctl.runs.train.start import start
-from runctl.runs.unattended.state import group_text, lives, needs_refresh
+from runctl.runs.unattended.state import group_text, lives
 
 TRY_AGAIN = "runctl runs recover tries again"
 REFUSED_FOR = 60.0
@@ -132,7 +132,7 @@ def recover_run(
         known = store.get(record.id)
         if known.nodes is not None:
             return _recover_nodes(RecoveredRun(session, known, clock or SystemClock()), once=once)
-        if needs_refresh(known):
+        if known.needs_refresh:
             (known,) = refresh(session, [known])
             if lives(known):
                 # What rents a second machine for a run whose group is about to rent one pays for nothing.

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
+from runctl.agent.object_store import is_address
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import CapacityError, Interrupted, RunctlError, UsageError
 from runctl.core.run_models import Run, RunPhase
 from runctl.core.text import counted
 from runctl.machines.session import Session
 from runctl.runs.control import refresh
-from runctl.runs.launch.launch_plan import is_address
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.recovering.adopting import adopt

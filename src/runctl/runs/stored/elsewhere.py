@@ -15,6 +15,7 @@ from runctl.agent import stored_run
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints.layout import decode, end_key, manifest_prefix, newest_first
 from runctl.agent.encoding import dumps, from_json, loads
+from runctl.agent.object_store import is_address
 from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord
 from runctl.agent.stored_run import StoredMachine, StoredNodes
 from runctl.checkpoints.download import Prefix
@@ -23,7 +24,6 @@ from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
-from runctl.runs.launch.launch_plan import is_address
 from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.records.run_record import (
     RunRecord,

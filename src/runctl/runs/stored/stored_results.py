@@ -9,14 +9,13 @@ from pathlib import Path, PurePosixPath
 
 from runctl.agent.checkpoints.layout import end_key
 from runctl.agent.encoding import from_json, loads
-from runctl.agent.object_store import Source, parse_source
+from runctl.agent.object_store import Source, is_address, parse_source
 from runctl.agent.spec import EndRecord
 from runctl.core.errors import MachineError, NotFound, RunctlError, Unsupported
 from runctl.core.text import counted
 from runctl.machines.session import Session
 from runctl.providers.abilities.object_storage import ObjectStorage, StoredObject
 from runctl.providers.interface import require
-from runctl.runs.launch.launch_plan import is_address
 from runctl.runs.records.run_record import RunRecord
 
 

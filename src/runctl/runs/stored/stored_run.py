@@ -19,7 +19,7 @@ import msgspec
 
 from runctl.agent import stored_run
 from runctl.agent.encoding import dumps, from_json, loads, to_json
-from runctl.agent.object_store import parse_source
+from runctl.agent.object_store import is_address, parse_source
 from runctl.agent.package import build
 from runctl.agent.spec import RunSpec
 from runctl.agent.stored_run import StoredMachine, StoredNode, StoredNodes, StoredRun, StoredVolume
@@ -32,7 +32,6 @@ from runctl.core.machine_models import Instance
 from runctl.core.run_models import GitState
 from runctl.machines.session import Session
 from runctl.project.kept import KeptProjects, kept_projects
-from runctl.runs.launch.launch_plan import is_address
 from runctl.runs.records.node_records import KnownNode, KnownNodes
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.stored.leases import note_attempt

@@ -6,13 +6,14 @@ import hashlib
 from dataclasses import dataclass
 
 from runctl.agent.checkpoint_spec import StoreSpec
+from runctl.agent.object_store import is_address
 from runctl.agent.spec import RunSpec
 from runctl.core.errors import Unsupported, UsageError
 from runctl.core.ids import RunId, run_id_of
 from runctl.core.machine_models import Market
 from runctl.providers.capacity import FallbackMode
 from runctl.providers.interface import InstanceRequest
-from runctl.runs.launch.launch_plan import AfterRun, checked_address, is_address
+from runctl.runs.launch.launch_plan import AfterRun, checked_address
 from runctl.runs.train.project_plan import TrainRequest
 
 RESULTS = "results"

@@ -38,11 +38,6 @@ class GroupView:
     """Asked for where there is no machine."""
 
 
-def needs_refresh(record: RunRecord) -> bool:
-    """Whether the run's group can have changed it, or has left something. Pure."""
-    return record.unattended is not None and not record.unattended.is_removed
-
-
 def as_it_is(session: Session, record: RunRecord) -> RunRecord:
     """The record with what the store, the group and the machine say now. What cannot be asked is warned of."""
     there = session.in_region(record.region)
