@@ -16,6 +16,8 @@ OWNER: Final = "runctl:owner"
 CREATED_AT: Final = "runctl:created-at"
 EXPIRES_AT: Final = "runctl:expires-at"
 """On an instance: when it ends itself at the latest, by its time to live or its budget, if it is not stopped before."""
+UNUSED_FOR: Final = "runctl:unused-for"
+"""Seconds after which a machine of a run ends itself when no run was started on it."""
 IDLE_TIMEOUT: Final = "runctl:idle-timeout"
 """On an instance: it ends itself when nothing has used it for so many seconds."""
 BUDGET: Final = "runctl:budget"
@@ -84,6 +86,7 @@ NOT_COPIED: Final = frozenset(
         OWNER,
         CREATED_AT,
         EXPIRES_AT,
+        UNUSED_FOR,
         IDLE_TIMEOUT,
         BUDGET,
         MOUNTS,

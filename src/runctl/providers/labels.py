@@ -22,6 +22,7 @@ from runctl.core.tags import (
     OWNER,
     PROJECT,
     RUN,
+    UNUSED_FOR,
     is_ours,
 )
 
@@ -34,6 +35,7 @@ KEPT: Mapping[str, str] = {
     "i": IDLE_TIMEOUT,
     "b": BUDGET,
     "r": RUN,
+    "u": UNUSED_FOR,
 }
 """The tags that a label has room for, by the letter of their part."""
 _PREFIX = "runctl"

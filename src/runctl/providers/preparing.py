@@ -44,9 +44,10 @@ def prepare(instance: Instance, transport: Transport, script: Callable[[], str],
 
 def limits_of(tags: Mapping[str, str], now: datetime) -> Limits:
     """What ends a machine by itself, as its tags say: the time that is left of what it may run. Pure."""
-    expires, idle = tags.get(tag.EXPIRES_AT), tags.get(tag.IDLE_TIMEOUT)
+    expires, idle, unused = (tags.get(each) for each in (tag.EXPIRES_AT, tag.IDLE_TIMEOUT, tag.UNUSED_FOR))
     left = (parse_rfc3339(expires) - now).total_seconds() if expires else None
     return Limits(
         ttl_seconds=None if left is None else max(left, 60.0),
         idle_seconds=float(idle) if idle else None,
+        unused_seconds=float(unused) if unused else None,
     )

@@ -50,6 +50,11 @@ class MachineLimits:
         return {key: value for key, value in found.items() if value}
 
 
+def unused_tags(unused_for: timedelta | None) -> dict[str, str]:
+    """For a machine whose guard is told by its tags after how long without a run it ends."""
+    return {tag.UNUSED_FOR: str(int(unused_for.total_seconds()))} if unused_for else {}
+
+
 class Limiting(ABC):
     """The ability of machines to end themselves at limits."""
 

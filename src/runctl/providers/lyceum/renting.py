@@ -22,7 +22,7 @@ from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
-from runctl.providers.abilities.limits import settled_limits
+from runctl.providers.abilities.limits import settled_limits, unused_tags
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
 from runctl.providers.labels import label_of, left_out, tags_of
@@ -86,6 +86,7 @@ class LyceumRenting(Renting):
             tag.INTENT: token,
             **_optional({tag.PROJECT: request.project, tag.NAME: request.name, tag.ATTEMPT: request.attempt}),
             **limits.tags(now),
+            **unused_tags(request.unused_for),
         }
         return CreatePlan(
             provider=PROVIDER,

@@ -26,7 +26,7 @@ from runctl.core.mount_points import is_system_folder, usual_mount_points
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.costs.rates import Rate
-from runctl.providers.abilities.limits import settled_limits
+from runctl.providers.abilities.limits import settled_limits, unused_tags
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
 from runctl.providers.labels import label_of, left_out
@@ -124,6 +124,7 @@ class RunPodRenting(Renting):
             tag.INTENT: token,
             **_optional({tag.PROJECT: request.project, tag.NAME: request.name, tag.ATTEMPT: request.attempt}),
             **limits.tags(now),
+            **unused_tags(request.unused_for),
         }
         configured = "the default" if request.image is None else "as you asked"
         return CreatePlan(
