@@ -268,6 +268,7 @@ def test_an_image_that_does_not_exist_ends_the_run(runctl: CommandLine) -> None:
     assert done.json["end_reason"] == "IMAGE_FAILED"
 
 
+@pytest.mark.slow
 def test_a_full_volume_is_said_to_be_full(runctl: CommandLine) -> None:
     volume(runctl)
     instance = create(runctl, "--ebs-volume", "datasets", "--mount-point", "/mnt/data")

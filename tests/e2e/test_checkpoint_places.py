@@ -59,6 +59,7 @@ def allow(iam: Any, bucket: str) -> None:
     iam.put_role_policy(RoleName="runctl-instance", PolicyName=bucket, PolicyDocument=policy)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_found_where_they_are_now(
     runctl: CommandLine, account: Callable[[str], Any], docker_sandbox: SandboxInfo
 ) -> None:

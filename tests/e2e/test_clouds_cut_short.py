@@ -60,6 +60,7 @@ def was_killed(runctl: CommandLine, after: str, *argv: str) -> bool:
     return done.returncode != 0
 
 
+@pytest.mark.slow
 def test_create_and_terminate_that_are_killed_after_any_call_make_one_machine_and_leave_none(
     runctl: CommandLine, cloud: str
 ) -> None:

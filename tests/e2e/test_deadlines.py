@@ -89,6 +89,7 @@ def test_a_run_that_falls_behind_is_moved_to_on_demand_by_whoever_follows_it(
     assert len([item for item in machines(ec2) if item["InstanceId"] not in others]) == 2
 
 
+@pytest.mark.slow
 def test_where_there_is_no_spot_capacity_the_run_begins_on_demand_in_time(
     runctl: CommandLine, faults: Faults, ec2: Any
 ) -> None:

@@ -172,6 +172,7 @@ def test_attaching_that_is_killed_anywhere_is_finished_and_survives_a_restart(
     ]
 
 
+@pytest.mark.slow
 def test_a_move_that_is_killed_anywhere_is_finished_by_the_same_command(
     runctl: CommandLine, machine: str
 ) -> None:
@@ -291,6 +292,7 @@ def test_a_volume_of_a_machine_that_is_shutting_down_is_waited_for(runctl: Comma
     assert not [each for each in found if each["name"] == "e2e-gone"]
 
 
+@pytest.mark.slow
 def test_a_volume_for_several_machines_is_read_only_on_all_of_them(
     runctl: CommandLine, machines: tuple[str, str]
 ) -> None:

@@ -142,6 +142,7 @@ def test_an_image_is_built_where_the_plan_says_and_once(
         ecr.delete_repository(repositoryName=describe_repository["repositoryName"], force=True)
 
 
+@pytest.mark.slow
 def test_what_one_machine_has_built_the_next_one_finds_in_ecr(
     in_docker_sandbox: SandboxInfo, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_notice_ends_the_runs_in_time_and_frees_their_volume(runctl: CommandLi
     assert volume_id in runctl("runs", "show", saves, "--cached").ok().out
 
 
+@pytest.mark.slow
 def test_a_machine_that_was_rented_for_a_run_is_left_to_ec2_when_it_takes_it_back(
     runctl: CommandLine, faults: Faults, ec2: Any
 ) -> None:

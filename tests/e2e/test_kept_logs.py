@@ -87,6 +87,7 @@ with zipfile.ZipFile(folder / "step-1.pt", "w") as file:
 """
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_a_run_whose_machine_is_gone(
     in_docker_sandbox: SandboxInfo, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_a_machine_ends_in_time_with_agent_and_guard_killed_after_a_reboot_and_w
     machine.wait_ended()
 
 
+@pytest.mark.slow
 def test_a_machine_that_was_rented_for_a_run_ends_itself_though_it_was_booted_anew(
     folder: Path, ec2: Any
 ) -> None:

@@ -189,6 +189,7 @@ def test_where_one_machine_is_taken_back_all_start_over_from_the_newest_checkpoi
     assert set(left(ec2)["instances"]) <= {victim}
 
 
+@pytest.mark.slow
 def test_another_computer_that_knows_the_runs_prefix_alone_starts_all_over(
     script: CommandLine, ec2: Any, faults: Faults, tmp_path: Path
 ) -> None:
@@ -271,6 +272,7 @@ def test_a_run_that_falls_behind_is_moved_with_all_machines_to_on_demand(
     until(lambda: left(ec2)["instances"] == [], what="the machines' end")
 
 
+@pytest.mark.slow
 def test_in_containers_the_machines_reach_each_other_by_name(in_container: CommandLine, ec2: Any) -> None:
     (in_container.cwd / "names.py").write_text(
         "import os, socket\n"

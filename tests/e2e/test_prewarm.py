@@ -212,6 +212,7 @@ def test_ctrl_c_gives_the_helper_machine_back_and_the_same_command_goes_on(
     account.assert_nothing_left(identifier)
 
 
+@pytest.mark.slow
 def test_a_command_killed_at_any_step_leaves_one_helper_that_the_same_command_takes_over(
     runctl: CommandLine, account: Account
 ) -> None:

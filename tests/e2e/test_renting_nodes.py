@@ -129,6 +129,7 @@ def test_without_a_machine_for_the_last_of_them_nothing_is_left_and_fewer_will_d
     assert left(ec2) == NOTHING
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_same_command_goes_on_and_cleanup_removes_all_of_it(
     runctl: CommandLine, ec2: Any
 ) -> None:
