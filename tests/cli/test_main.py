@@ -172,7 +172,7 @@ def test_a_full_disk_of_this_computer_is_no_fault_of_runctl(
     monkeypatch.setattr(Session, "read_config", fail)
     assert run(["config", "validate"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: this computer: no space left on device\nhint: make room")
+    assert said.startswith("error: this computer: no space left on device\nhint: free some space")
 
 
 def test_a_broken_pipe_that_is_not_stdout_is_a_fault_and_not_hidden(

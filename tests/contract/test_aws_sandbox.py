@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Generator
 from dataclasses import replace
 from datetime import timedelta
@@ -96,7 +97,9 @@ def machine(sandbox: SandboxInfo) -> Generator[Instance]:
         lead_into(sandbox, patch)
         provider = a_provider()
         ec2 = provider.session.ec2
-        group = ec2.create_security_group(GroupName="contract-ssh", Description="lets SSH in")["GroupId"]
+        # Its tests may be shared out, and come back to the worker that has had some of them.
+        name = f"contract-ssh-{uuid.uuid4().hex[:8]}"
+        group = ec2.create_security_group(GroupName=name, Description="lets SSH in")["GroupId"]
         ec2.authorize_security_group_ingress(
             GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
         )

@@ -52,6 +52,7 @@ def machines(ec2: Any) -> list[Any]:
     return [item for each in found for item in each["Instances"]]
 
 
+@pytest.mark.slow
 def test_a_run_that_falls_behind_is_moved_to_on_demand_by_whoever_follows_it(
     runctl: CommandLine, ec2: Any
 ) -> None:

@@ -205,7 +205,7 @@ def test_what_was_moved_or_restored_has_the_files(runctl: CommandLine, machine: 
     ebs(runctl, "attach", "e2e-original", machine, "--mount-point", "/mnt/original")
     on(runctl, machine, "echo precious > /mnt/original/file")
     taken = runctl("aws", "ebs", "snapshot", "e2e-original", "--name", "e2e-taken", "--output", "json").ok()
-    assert "the file system at /mnt/original held still" in taken.err
+    assert "the file system at /mnt/original was frozen" in taken.err
     assert (taken.json["state"], taken.json["persistent"]) == ("completed", True)
     on(runctl, machine, "echo changed > /mnt/original/file")
     plan = ebs(

@@ -172,7 +172,7 @@ def test_ctrl_c_while_watching_says_how_to_go_on(runctl: CommandLine) -> None:
     _, err = kill(watcher, signal.SIGINT)
 
     assert watcher.returncode == 130
-    assert f"{run_id} goes on" in err
+    assert f"{run_id} continues on" in err
     assert f"runctl runs stop {run_id}" in err
     runctl("runs", "stop", run_id).ok()
 

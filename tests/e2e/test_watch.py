@@ -141,7 +141,7 @@ def test_ctrl_c_stops_watching_and_leaves_the_run_going(runctl: CommandLine) -> 
         item.says("watching")
         item.process.send_signal(signal.SIGINT)
         assert item.ended() == 130, item.text
-        assert "goes on" in item.text
+        assert "continues on" in item.text
         (run,) = runctl("runs", "list", "--output", "json").ok().json
         assert run["state"] == "running"
 

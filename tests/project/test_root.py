@@ -188,5 +188,5 @@ def test_what_is_no_file_is_no_script(tmp_path: Path) -> None:
 def test_a_path_that_leads_nowhere_is_an_error_like_any_other(tmp_path: Path, path: str) -> None:
     write(tmp_path, {"train.py": ""})
 
-    with pytest.raises(RunctlError, match=r"no script|cannot be looked at"):
+    with pytest.raises(RunctlError, match=r"no script|cannot be read"):
         find_root(Path(path), tmp_path)

@@ -116,7 +116,7 @@ def test_a_broken_copy_goes_on_where_it_was(tmp_path: Path) -> None:
 
     with pytest.raises(Unreachable) as caught:
         copy(here, str(tmp_path / "file"), Breaking(here, -1), str(tmp_path / "gone"), clock=ManualClock())
-    assert "goes on" in caught.value.hint
+    assert "to continue" in caught.value.hint
     assert not (tmp_path / "gone").exists()
     target = Breaking(here, 2)
     done = copy(here, str(tmp_path / "file"), target, str(tmp_path / "folder"), clock=ManualClock())

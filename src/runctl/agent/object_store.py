@@ -22,6 +22,12 @@ PARTITIONS: tuple[tuple[str, str, str], ...] = (
 (``botocore/data/partitions.json``), which machines do not have; a test holds the two against each other."""
 
 
+KEY_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""By which every tool that speaks to a store of S3's kind finds its keys."""
+KEY_OPTIONS = " ".join(f"--env {name}" for name in KEY_VARIABLES)
+"""Which give a run the caller's own keys."""
+
+
 def partition_of(region: str) -> str:
     """The partition that a region is in; ``aws`` for a region that is newer than the table."""
     return _found(region)[0]

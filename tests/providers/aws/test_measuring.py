@@ -46,7 +46,7 @@ def test_reads_and_writes_of_the_same_minutes_count_together() -> None:
         read: {NOON: 3000.0, NOON + timedelta(minutes=5): 600_000.0},
         write: {NOON: 3000.0, NOON + timedelta(minutes=5): 300_000.0},
         cpu: {NOON: 2.0, NOON + timedelta(hours=1): 6.0},
-        replace(cpu, resource="i-2"): {},
+        replace(cpu, resource_id="i-2"): {},
     }
 
     assert measurements(series) == {

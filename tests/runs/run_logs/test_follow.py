@@ -19,6 +19,7 @@ from runctl.core.errors import (
     NotFound,
     RunctlError,
     Unreachable,
+    Unsupported,
 )
 from runctl.core.machine_models import InstanceState
 from runctl.machines.machine import Machine
@@ -70,6 +71,8 @@ class Flaky:
 class Account:
     """A provider that knows one instance."""
 
+    lent_bucket = Unsupported("it lends none")
+
     def __init__(self, state: InstanceState | None, *, interrupted: bool = False) -> None:
         self.state, self.interrupted, self.asked = state, interrupted, 0
 
@@ -77,7 +80,8 @@ class Account:
         self.asked += 1
         if self.state is None:
             raise NotFound(f"no {identifier}")
-        seen = {"id": identifier, "state": self.state, "interrupted": self.interrupted, "state_reason": None}
+        seen = {"id": identifier, "state": self.state, "interrupted": self.interrupted}
+        seen |= {"state_reason": None, "ended_at": None}
         return type("Seen", (), seen)
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from runctl.agent.object_store import KEY_OPTIONS
 from runctl.core import tags as tag
 from runctl.core.errors import (
     Conflict,
@@ -281,7 +282,7 @@ def _refuse(request: InstanceRequest) -> None:
             request.writes,
             (
                 "Lyceum's machines have no rights of their own in an object store: --checkpoint-s3 own is Lyceum's, and"
-                " of another one the run needs keys (--env AWS_ACCESS_KEY_ID --env AWS_SECRET_ACCESS_KEY)"
+                f" of another one the run needs keys ({KEY_OPTIONS})"
             ),
         ),
         (request.helper_for, "Lyceum's volumes cannot be filled by a helper machine"),

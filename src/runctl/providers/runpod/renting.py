@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from runctl.agent.object_store import KEY_OPTIONS
 from runctl.core import tags as tag
 from runctl.core.errors import (
     Conflict,
@@ -297,10 +298,7 @@ def _refuse(request: InstanceRequest) -> None:
         (request.data_volume_size_gib, "pods have no fresh data disk: --root-volume-size is their own disk"),
         (
             request.writes,
-            (
-                "pods have no rights of their own in an object store: the run needs keys"
-                " (--env AWS_ACCESS_KEY_ID --env AWS_SECRET_ACCESS_KEY)"
-            ),
+            (f"pods have no rights of their own in an object store: the run needs keys ({KEY_OPTIONS})"),
         ),
         (request.helper_for, "RunPod's volumes cannot be filled by a helper machine"),
     ):

@@ -35,7 +35,6 @@ from runctl.providers.labels import listed
 from runctl.providers.preparing import limits_of, prepare
 from runctl.providers.runpod.catalogue import SOURCE, parse_kind, sold
 from runctl.providers.runpod.context import RunPodContext
-from runctl.providers.runpod.end_pod import KEY_FILE
 from runctl.providers.runpod.images import RunPodImages
 from runctl.providers.runpod.machines import LOGIN_USER, instance_of, lost_its_gpus, pod_tags
 from runctl.providers.runpod.money import RunPodBill, funds_check, funds_of
@@ -287,6 +286,9 @@ class RunPodProvider(Provider):
             if name is not None and not key:
                 raise UsageError(f"runpod.end_key names {name}, which is not set", hint=f"export {name}=KEY")
             if key:
+                # The pod's own program: it brings a client for HTTP that nothing here needs.
+                from runctl.providers.runpod.end_pod import KEY_FILE
+
                 transport.put(f"{key}\n".encode(), PurePosixPath(KEY_FILE), mode=0o600)
             limits = limits_of(instance.tags, self._context.clock.now())
             return user_data(login_user=LOGIN_USER, limits=limits, docker=False)

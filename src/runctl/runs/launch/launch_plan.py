@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runctl.agent.after_run import READ_SECONDS, MachineEnd
 from runctl.agent.checkpoint_spec import StoreSpec
-from runctl.agent.object_store import is_address, parse_source
+from runctl.agent.object_store import KEY_VARIABLES, is_address, parse_source
 from runctl.agent.spec import MachineMount
 from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.mounts import MountRequest
@@ -34,8 +34,6 @@ NEW_MACHINE = InstanceId("a new machine")
 DATA_DISK = "data"
 """Stands for the id of a disk that is created with the machine."""
 DEFAULT_RESULTS = "results"
-KEY_VARIABLE = "AWS_ACCESS_KEY_ID"
-"""Of every tool that speaks to a store of S3's kind."""
 FETCH_WITHIN = timedelta(hours=12)
 UNUSED_FOR = timedelta(hours=3)
 """A machine that nobody has started the run on ends itself after so long: whoever rented it was killed."""
@@ -145,7 +143,7 @@ def with_addresses(
     (``env``) are used before them.
     """
     results_there = after.results is not None and is_address(after.results)
-    if KEY_VARIABLE in env and not results_there:
+    if KEY_VARIABLES[0] in env and not results_there:
         store = None
     addresses = list(request.writes)
     if after.results is not None and is_address(after.results):

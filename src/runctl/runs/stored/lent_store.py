@@ -55,8 +55,8 @@ def bring_first_keys(machine: Machine, spec: RunSpec) -> None:
 @contextmanager
 def keys_renewed(machine: Machine, store: str | None) -> Iterator[None]:
     """While the block runs the machine has keys that are good, if the run's store is the provider's own."""
-    lends = not isinstance(machine.provider.lent_bucket, Unsupported)
-    if not lends or store is None or not store.startswith("s3://"):
+    in_bucket = store is not None and store.startswith("s3://")
+    if store is None or not in_bucket or isinstance(machine.provider.lent_bucket, Unsupported):
         yield
         return
     done = threading.Event()

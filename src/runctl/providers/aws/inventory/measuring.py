@@ -36,7 +36,7 @@ _SIZES = ("medium", "large", "xlarge", "2xlarge", "4xlarge", "8xlarge", "16xlarg
 class Query:
     """One series of numbers."""
 
-    resource: str
+    resource_id: str
     namespace: str
     metric: str
     dimension: str
@@ -45,7 +45,7 @@ class Query:
 
     def as_aws(self, number: int) -> dict[str, Any]:
         """As GetMetricData takes it."""
-        dimensions = [{"Name": self.dimension, "Value": self.resource}]
+        dimensions = [{"Name": self.dimension, "Value": self.resource_id}]
         metric = {"Namespace": self.namespace, "MetricName": self.metric, "Dimensions": dimensions}
         return {
             "Id": f"m{number}",
@@ -96,11 +96,11 @@ def measurements(series: Series) -> dict[str, Measurement]:
         if not values:
             continue
         if query.metric == "CPUUtilization":
-            found[query.resource] = Measurement(
+            found[query.resource_id] = Measurement(
                 len(values), sum(values.values()) / len(values), max(values.values())
             )
             continue
-        both = operations.setdefault(query.resource, {})
+        both = operations.setdefault(query.resource_id, {})
         for moment, number in values.items():
             both[moment] = both.get(moment, 0.0) + number
     for volume, numbers in operations.items():
