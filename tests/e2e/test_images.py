@@ -50,6 +50,7 @@ def project(in_docker_sandbox: SandboxInfo, engine: Engine, tmp_path: Path) -> C
     return CommandLine(folder, {"XDG_DATA_HOME": str(tmp_path / "data"), "DOCKER_HOST": engine.host})
 
 
+@pytest.mark.slow
 def test_an_image_is_built_where_the_plan_says_and_once(
     project: CommandLine, in_docker_sandbox: SandboxInfo
 ) -> None:

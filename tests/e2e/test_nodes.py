@@ -160,6 +160,7 @@ def test_stopping_a_run_and_its_time_limit_reach_all_machines(script: CommandLin
     assert left(ec2)["instances"] == []
 
 
+@pytest.mark.slow
 def test_where_one_machine_is_taken_back_all_start_over_from_the_newest_checkpoint(
     script: CommandLine, ec2: Any, faults: Faults
 ) -> None:

@@ -74,6 +74,7 @@ def user(in_docker_sandbox: SandboxInfo, tmp_path: Path) -> Iterator[User]:
     found.leave()
 
 
+@pytest.mark.slow
 def test_a_user_with_the_printed_policy_can_work_and_without_each_right_is_told_which_one(user: User) -> None:
     runctl = user.runctl
     printed = runctl("aws", "iam-policy").ok().out

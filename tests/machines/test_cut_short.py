@@ -97,7 +97,7 @@ def intents() -> IntentStore:
     return IntentStore(Database(state_file()), intents_folder())
 
 
-ALWAYS = {"create", "ebs clone"}
+ALWAYS = {"create"}
 """What a whole run asks; the rest goes through the same journal, and `scripts/test slow` asks it."""
 
 
