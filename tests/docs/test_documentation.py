@@ -59,6 +59,23 @@ PAGES = [
     *sorted((REPOSITORY / "examples").glob("*/README.md")),
 ]
 MINUTES = 60
+LONG = frozenset(
+    f"docs/{name}.md"
+    for name in (
+        *("aws-cli", "aws-setup", "checkpoint-commands", "cleanup", "costs", "deadlines", "launch", "limits"),
+        *(
+            "lyceum",
+            "recovery",
+            "runpod",
+            "several-machines",
+            "spot",
+            "spot-capacity",
+            "terraform",
+            "unattended",
+        ),
+    )
+)
+"""Pages that take half a minute and more: `scripts/test slow` runs them."""
 
 
 def name_of(page: Path) -> str:
@@ -68,7 +85,12 @@ def name_of(page: Path) -> str:
 def runnable_pages() -> list[object]:
     return [
         pytest.param(
-            page, id=name_of(page), marks=[getattr(pytest.mark, need) for need in needs(page.read_text())]
+            page,
+            id=name_of(page),
+            marks=[
+                *(getattr(pytest.mark, need) for need in needs(page.read_text())),
+                *([pytest.mark.slow] if name_of(page) in LONG else []),
+            ],
         )
         for page in PAGES
         if steps(page.read_text())

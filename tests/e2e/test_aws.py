@@ -141,6 +141,7 @@ def test_a_dry_run_creates_nothing(runctl: CommandLine) -> None:
     assert runctl("aws", "list", "--output", "json").ok().json == []
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_when_the_command_dies_and_is_found_again(runctl: CommandLine) -> None:
     instance = create(runctl)
     watcher = runctl.start("aws", "train", instance, "training/train.py", "--wait", "--", "--forever")
@@ -165,6 +166,7 @@ def test_the_run_goes_on_when_the_command_dies_and_is_found_again(runctl: Comman
     assert runctl("aws", "processes", instance, "--output", "json").ok().json == []
 
 
+@pytest.mark.slow
 def test_a_run_in_a_container_is_stopped_and_its_log_kept(in_container: CommandLine) -> None:
     create(in_container, "--name", "trainer")
     train = ("aws", "train", "trainer", "training/train.py", "--run-name", "base", "--env", "TOKEN=s3cret")
@@ -238,6 +240,7 @@ def test_a_machine_that_dies_in_the_middle_is_noticed(
     assert (run["state"], run["end_reason"]) == ("ended", reason)
 
 
+@pytest.mark.slow
 def test_a_dockerfile_that_does_not_build_ends_the_run_with_its_log(in_container: CommandLine) -> None:
     (in_container.cwd / "Dockerfile").write_text("FROM python:3.11-slim\nRUN echo so far && false\n")
     instance = create(in_container)

@@ -29,6 +29,7 @@ while "stay" in sys.argv: time.sleep(0.1)
 """
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_the_store_on_another_machine(
     runctl: CommandLine, docker_sandbox: SandboxInfo, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ def test_create_and_terminate_that_are_killed_after_any_call_make_one_machine_an
     assert killed >= 6
 
 
+@pytest.mark.slow
 def test_a_launch_that_is_killed_when_its_machine_is_there_goes_on_with_it_and_gives_it_back(
     runctl: CommandLine, cloud: str
 ) -> None:

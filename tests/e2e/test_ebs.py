@@ -252,6 +252,7 @@ def test_data_without_a_file_system_is_never_formatted_over(runctl: CommandLine,
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs"])
+@pytest.mark.slow
 def test_the_file_system_of_a_larger_copy_grows_when_it_is_mounted(
     runctl: CommandLine, machine: str, fstype: str
 ) -> None:

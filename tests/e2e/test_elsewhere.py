@@ -34,6 +34,7 @@ def shown(runctl: CommandLine, run: str) -> Any:
     return runctl("runs", "show", run, "--output", "json").ok().json
 
 
+@pytest.mark.slow
 def test_two_computers_recover_a_run_at_once_and_one_attempt_follows(
     runctl: CommandLine, docker_sandbox: SandboxInfo, faults: Faults, ec2: Any, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from tests.e2e.command_line import CommandLine, until, write_project
 pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixtures("clean_account")]
 
 
+@pytest.mark.slow
 def test_a_log_is_found_when_its_machine_is_gone(runctl: CommandLine, faults: Faults, tmp_path: Path) -> None:
     results = volume(runctl, "results")
     first = create(runctl, "--ebs-volume", "results")

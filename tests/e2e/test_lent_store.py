@@ -51,6 +51,7 @@ def shown(runctl: CommandLine, run: str) -> Any:
 
 
 @pytest.mark.parametrize("where", ["own", "any"])
+@pytest.mark.slow
 def test_a_spot_run_goes_on_from_an_object_store_when_its_machine_is_taken_back(
     runctl: CommandLine, in_sandbox: SandboxInfo, faults: Faults, where: str
 ) -> None:

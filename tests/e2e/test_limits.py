@@ -76,6 +76,7 @@ def folder(in_docker_sandbox: SandboxInfo, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_run_saves_and_ends_with_its_reason_before_its_machine_does(folder: Path, ec2: Any) -> None:
     machine = Rented(folder, ec2, "--budget", "2usd", "--ttl", "8h", "--idle-timeout", "30m")
     run = machine.train()
@@ -139,6 +140,7 @@ def test_a_machine_that_was_rented_for_a_run_ends_itself_though_it_was_booted_an
     assert runctl("runs", "show", launched["id"], "--output", "json").ok().json["end_reason"] == "LOST"
 
 
+@pytest.mark.slow
 def test_an_idle_machine_ends_itself_and_one_with_a_run_does_not(folder: Path, ec2: Any) -> None:
     machine = Rented(folder, ec2)
     assert machine.guard()["limits"]["idle_seconds"] == 3600

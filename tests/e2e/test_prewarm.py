@@ -192,6 +192,7 @@ def _a_copy_is_read_whole_once(runctl: CommandLine, account: Account, faults: Fa
     assert account.live() == account.helper_roles() == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_gives_the_helper_machine_back_and_the_same_command_goes_on(
     runctl: CommandLine, account: Account
 ) -> None:

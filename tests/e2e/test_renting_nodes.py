@@ -50,6 +50,7 @@ NOTHING: dict[str, list[str]] = {
 }
 
 
+@pytest.mark.slow
 def test_machines_reach_each_other_and_nobody_else_reaches_them_each_with_its_data_and_all_of_it_goes(
     runctl: CommandLine, ec2: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
