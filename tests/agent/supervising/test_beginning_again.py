@@ -115,8 +115,7 @@ def begun(agent: Agent) -> list[tuple[int, ...]]:
     return [tuple(map(int, each)) for each in found]
 
 
-@pytest.mark.parametrize("then", ["hangs", "fails"])
-@pytest.mark.slow
+@pytest.mark.parametrize("then", [pytest.param("hangs", marks=pytest.mark.slow), "fails"])
 def test_after_a_loss_without_notice_the_others_begin_again_from_one_checkpoint(
     machines: Machines, tmp_path: Path, then: str
 ) -> None:

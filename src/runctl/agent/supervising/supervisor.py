@@ -169,7 +169,7 @@ class Supervisor:
         """On the machines that are left, all from the checkpoint that rank 0 has settled on."""
         self.spec = dataclasses.replace(self.spec, node=self.attempt.spec.node)
         peers = self.attempt.peers
-        if self.publishing is not None and peers is not None:
+        if self.publishing is not None and self.spec.saves_for_all and peers is not None:
             left = self.publishing.finish(None).left
             if left:
                 raise AgentError("cannot-restore", f"not all machines can begin again: {left[0]}")
