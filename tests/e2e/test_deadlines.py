@@ -87,7 +87,11 @@ def test_a_run_that_falls_behind_is_moved_to_on_demand_by_whoever_follows_it(
     assert run["progress"]["total"] == 10_000_000
     assert run["deadline"]["decision"] == "ended"
     until(lambda: {m["State"]["Name"] for m in machines(ec2)} == {"terminated"}, what="the machines' end")
-    assert len([item for item in machines(ec2) if item["InstanceId"] not in others]) == 2
+    rented = [item for item in machines(ec2) if item["InstanceId"] not in others]
+    assert {item["InstanceId"] for item in rented} == {first["instance_id"], second["instance_id"]}, (
+        [(m["InstanceId"], m["LaunchTime"], m.get("InstanceLifecycle"), m["Tags"]) for m in rented],
+        done.err,
+    )
 
 
 @pytest.mark.slow
