@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.agent import engine as engines
-from tests.agent.driver import Agent, until
+from tests.agent.driver import Agent
 from tests.agent.engine import BASE, Engine
 
 
@@ -29,9 +29,6 @@ def machine(agent: Agent, engine: Engine) -> Iterator[Agent]:
     yield agent
     agent.end_everything()
     agent.started.clear()
-    # The engine goes on removing what it was told to remove after whoever told it has ended.
-    removing = ("ps", "--all", "--quiet", "--filter", "status=removing")
-    until(lambda: not engine.docker(*removing), "the end of containers that are being removed")
     left = engine.docker("ps", "--all", "--quiet").split()
     for container in left:
         engine.docker("rm", "--force", container)

@@ -102,7 +102,7 @@ def test_stop_kills_what_ignores_it(machine: Agent) -> None:
     assert (seen.end.reason, seen.end.signal) == (EndReason.STOPPED, signal.SIGKILL)
 
 
-def test_stop_works_while_the_image_is_built(machine: Agent) -> None:
+def test_stop_works_while_the_image_is_built(machine: Agent, engine: Engine) -> None:
     machine.sync({"Dockerfile": f"FROM {BASE}\nRUN sleep 600\n", "train.py": ""})
     machine.start("r", "train.py", container={"dockerfile": "Dockerfile"})
     until(lambda: "sleep 600" in machine.log("r"), "the build")
@@ -111,6 +111,8 @@ def test_stop_works_while_the_image_is_built(machine: Agent) -> None:
     assert seen.end is not None
     assert seen.end.reason is EndReason.STOPPED
     assert time.monotonic() - began < 30
+    # The build's own container is the engine's: it removes it when nobody waits for the build any more.
+    until(lambda: not engine.docker("ps", "--all", "--quiet"), "the end of the build's container")
 
 
 def test_a_time_limit_ends_it(machine: Agent) -> None:
