@@ -137,6 +137,28 @@ def test_stop_lets_the_training_below_a_shell_save_while_the_side_cars_stay(mach
     assert machine.log("r")[asked:].count("| beat") >= 5
 
 
+def test_stop_lets_a_training_save_that_began_while_others_still_wait_for_it(machine: Agent) -> None:
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), print('saved'), sys.exit(4)))\n"
+        "print('up')\nwhile True: time.sleep(0.05)\n"
+    )
+    file = (
+        FILE.replace(
+            "    depends_on: [store]\n",
+            '    healthcheck: {test: ["CMD", "false"], interval: 1s, retries: 600}\n',
+        )
+        + "    depends_on: {trainer: {condition: service_healthy}}\n"
+    )
+    machine.sync({"compose.yaml": file, "train.py": code})
+    machine.start("r", "train.py", container=service(), grace_seconds=20.0)
+    machine.says("r", "up")
+    seen = machine.stop("r")
+    assert seen.end is not None
+    assert (seen.end.reason, seen.end.exit_code) == (EndReason.STOPPED, 4), machine.log("r")
+    assert "saved" in machine.output("r")
+
+
 def test_nothing_is_left_when_the_supervisor_was_killed(machine: Agent, engine: Engine) -> None:
     code = (
         "import os, sys, time\nprint('up')\n"

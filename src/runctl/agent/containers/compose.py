@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runctl.agent.attempt.attempt import Attempt, Outcome
+from runctl.agent.attempt.attempt import Attempt, EndedEarlyError, Outcome
 from runctl.agent.containers import (
     compose_plan,
     container_code,
@@ -133,7 +133,12 @@ def run_with_compose(attempt: Attempt, container: ContainerSpec, service: str, f
             attempt.phase(f"starting {service}" + (f", with {', '.join(others)}" if others else ""))
             arguments = ("up", "--detach", "--no-recreate", "--no-build")
             failed = "the services could not be started"
-            _run_compose(attempt, compose, arguments, failed, starts_script=True)
+            try:
+                _run_compose(attempt, compose, arguments, failed, starts_script=True)
+            except EndedEarlyError:
+                # Compose may be at the other services still: a script that has begun is told to end, and may save.
+                if not engine.has_started(container_id):
+                    raise
 
         sidecars = Sidecars(attempt, engine, project, others)
         return sidecars.explain(run_to_end(attempt, engine, container, container_id, start, sidecars))

@@ -78,6 +78,12 @@ class Engine:
             r"no such (image|container|object)", said, re.IGNORECASE
         ) else said or "no answer"
 
+    def has_started(self, container_id: str) -> bool:
+        """Whether the container runs or has run."""
+        facts, _ = self.inspect("container", container_id)
+        # One that has only been created has the year 1 here.
+        return str(((facts or {}).get("State") or {}).get("StartedAt") or "0001") >= "0002"
+
 
 def digest_of(facts: Mapping[str, Any]) -> str | None:
     """The registry's digest of an inspected image, else the engine's own id of it."""
