@@ -30,12 +30,18 @@ def save():
     part.rename(folder / f"step-{step}.json")
 
 signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
-while step < int(sys.argv[1]):
-    weights = (weights * 6364136223846793005 + 1442695040888963407) % 2**64
-    step += 1
-    if step % 10 == 0 or stop:
-        save()
+steps, attempts = map(int, sys.argv[1:])
+attempt = int(os.environ["RUNCTL_ATTEMPT"])
+# Each attempt but the last goes its share of the way and waits there: however slow the computer, there is one to end.
+share = steps * attempt // attempts if attempt < attempts else steps
+while step < share or attempt < attempts:
+    if step < share:
+        weights = (weights * 6364136223846793005 + 1442695040888963407) % 2**64
+        step += 1
+        if step % 10 == 0:
+            save()
     if stop:
+        save()
         sys.exit(1)
     time.sleep(0.05)
 save()
@@ -50,10 +56,11 @@ def weights(steps: int) -> int:
     return value
 
 
-def a_run(runctl: CommandLine, machine: str, steps: int = STEPS, script: str = TRAIN) -> str:
-    write_project(runctl.cwd, {"train.py": script})
+def a_run(runctl: CommandLine, machine: str, attempts: int, steps: int = STEPS) -> str:
+    """A run that its last of so many attempts completes."""
+    write_project(runctl.cwd, {"train.py": TRAIN})
     train = ("aws", "train", machine, "--ebs-mount", "results:/results", "--env", "SALT=kept", "--quiet")
-    run = str(runctl(*train, "train.py", "--", steps).ok().out.strip())
+    run = str(runctl(*train, "train.py", "--", steps, attempts).ok().out.strip())
     until(lambda: "begins" in runctl("runs", "logs", run).out, what="the script's first line")
     # Whatever happens to the folder now: a run keeps what it was given.
     (runctl.cwd / "train.py").write_text("raise SystemExit('another project')")
@@ -75,7 +82,7 @@ def test_a_watcher_that_is_killed_and_two_at_once_carry_a_run_on_once_with_the_s
 ) -> None:
     volume(runctl, "results")
     machine = create(runctl, "--spot", "--ebs-volume", "results")
-    run = a_run(runctl, machine)
+    run = a_run(runctl, machine, 2)
     until(lambda: (shown(runctl, run)["attempts"][0]["step"] or 0) >= 10, what="a checkpoint")
 
     faults.interrupt(machine, seconds=8)
@@ -109,7 +116,7 @@ def test_a_run_whose_machine_died_unannounced_stays_stopped_when_it_is_stopped_m
 ) -> None:
     volume(runctl, "results")
     machine = create(runctl, "--ebs-volume", "results")
-    run = a_run(runctl, machine, steps=100_000)
+    run = a_run(runctl, machine, 1, steps=100_000)
     faults.kill_instance(machine)
 
     # Ctrl-C gives back what was rented, and says how to go on.
@@ -140,7 +147,7 @@ def test_volume_and_run_go_through_three_zones_with_the_same_weights_and_one_old
 ) -> None:
     own = volume(runctl, "results", "--zone", "us-east-1a")
     machine = create(runctl, "--spot", "--ebs-volume", "results")
-    run = a_run(runctl, machine)
+    run = a_run(runctl, machine, 3)
     until(lambda: (shown(runctl, run)["attempts"][0]["step"] or 0) >= 10, what="a checkpoint")
     zones = ["us-east-1a"]
 

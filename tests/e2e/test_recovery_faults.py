@@ -11,7 +11,7 @@ from runctl.sandbox.fault_client import Faults
 from tests.e2e.account import create, volume, volume_named
 from tests.e2e.command_line import CommandLine, until, write_project
 from tests.e2e.test_launch import client, running
-from tests.e2e.test_recovery import TRAIN, a_run, rented_for, shown, weights
+from tests.e2e.test_recovery import a_run, rented_for, shown, weights
 from tests.e2e.test_spot_faults import said, started, story
 
 pytestmark = [
@@ -22,11 +22,6 @@ pytestmark = [
     pytest.mark.usefixtures("clean_account"),
 ]
 
-HALF = TRAIN.replace(
-    "    time.sleep(0.05)\n",
-    "    time.sleep(0.05)\n    while step == 100 and not resumed and not stop:\n        time.sleep(0.05)\n",
-)
-"""It stays half-way until it is interrupted, however slow the computer."""
 WAITS = """\
 import json, os, pathlib, time
 
@@ -63,7 +58,7 @@ def a_spot_run(runctl: CommandLine, steps: int = 200) -> tuple[str, str]:
 
 
 def half_way(runctl: CommandLine, machine: str, steps: int = 200) -> str:
-    run = a_run(runctl, machine, steps, script=HALF)
+    run = a_run(runctl, machine, 2, steps)
     until(lambda: (shown(runctl, run)["attempts"][0]["step"] or 0) >= 10, seconds=90, what="a checkpoint")
     return run
 

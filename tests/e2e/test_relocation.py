@@ -52,7 +52,7 @@ def test_three_interruptions_in_three_zones_end_with_bit_identical_weights(
     write_project(runctl.cwd, {"train.py": TRAIN})
     train = ("aws", "train", machine, "train.py", "--ebs-mount", "results:/results", "--env", "SALT=kept")
     options = ("--image", image) if image else ()
-    run = str(runctl(*train, *options, *by, "--quiet", "--", 2 * STEPS).ok().out.strip())
+    run = str(runctl(*train, *options, *by, "--quiet", "--", 2 * STEPS, 4).ok().out.strip())
 
     for attempt, notice in enumerate((8, None, 4), start=1):
         until(partial(saved_in, runctl, run, attempt), seconds=90, what=f"a checkpoint of attempt {attempt}")

@@ -66,7 +66,7 @@ def test_a_run_that_nobody_watches_goes_on_after_its_machine_died_and_leaves_not
     plan = project(*LAUNCH, *TO_STORE, "--ebs-mount", "datasets:/data", "--dry-run").ok().out
     for said in ("rents another machine", f"attach and detach {datasets}", f"read and write {URL}/run-"):
         assert said in plan
-    run = launch(project, "--ebs-mount", "datasets:/data", "--", STEPS)
+    run = launch(project, "--ebs-mount", "datasets:/data", "--", STEPS, 2)
     first = machine_of(project, run)
     until(lambda: "begins" in project("runs", "logs", run).out, seconds=60, what="the script's first line")
     listed = project("runs", "list").ok().out
@@ -98,7 +98,7 @@ def test_a_run_that_nobody_watches_goes_on_after_its_machine_died_and_leaves_not
 def test_stopping_ends_script_group_and_rights_and_a_group_that_somebody_deletes_is_told_of(
     project: CommandLine, in_docker_sandbox: SandboxInfo
 ) -> None:
-    run = launch(project, "--", 100_000)
+    run = launch(project, "--", 100_000, 1)
     machine_of(project, run)
     until(lambda: "begins" in project("runs", "logs", run).out, seconds=60, what="the script's first line")
     stopped = project("runs", "stop", run).ok()
@@ -112,7 +112,7 @@ def test_stopping_ends_script_group_and_rights_and_a_group_that_somebody_deletes
     )
     assert f"{run} had ended already (STOPPED)" in project("runs", "stop", run).ok().out
 
-    other = launch(project, "--", 100_000)
+    other = launch(project, "--", 100_000, 1)
     assert other != run
     scaling = client(in_docker_sandbox, "autoscaling")
     scaling.delete_auto_scaling_group(AutoScalingGroupName=f"runctl-{other}", ForceDelete=True)
@@ -142,7 +142,7 @@ def test_a_launch_that_is_killed_after_any_call_is_finished_by_the_same_command_
 ) -> None:
     def killed() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "tests.e2e.killed", *LAUNCH, *TO_STORE, "--quiet", "--", "100000"],
+            [sys.executable, "-m", "tests.e2e.killed", *LAUNCH, *TO_STORE, "--quiet", "--", "100000", "1"],
             cwd=project.cwd,
             env={**os.environ, **project.env, "PYTHONPATH": str(Path(__file__).parents[2])},
             capture_output=True,
@@ -165,7 +165,7 @@ def test_a_launch_that_is_killed_after_any_call_is_finished_by_the_same_command_
         "SetDesiredCapacity",
     ]
     (run,) = project("runs", "list", "--quiet").ok().out.split()
-    again = project(*LAUNCH, *TO_STORE, "--quiet", "--", "100000").ok()
+    again = project(*LAUNCH, *TO_STORE, "--quiet", "--", "100000", "1").ok()
     assert again.out.strip() == run
     machine_of(project, run)
     project("runs", "stop", run, "--force").ok()
