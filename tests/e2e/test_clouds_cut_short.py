@@ -110,14 +110,15 @@ def test_a_launch_that_is_killed_when_its_machine_is_there_goes_on_with_it_and_g
     assert machines(runctl, cloud) == before
 
 
-def test_answers_that_are_lost_make_no_second_machine_and_leave_none(
+def test_answers_that_are_lost_and_connections_that_are_reset_make_no_second_machine_and_leave_none(
     runctl: CommandLine, cloud: str, faults: Faults
 ) -> None:
     before = machines(runctl, cloud)
-    (faults.runpod if cloud == "runpod" else faults.lyceum)(lost={"create": 1, DELETES[cloud]: 1})
-    runctl(cloud, "create", "--instance-type", TYPES[cloud], "--name", "lost", "--no-wait", "--yes").ok()
-    (made,) = machines(runctl, cloud) - before
-    first = runctl(cloud, "terminate", made, "--yes")
-    assert first.code != 0 and made in first.err
-    runctl(cloud, "terminate", made, "--yes").ok()
-    assert machines(runctl, cloud) == before
+    behave = faults.runpod if cloud == "runpod" else faults.lyceum
+    for trouble in ({"lost": {"create": 1, DELETES[cloud]: 1}}, {"dropped": {"create": ["middle"]}}):
+        behave(**trouble)
+        runctl(cloud, "create", "--instance-type", TYPES[cloud], "--name", "lost", "--no-wait", "--yes").ok()
+        (made,) = machines(runctl, cloud) - before
+        behave(dropped={"list": ["before"], DELETES[cloud]: ["after"]})
+        runctl(cloud, "terminate", made, "--yes").ok()
+        assert machines(runctl, cloud) == before

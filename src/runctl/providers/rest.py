@@ -1,7 +1,7 @@
 """JSON over HTTP for providers that have no client library of their own: urllib3, with answers that are read again.
 
-What only reads is asked again where the provider fails for a moment. What changes something is sent once: whoever
-sent it looks what has become of it.
+What only reads is asked again where the provider fails for a moment, and so is what does no more by a second request
+than by the first: an end, a deletion. What makes something is sent once: whoever sent it looks what has become of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from runctl.core.config import SANDBOX_VARIABLE
@@ -19,6 +19,7 @@ from runctl.core.errors import OutcomeUnknown, ProviderError, Unreachable
 
 if TYPE_CHECKING:
     import urllib3
+    from urllib3.util import Retry
 
 Shape = TypeVar("Shape")
 
@@ -70,31 +71,26 @@ class RestClient:
     def read(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
         """The answer of a GET; asked again while the provider fails. Raises `Unreachable`."""
         from urllib3.exceptions import HTTPError
-        from urllib3.util import Retry
 
-        retries = Retry(
-            READ_TRIES - 1,
-            status_forcelist=_PASSING,
-            allowed_methods=("GET",),
-            backoff_factor=0.3,
-            backoff_max=_LONGEST_PAUSE,
-            raise_on_status=False,
-            retry_after_max=int(_LONGEST_PAUSE),
-        )
         try:
-            answer = self._pool.request(
-                "GET", self._url(path, query), headers=dict(self._headers), retries=retries
-            )
+            return self._asked_again("GET", path, None, READ_SECONDS, query)
         except HTTPError as error:
             raise self._unreachable(error) from error
-        return _answer(answer)
 
     def write(
-        self, method: str, path: str, body: Any = None, *, read_seconds: float = WRITE_SECONDS
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        read_seconds: float = WRITE_SECONDS,
+        repeatable: bool = False,
     ) -> Answer:
-        """The answer of a call that changes something; sent once.
+        """The answer of a call that changes something.
 
-        Raises `Unreachable` where it was not sent, `OutcomeUnknown` where it was and no answer came.
+        Sent once; what is ``repeatable`` is sent again where no answer came or the provider fails, and so may be
+        answered as what is done already. Raises `Unreachable` where it was not sent, `OutcomeUnknown` where it was and
+        no answer came.
         """
         from urllib3.exceptions import (
             ConnectTimeoutError,
@@ -102,24 +98,65 @@ class RestClient:
             NewConnectionError,
             ProxyError,
         )
-        from urllib3.util import Timeout
 
         try:
-            answer = self._pool.request(
-                method,
-                self._url(path, None),
-                body=None if body is None else json.dumps(body).encode(),
-                headers={**self._headers, **({} if body is None else {"Content-Type": "application/json"})},
-                retries=False,
-                timeout=Timeout(connect=CONNECT_SECONDS, read=read_seconds),
-            )
+            answer = self._request(method, path, body, read_seconds, retries=False)
         except HTTPError as error:
             if isinstance(error, ConnectTimeoutError | NewConnectionError | ProxyError):
                 raise self._unreachable(error) from error
-            raise OutcomeUnknown(
-                f"{self._provider} has not answered {method} {path}: {error}", may_still_happen=True
-            ) from error
-        return _answer(answer)
+            if not repeatable:
+                raise self._unanswered(method, path, error) from error
+        else:
+            if not repeatable or answer.status not in _PASSING:
+                return answer
+        try:
+            return self._asked_again(method, path, body, READ_SECONDS)
+        except HTTPError as error:
+            raise self._unanswered(method, path, error) from error
+
+    def _asked_again(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        read_seconds: float,
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Until the provider has an answer that is not a failure of its own. Raises urllib3's `HTTPError`."""
+        from urllib3.util import Retry
+
+        retries = Retry(
+            READ_TRIES - 1,
+            status_forcelist=_PASSING,
+            allowed_methods=(method,),
+            backoff_factor=0.3,
+            backoff_max=_LONGEST_PAUSE,
+            raise_on_status=False,
+            retry_after_max=int(_LONGEST_PAUSE),
+        )
+        return self._request(method, path, body, read_seconds, retries=retries, query=query)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        read_seconds: float,
+        *,
+        retries: Retry | Literal[False],
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
+        from urllib3.util import Timeout
+
+        answer = self._pool.request(
+            method,
+            self._url(path, query),
+            body=None if body is None else json.dumps(body).encode(),
+            headers={**self._headers, **({} if body is None else {"Content-Type": "application/json"})},
+            retries=retries,
+            timeout=Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+        )
+        return Answer(answer.status, answer.data, answer.headers.get("x-request-id"))
 
     def _url(self, path: str, query: Mapping[str, str] | None) -> str:
         return f"{self.base_url}{path}" + (f"?{urlencode(query)}" if query else "")
@@ -130,16 +167,17 @@ class RestClient:
             hint="check the network, and the provider's status page",
         )
 
+    def _unanswered(self, method: str, path: str, error: Exception) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"{self._provider} has not answered {method} {path}: {error}", may_still_happen=True
+        )
+
     @cached_property
     def _pool(self) -> urllib3.PoolManager:
         import urllib3
-        from urllib3.util import Timeout
 
-        timeout = Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
         proxy = _proxy_for(self.base_url)
-        if proxy is not None:
-            return urllib3.ProxyManager(proxy, timeout=timeout)
-        return urllib3.PoolManager(timeout=timeout)
+        return urllib3.PoolManager() if proxy is None else urllib3.ProxyManager(proxy)
 
 
 def decoded(answer: Answer, shape: type[Shape], provider: str) -> Shape:
@@ -153,6 +191,15 @@ def decoded(answer: Answer, shape: type[Shape], provider: str) -> Shape:
             f"{provider} answered in a form that runctl does not know: {error}",
             hint="a newer runctl may know it; else report it, with the command",
         ) from error
+
+
+def made(answer: Answer, shape: type[Shape], provider: str) -> Shape:
+    """As `decoded`, of what was to be made once. Raises `OutcomeUnknown`: a page of whatever stands between may come
+    instead of the provider's word, or half of it."""
+    try:
+        return decoded(answer, shape, provider)
+    except ProviderError as error:
+        raise OutcomeUnknown(error.message, may_still_happen=True) from error
 
 
 def leads_to_sandbox(base_url: str | None) -> bool:
@@ -170,7 +217,3 @@ def _proxy_for(url: str) -> str | None:
     if proxy_bypass(parts.hostname or ""):
         return None
     return getproxies().get(parts.scheme)
-
-
-def _answer(answer: urllib3.BaseHTTPResponse) -> Answer:
-    return Answer(answer.status, answer.data, answer.headers.get("x-request-id"))

@@ -22,7 +22,7 @@ from runctl.core.errors import (
     UsageError,
 )
 from runctl.providers.lyceum.settings import Account
-from runctl.providers.rest import Answer, RestClient, decoded
+from runctl.providers.rest import Answer, RestClient, decoded, made
 
 NAME = "Lyceum"
 _ROOT = "/api/v2/external"
@@ -165,11 +165,11 @@ class LyceumApi:
                 f"Lyceum answered {answer.status} to the creation of a VM: {_detail(answer)}",
                 may_still_happen=True,
             )
-        return decoded(_good(answer, "create a VM"), Vm, NAME)
+        return made(_good(answer, "create a VM"), Vm, NAME)
 
     def terminate(self, vm_id: str) -> Terminated:
         """It ends, and its block volumes are free. Raises `NotFound` where it has ended."""
-        answer = self._rest.write("DELETE", f"{_ROOT}/vms/{vm_id}")
+        answer = self._rest.write("DELETE", f"{_ROOT}/vms/{vm_id}", repeatable=True)
         if answer.status >= 500:
             raise OutcomeUnknown(
                 f"Lyceum answered {answer.status} to the end of VM {vm_id}: {_detail(answer)}",
@@ -187,7 +187,7 @@ class LyceumApi:
 
     def delete_volume(self, volume_id: str) -> None:
         """A detached volume is gone. Raises `NotFound`, `Conflict`."""
-        answer = self._rest.write("DELETE", f"{_ROOT}/storage/block/{volume_id}")
+        answer = self._rest.write("DELETE", f"{_ROOT}/storage/block/{volume_id}", repeatable=True)
         if answer.status >= 500:
             raise OutcomeUnknown(
                 f"Lyceum answered {answer.status} to the deletion of volume {volume_id}: {_detail(answer)}",
@@ -197,7 +197,7 @@ class LyceumApi:
 
     def storage_keys(self) -> StorageKeys:
         """New keys of the account's bucket; they end by themselves."""
-        answer = self._rest.write("POST", f"{_ROOT}/storage/credentials")
+        answer = self._rest.write("POST", f"{_ROOT}/storage/credentials", repeatable=True)
         return decoded(_good(answer, "give out keys of the account's bucket"), StorageKeys, NAME)
 
     def user(self) -> User:

@@ -27,7 +27,7 @@ from runctl.providers.abilities.limits import settled_limits, unused_tags
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
 from runctl.providers.labels import label_of, left_out, tags_of
-from runctl.providers.lyceum.api import NAME, Vm
+from runctl.providers.lyceum.api import NAME, Terminated, Vm
 from runctl.providers.lyceum.catalogue import ANYWHERE, choose, on_offer, parse_kind, rate_of
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.machines import PROVIDER, state_of, time_of
@@ -169,7 +169,8 @@ class LyceumRenting(Renting):
         try:
             ended = self._context.api.terminate(instance_id)
         except NotFound:
-            ended = None
+            # By now; maybe by this call, whose first answer was lost.
+            ended = Terminated(vm.volumes)
         except OutcomeUnknown:
             raise
         except RunctlError:
@@ -177,7 +178,7 @@ class LyceumRenting(Renting):
             self._context.forget_ended(instance_id)
             entry.refused()
             raise
-        for volume in (ended.detached_volumes or ()) if ended else ():
+        for volume in ended.detached_volumes or ():
             self._context.note_volume(volume.volume_id)
             progress.note(
                 f"block volume {volume.volume_id} stays, and is billed: runctl lyceum volumes delete {volume.volume_id}"

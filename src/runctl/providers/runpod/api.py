@@ -21,7 +21,7 @@ from runctl.core.errors import (
     Unreachable,
     UsageError,
 )
-from runctl.providers.rest import Answer, RestClient, decoded
+from runctl.providers.rest import Answer, RestClient, decoded, made
 from runctl.providers.runpod.settings import Account
 
 NAME = "RunPod"
@@ -241,15 +241,18 @@ class RunPodApi:
 
     def create(self, body: dict[str, Any]) -> Pod:
         """The new pod. Raises `CapacityError`, and `OutcomeUnknown` where it may have been made all the same."""
-        return decoded(self._changed("POST", "/pods", body, what="create a pod"), Pod, NAME)
+        return made(self._changed("POST", "/pods", body, what="create a pod"), Pod, NAME)
 
     def act(self, pod_id: str, action: str) -> None:
-        """``start`` or ``stop`` is under way. Raises `Conflict` in a state that has no such action."""
-        self._changed("POST", f"/pods/{pod_id}/action", {"action": action}, what=f"{action} pod {pod_id}")
+        """``start`` or ``stop`` is under way. Raises `Conflict` in a state that has no such action, also where an answer
+        to it was lost.
+        """
+        path = f"/pods/{pod_id}/action"
+        self._changed("POST", path, {"action": action}, what=f"{action} pod {pod_id}", repeatable=True)
 
     def delete(self, pod_id: str) -> None:
         """It is gone. Raises `NotFound` where it was already."""
-        self._changed("DELETE", f"/pods/{pod_id}", what=f"end pod {pod_id}")
+        self._changed("DELETE", f"/pods/{pod_id}", what=f"end pod {pod_id}", repeatable=True)
 
     def volumes(self) -> tuple[NetworkVolume, ...]:
         """All network volumes of the account."""
@@ -259,17 +262,18 @@ class RunPodApi:
     def create_volume(self, body: dict[str, Any]) -> NetworkVolume:
         """The new network volume. Raises `OutcomeUnknown` where it may have been made all the same."""
         answer = self._changed("POST", "/network-volumes", body, what="create a network volume")
-        return decoded(answer, NetworkVolume, NAME)
+        return made(answer, NetworkVolume, NAME)
 
     def grow_volume(self, volume_id: str, size: int) -> NetworkVolume:
         """It has so many GB. The same call twice is fine."""
         path, what = f"/network-volumes/{volume_id}", f"enlarge network volume {volume_id}"
-        return decoded(self._changed("PATCH", path, {"size": size}, what=what), NetworkVolume, NAME)
+        answer = self._changed("PATCH", path, {"size": size}, what=what, repeatable=True)
+        return decoded(answer, NetworkVolume, NAME)
 
     def delete_volume(self, volume_id: str) -> None:
         """It is gone, with its data. Raises `NotFound` where it was already."""
         path = f"/network-volumes/{volume_id}"
-        self._changed("DELETE", path, what=f"delete network volume {volume_id}")
+        self._changed("DELETE", path, what=f"delete network volume {volume_id}", repeatable=True)
 
     def data_centres(self) -> tuple[DataCentre, ...]:
         """All of them, with the types of network volumes that each has."""
@@ -297,7 +301,7 @@ class RunPodApi:
 
     def delete_registry(self, login_id: str) -> None:
         """The login is forgotten."""
-        self._changed("DELETE", f"/registries/{login_id}", what=f"forget login {login_id}")
+        self._changed("DELETE", f"/registries/{login_id}", what=f"forget login {login_id}", repeatable=True)
 
     def billed(
         self, what: Literal["pods", "network-volumes"], since: str, until: str
@@ -310,17 +314,19 @@ class RunPodApi:
     def funds(self) -> Funds:
         """Balance and spending: only the older GraphQL API tells them. Raises `ProviderError` where it does not."""
         old = RestClient(self.account.graphql_url, self._headers, NAME)
-        answer = _good(old.write("POST", "", {"query": _FUNDS}), "tell the balance")
+        answer = _good(old.write("POST", "", {"query": _FUNDS}, repeatable=True), "tell the balance")
         return decoded(answer, _Answered, NAME).data.myself
 
     def check_key(self) -> None:
         """The key is good. Raises `CredentialsError`."""
         _good(self._rest.read("/pods", {"limit": "1"}), "list pods")
 
-    def _changed(self, method: str, path: str, body: Any = None, *, what: str) -> Answer:
+    def _changed(
+        self, method: str, path: str, body: Any = None, *, what: str, repeatable: bool = False
+    ) -> Answer:
         """The answer of a call that changes something. Raises `OutcomeUnknown` where it may have, and what a refusal
         means."""
-        answer = self._rest.write(method, path, body)
+        answer = self._rest.write(method, path, body, repeatable=repeatable)
         if answer.status >= 500:
             raise OutcomeUnknown(
                 f"RunPod answered {answer.status} when it was to {what}: {_detail(answer)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from datetime import datetime, timedelta
 from hashlib import sha256
 from importlib import resources
@@ -81,7 +82,7 @@ class RunPodStopAndStart(StopAndStart):
         self._check_ours(instance_id)
         del progress
         self._machines.forget(instance_id)
-        return self._act(instance_id, "stop", InstanceState.STOPPED)
+        return self._act(instance_id, "stop", {InstanceState.STOPPED})
 
     def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
         """It is starting on the host that it was on; where that has no free GPUs, it stays stopped."""
@@ -89,14 +90,15 @@ class RunPodStopAndStart(StopAndStart):
         self._check_ours(instance_id)
         # Its disk, with its host key, was lost when it stopped.
         self._machines.forget_key(instance_id)
-        return self._act(instance_id, "start", InstanceState.RUNNING)
+        return self._act(instance_id, "start", {InstanceState.PENDING, InstanceState.RUNNING})
 
-    def _act(self, instance_id: InstanceId, action: str, wanted: InstanceState) -> Instance:
+    def _act(self, instance_id: InstanceId, action: str, wanted: Set[InstanceState]) -> Instance:
         try:
             self._context.api.act(instance_id, action)
         except Conflict:
+            # It was so before, or an answer was lost.
             instance = self._context.instance(instance_id)
-            if instance.state is not wanted:
+            if instance.state not in wanted:
                 raise
             return instance
         return self._context.instance(instance_id)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hmac
 import json
+import socket
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 from werkzeug.wrappers import Request, Response
 
-from runctl.sandbox.api.http_server import Start
+from runctl.sandbox.api.http_server import CONNECTION, Start
 from runctl.sandbox.machines.machine import Hardware, Machine
 
 
@@ -49,11 +52,22 @@ class RestBehaviour:
     """How many more reads answer 500."""
     lost: dict[str, int] = field(default_factory=dict)
     """How many more calls of an endpoint are carried out and still answer 502."""
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    """What becomes of the connection of the next calls of an endpoint, call by call: it is reset ``before`` the call is
+    carried out, ``after`` that without an answer, in the ``middle`` of the answer, or at its ``end``."""
     refused_key: bool = False
     denied: list[str] = field(default_factory=list)
     """Endpoints that the key has no right to: 403."""
     limited: int = 0
     """How many more calls answer 429, and when to come again."""
+
+
+_DROPPED = "runctl.dropped"
+"""In WSGI's environment: when the connection is to be reset."""
+
+
+class Dropped(ConnectionAbortedError):
+    """The connection is gone before the client has its answer."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,14 @@ class RestApi(ABC):
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         """One request."""
         environ = {**environ, "PATH_INFO": environ.get("PATH_INFO", "").removeprefix(self.prefix)}
-        return self.respond(Request(environ))(environ, start)
+        answer = self.respond(Request(environ))
+        drop = environ.get(_DROPPED)
+        if drop:
+            connection = environ.get(CONNECTION)
+            if connection is not None:
+                _reset(connection, _on_the_wire(answer) if drop in {"middle", "end"} else b"", drop)
+            raise Dropped(drop)
+        return answer(environ, start)
 
     def respond(self, request: Request) -> Response:
         """The answer to a request."""
@@ -119,8 +140,26 @@ class RestApi(ABC):
         if request.method == "GET" and self.behaviour.failing_reads > 0:
             self.behaviour.failing_reads -= 1
             raise Refused(500, "Internal Server Error")
+        drops = self.behaviour.dropped.get(endpoint)
+        drop = request.environ[_DROPPED] = drops.pop(0) if drops else ""
+        if drop == "before":
+            return Reply(204)
         answer = getattr(self, f"_{endpoint}")(request, **values)
         if self.behaviour.lost.get(endpoint, 0) > 0:
             self.behaviour.lost[endpoint] -= 1
             raise Refused(502, "Bad Gateway")
         return answer if isinstance(answer, Reply) else Reply(200, answer)
+
+
+def _on_the_wire(answer: Response) -> bytes:
+    body = answer.get_data()
+    lines = [f"HTTP/1.1 {answer.status}", *(f"{name}: {value}" for name, value in answer.headers), "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
+
+
+def _reset(connection: socket.socket, answer: bytes, drop: str) -> None:
+    """What there is of the answer has gone, and the connection is reset."""
+    with suppress(OSError):
+        connection.sendall(answer[: -(len(answer) // 4) or None] if drop == "middle" else answer)
+        # Whoever serves it closes it.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,0 +1,166 @@
+"""What is sent to Lyceum, call by call, and what its answers are taken for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runctl.core.errors import CapacityError, OutcomeUnknown
+from runctl.core.journal import Journal
+from runctl.core.machine_models import Market
+from runctl.core.tags import INTENT
+from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.providers.labels import label_of, tags_of
+from runctl.providers.lyceum.api import LyceumApi
+from runctl.providers.lyceum.context import LyceumContext
+from runctl.providers.lyceum.lyceum_provider import LyceumProvider
+from runctl.providers.lyceum.renting import FOUND_WITHIN
+from runctl.providers.lyceum.settings import LyceumConfig, this_account
+from runctl.testing.clock import ManualClock
+from tests.providers.scripted_rest import ScriptedNetwork, Unscripted
+
+KEY = "lk_not-to-be-seen"
+ROOT = "/api/v2/external"
+STOCK = {
+    "available_hardware_profiles": [],
+    "available_instance_variants": [
+        {
+            "hardware_profile": "h100",
+            "instance_type": "spot",
+            "price_per_hour": 1.1,
+            "allowed_gpus_per_instance": [1, 2, 4, 8],
+            "available_gpus_per_instance": [2, 1],
+            "block_storage_gpu_counts": None,
+        }
+    ],
+}
+VM = {"vm_id": "9918b72c1dce41a6875abaf5d5ab64e9", "status": "pending", "hardware_profile": None}
+NO_CAPACITY = {"detail": "The instance could not be provisioned right now. Please try again in a moment."}
+NOBODY: dict[str, Any] = {"vms": [], "total": 0}
+SPOT = InstanceRequest(instance_type="h100.2x", market=Market.SPOT)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> LyceumProvider:
+    monkeypatch.setenv("LYCEUM_API_KEY", KEY)
+    monkeypatch.delenv("LYCEUM_ORG", raising=False)
+    settings = LyceumConfig(base_url="https://lyceum.test")
+    return LyceumProvider(LyceumContext(settings, clock, tmp_path, Journal()))
+
+
+@pytest.fixture
+def api(provider: LyceumProvider) -> LyceumApi:
+    return provider._context.api
+
+
+def planned(provider: LyceumProvider, network: ScriptedNetwork, request: InstanceRequest) -> CreatePlan:
+    network.answer("GET", f"{ROOT}/vms/availability", STOCK)
+    network.answer("GET", f"{ROOT}/user/status", {"email": "ada@example.org"})
+    return provider.renting.plan(request)
+
+
+def test_a_call_that_nobody_scripted_fails(api: LyceumApi, network: ScriptedNetwork) -> None:
+    network.answer("GET", f"{ROOT}/vms/list", NOBODY)
+    assert api.vms() == ()
+    with pytest.raises(Unscripted):
+        api.vms()
+    network.answer("GET", f"{ROOT}/vms/list", NOBODY)
+    with pytest.raises(Unscripted):
+        api.terminate("9918b72c")
+
+
+def test_a_creation_sends_the_count_where_it_counts_and_the_market_that_decides_the_bill(
+    provider: LyceumProvider, network: ScriptedNetwork
+) -> None:
+    plan = planned(provider, network, replace(SPOT, options={"new-volume": 100}))
+    assert plan.price is not None
+    assert plan.price.usd == Decimal("2.20")
+    network.answer("GET", f"{ROOT}/vms/list", NOBODY)
+    network.answer("POST", f"{ROOT}/vms/create", VM, 201)
+    network.answer("GET", f"{ROOT}/vms/availability", STOCK)
+    provider.renting.create(plan)
+    (created,) = [each for each in network.sent if each.method == "POST"]
+    body = created.body
+    assert "gpu_count" not in body
+    assert (body["instance_specs"], body["instance_type"]) == ({"gpu_count": 2}, "spot")
+    assert body["new_volume"] == {"size_gb": 100}
+    assert tags_of(body["display_name"])[INTENT] == plan.client_token
+    assert set(body) == {
+        *(
+            "user_public_key",
+            "hardware_profile",
+            "instance_type",
+            "instance_specs",
+            "display_name",
+            "new_volume",
+        )
+    }
+    assert KEY not in json.dumps(body)
+    assert all(each.headers["Authorization"] == f"Bearer {KEY}" for each in network.sent)
+    assert all("X-Org-Slug" not in each.headers for each in network.sent), "sent where it is configured only"
+
+
+def test_the_organisation_goes_with_every_call_where_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, network: ScriptedNetwork
+) -> None:
+    monkeypatch.setenv("LYCEUM_API_KEY", KEY)
+    monkeypatch.setenv("LYCEUM_ORG", "digits")
+    api = LyceumApi(this_account(LyceumConfig(base_url="https://lyceum.test"), datetime.now(UTC)))
+    network.answer("GET", f"{ROOT}/vms/list", NOBODY)
+    api.vms()
+    assert network.sent[0].headers["X-Org-Slug"] == "digits"
+
+
+def test_the_words_of_no_capacity_count_only_where_a_machine_is_made(
+    api: LyceumApi, network: ScriptedNetwork
+) -> None:
+    network.answer("POST", f"{ROOT}/vms/create", NO_CAPACITY, 500)
+    with pytest.raises(CapacityError):
+        api.create({})
+    network.answer("POST", f"{ROOT}/vms/create", {"detail": "Internal Server Error"}, 500)
+    with pytest.raises(OutcomeUnknown):
+        api.create({})
+    for _ in range(2):
+        network.answer("DELETE", f"{ROOT}/vms/1", NO_CAPACITY, 500)
+    with pytest.raises(OutcomeUnknown):
+        api.terminate("1")
+
+
+def test_what_lyceum_says_it_has_not_made_is_looked_for_all_the_same(
+    provider: LyceumProvider, network: ScriptedNetwork
+) -> None:
+    plan = planned(provider, network, SPOT)
+    network.answer("GET", f"{ROOT}/vms/list", NOBODY)
+    network.answer("POST", f"{ROOT}/vms/create", NO_CAPACITY, 500)
+    network.answer("GET", f"{ROOT}/vms/list", NOBODY)
+    with pytest.raises(CapacityError, match=r"h100\.2x"):
+        provider.renting.create(plan)
+    assert network.answers == []
+
+
+def test_a_name_that_only_begins_alike_is_another_machine_and_a_late_one_is_found(
+    provider: LyceumProvider, network: ScriptedNetwork, clock: ManualClock
+) -> None:
+    plan = planned(provider, network, SPOT)
+    network.answer("GET", f"{ROOT}/vms/list", NOBODY)
+    network.answer("POST", f"{ROOT}/vms/create", {"detail": "Bad Gateway"}, 502)
+    began = clock.monotonic()
+    theirs = {**VM, "vm_id": "theirs", "display_name": "runctl." + "x" * 40}
+    network.answer("GET", f"{ROOT}/vms/list", {"vms": [theirs]})
+    network.answer("GET", f"{ROOT}/vms/list", {"vms": [theirs]})
+    mine = {**VM, "display_name": label_of(plan.tags)}
+    network.answer("GET", f"{ROOT}/vms/list", {"vms": [theirs, mine]})
+    network.answer("GET", f"{ROOT}/vms/availability", STOCK)
+    assert provider.renting.create(plan).id == VM["vm_id"]
+    assert 0 < clock.monotonic() - began < FOUND_WITHIN.total_seconds()

@@ -1,0 +1,119 @@
+"""What is sent to RunPod, call by call, and what its answers are taken for."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runctl.core.errors import OutcomeUnknown, ProviderError
+from runctl.core.journal import Journal
+from runctl.providers.interface import InstanceRequest
+from runctl.providers.runpod.api import RunPodApi
+from runctl.providers.runpod.context import RunPodContext
+from runctl.providers.runpod.runpod_provider import RunPodProvider
+from runctl.providers.runpod.settings import Account, RunPodConfig
+from runctl.testing.clock import ManualClock
+from tests.providers.scripted_rest import ScriptedNetwork, Unscripted
+
+KEY = "rpa_not-to-be-seen"
+A5000 = {
+    "id": "NVIDIA RTX A5000",
+    "name": "RTX A5000",
+    "memory": 24,
+    "secure": True,
+    "community": True,
+    "price": {"secure": 0.27, "community": 0.16, "serverless": 1.1},
+    "maxCount": {"secure": 8, "community": 4},
+    "availability": "HIGH",
+}
+SLICE = {**A5000, "id": "NVIDIA RTX A5000 MIG 1g.12gb", "name": "RTX A5000 MIG 1g.12gb", "memory": 12}
+POD = {"id": "7h9k2m4n6p", "name": "x", "status": "PROVISIONING"}
+
+
+@pytest.fixture
+def api() -> RunPodApi:
+    return RunPodApi(Account(KEY, "the test", "https://runpod.test/v2"))
+
+
+@pytest.fixture
+def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunPodProvider:
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    settings = RunPodConfig(base_url="https://runpod.test/v2")
+    return RunPodProvider(RunPodContext(settings, ManualClock(), tmp_path, Journal()))
+
+
+def test_a_call_that_nobody_scripted_fails(api: RunPodApi, network: ScriptedNetwork) -> None:
+    network.answer("GET", "/pods?limit=1000", {"pods": []})
+    assert api.pods() == ()
+    with pytest.raises(Unscripted):
+        api.pods()
+    network.answer("GET", "/pods?limit=1000", {"pods": []})
+    with pytest.raises(Unscripted):
+        api.delete("7h9k2m4n6p")
+
+
+def test_a_creation_sends_what_runpod_needs_and_nothing_that_it_does_not_know(
+    provider: RunPodProvider, network: ScriptedNetwork
+) -> None:
+    catalogue = ("GET", "/catalog/gpus?include=AVAILABILITY&product=POD", {"gpus": [A5000, SLICE]})
+    network.answer(*catalogue)
+    network.answer("POST", "/graphql", {"data": {"myself": {}}})
+    plan = provider.renting.plan(InstanceRequest(instance_type="RTX A5000", zone="EU-RO-1"))
+    network.answer("GET", "/pods?limit=1000", {"pods": []})
+    network.answer(*catalogue)
+    network.answer("POST", "/pods", POD, 201)
+    provider.renting.create(plan)
+    (created,) = [each for each in network.sent if each.method == "POST" and each.url.endswith("/pods")]
+    body: dict[str, Any] = created.body
+    # A slice of the same GPU is another type; without a count, or a disk, RunPod refuses in other words.
+    assert body["gpu"] == {"id": "NVIDIA RTX A5000", "count": 1}
+    assert (body["disk"], body["ports"], body["cloud"]) == (40, ["22/tcp"], "SECURE")
+    assert body["dataCenterIds"] == ["EU-RO-1"]
+    assert body["name"].endswith(plan.client_token)
+    assert set(body) == {"name", "image", "gpu", "cloud", "dataCenterIds", "disk", "ports", "env"}
+    assert set(body["env"]) == {"PUBLIC_KEY", "RUNCTL_LABEL"}
+    assert KEY not in json.dumps(body)
+    # The network in front of RunPod refuses the names of Python's own clients.
+    assert all(each.headers["User-Agent"].startswith("runctl/") for each in network.sent)
+    assert all(each.headers["Authorization"] == f"Bearer {KEY}" for each in network.sent)
+
+
+def test_a_page_of_somebody_elses_is_no_pod_and_none_was_refused(
+    api: RunPodApi, network: ScriptedNetwork
+) -> None:
+    network.answer("POST", "/pods", "<html>Sign in to use this network.</html>")
+    with pytest.raises(OutcomeUnknown, match="in a form that runctl does not know"):
+        api.create({})
+    network.answer("GET", "/pods/7h9k2m4n6p", "<html>Sign in to use this network.</html>")
+    with pytest.raises(ProviderError, match="in a form that runctl does not know"):
+        api.pod("7h9k2m4n6p")
+
+
+@pytest.mark.parametrize("runtime", [None, {}, {"uptime": 5, "gpus": [{"util": 0}]}])
+def test_a_pod_is_read_whatever_it_leaves_out(api: RunPodApi, network: ScriptedNetwork, runtime: Any) -> None:
+    network.answer(
+        "GET", "/pods/7h9k2m4n6p", {**POD, "runtime": runtime, "registry": None, "ssh": {"direct": None}}
+    )
+    pod = api.pod("7h9k2m4n6p")
+    assert (pod.registry, pod.cost) == (None, None)
+
+
+def test_prices_are_exact(api: RunPodApi, network: ScriptedNetwork) -> None:
+    network.answer("GET", "product=POD", {"gpus": [A5000, {**A5000, "id": "unknown"}]})
+    (found,) = api.gpus()
+    assert found.price.secure == Decimal("0.27")
+
+
+def test_every_page_is_read_until_there_is_none_or_no_word_of_pages(
+    api: RunPodApi, network: ScriptedNetwork
+) -> None:
+    more = {"nextCursor": "b", "hasNextPage": True}
+    network.answer("GET", "/pods?limit=1000", {"pods": [POD], "pagination": more})
+    network.answer(
+        "GET", "/pods?limit=1000&cursor=b", {"pods": [{**POD, "id": "second"}], "pagination": None}
+    )
+    assert [pod.id for pod in api.pods()] == ["7h9k2m4n6p", "second"]
