@@ -91,5 +91,5 @@ def test_a_launch_makes_a_pod_of_the_projects_image_and_has_runpod_keep_the_logi
     assert "mark mine there" in done.out
     assert "docker None key None" in done.out, "no engine, and no key of the pod's in the run"
     again = project(*launch, timeout=600).ok()
-    assert "nothing to build, nothing to push" in again.err
+    assert "nothing to build, nothing to push" in again.err, done.err + again.err
     assert project("runpod", "list", "--everyone", "--quiet").ok().out == ""

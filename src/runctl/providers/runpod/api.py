@@ -244,8 +244,8 @@ class RunPodApi:
         return made(self._changed("POST", "/pods", body, what="create a pod"), Pod, NAME)
 
     def act(self, pod_id: str, action: str) -> None:
-        """``start`` or ``stop`` is under way. Raises `Conflict` in a state that has no such action, also where an answer
-        to it was lost.
+        """``start`` or ``stop`` is under way. Raises `Conflict` in a state that has no such action, also where an
+        answer to it was lost.
         """
         path = f"/pods/{pod_id}/action"
         self._changed("POST", path, {"action": action}, what=f"{action} pod {pod_id}", repeatable=True)
