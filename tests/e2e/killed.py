@@ -1,7 +1,7 @@
 """``python -m tests.e2e.killed WORDS…``: runctl, ended by SIGKILL right after the first thing that it changed.
 
 Run again and again, it dies a step later each time, until there is nothing left to change. With ``KILL_AFTER`` in the
-environment it dies after that call of AWS's, and no other.
+environment it dies after that call of AWS's or verb of the agent's, and no other.
 """
 
 from __future__ import annotations
@@ -43,12 +43,8 @@ def main() -> int:
     def agent(self: AgentClient, verb: str, request: Mapping[str, Any], **more: Any) -> Any:
         answer = call_agent(self, verb, request, **more)
         # What was so already is no change.
-        if (
-            "KILL_AFTER" not in os.environ
-            and verb in VERBS
-            and not answer.get("already_mounted")
-            and answer.get("was_mounted", True)
-        ):
+        changes = verb in VERBS and not answer.get("already_mounted") and answer.get("was_mounted", True)
+        if CHANGES.fullmatch(verb) if "KILL_AFTER" in os.environ else changes:
             sys.stderr.write(f"KILLED AFTER the agent's {verb}\n")
             sys.stderr.flush()
             die()

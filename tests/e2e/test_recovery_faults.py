@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +137,46 @@ def test_a_volume_that_a_dead_machine_holds_is_waited_for(
     assert first["end_reason"] == "LOST"
     assert first["step"] == second["resumed_step"] > 0
     assert len(rented_for(ec2, f"{run}/2")) == 1
+
+
+def test_a_quota_that_is_reached_is_told_apart_from_no_capacity_and_the_run_goes_on_afterwards(
+    runctl: CommandLine, faults: Faults, ec2: Any
+) -> None:
+    run, machine = a_spot_run(runctl)
+    faults.quota("standard", 0, market="spot")
+    faults.interrupt(machine, seconds=12)
+    assert ended(runctl, run, 1)["end_reason"] == "INTERRUPTED"
+
+    refused = runctl("runs", "recover", run)
+    assert "quota" in (refused.out + refused.err).lower(), refused
+    assert refused.code == 6, refused
+    assert running(ec2) == [] or running(ec2) == [machine]
+    faults.quota("standard", None, market="spot")
+    assert f"{run} goes on as attempt 2" in runctl("runs", "recover", run).ok().out
+    completed(runctl, run, 2)
+
+
+def test_whoever_recovers_a_run_may_be_killed_after_any_call(
+    runctl: CommandLine, faults: Faults, ec2: Any
+) -> None:
+    run, machine = a_spot_run(runctl)
+    faults.interrupt(machine, seconds=12)
+    assert ended(runctl, run, 1)["end_reason"] == "INTERRUPTED"
+
+    environment = {**os.environ, **runctl.env, "PYTHONPATH": str(Path(__file__).parents[2])}
+    for call in ("RunInstances|CreateFleet", "AttachVolume", "start"):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.e2e.killed", "runs", "recover", run],
+            cwd=runctl.cwd,
+            env={**environment, "KILL_AFTER": call},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == -9, (call, done)
+
+    runctl("runs", "recover", run).ok()
+    completed(runctl, run, 2)
+    assert len(rented_for(ec2, f"{run}/2")) == 1
+    assert ec2.describe_launch_templates()["LaunchTemplates"] == []
