@@ -379,6 +379,25 @@ def test_an_interruption_that_is_found_out_by_asking_is_remembered_of_the_machin
     assert kinds == [PoolEventKind.RENTED, PoolEventKind.INTERRUPTED]
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_rehearsal_says_nothing_of_a_machine_s_pool(store: RunStore, tmp_path: Path, several: bool) -> None:
+    database = Database(tmp_path / "state.db")
+    pools = PoolRecord(database, FakeProvider(Script()))
+    pools.heard(rental_of(RentalEvent.RENTED, an_instance("i-0abc"), T0))
+    ended_at = T0.timestamp() + 60
+    end = EndRecord(EndReason.INTERRUPTED, ended_at, hand_off=HandOff(ended_at, is_rehearsal=True))
+    run = a_run()
+    if several:
+        node = KnownNode(0, InstanceId("i-0abc"), "10.0.0.1", state=RunPhase.ENDED, end=end)
+        run = replace(run, nodes=KnownNodes("none", "t", 1, (node,)))
+
+    store.put(with_end(run, end))
+
+    kinds = [event.kind for event in pools.events(T0)]
+    database.close()
+    assert kinds == [PoolEventKind.RENTED]
+
+
 def test_of_several_machines_those_are_remembered_that_were_taken_back(
     store: RunStore, tmp_path: Path
 ) -> None:

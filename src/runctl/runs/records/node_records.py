@@ -90,6 +90,7 @@ class KnownNodes:
             if node.end is not None
             and node.end.reason is EndReason.INTERRUPTED
             and node.end.caused_by is None
+            and not (node.end.hand_off is not None and node.end.hand_off.is_rehearsal)
         )
 
     @property

@@ -73,7 +73,9 @@ class RunStore:
 
     def _note_end(self, record: RunRecord) -> None:
         if record.end_reason is EndReason.INTERRUPTED and record.ended_at is not None:
-            taken_back = record.machines if record.nodes is None else record.nodes.taken_back
+            rehearsed = record.hand_off is not None and record.hand_off.is_rehearsal
+            of_one = () if rehearsed else record.machines
+            taken_back = of_one if record.nodes is None else record.nodes.taken_back
             for instance_id in taken_back:
                 note_interrupted(self._database, instance_id, record.ended_at)
 
