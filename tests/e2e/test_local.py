@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 from pathlib import Path
@@ -129,6 +130,22 @@ def test_stop_ends_the_script_and_its_children_with_time_to_save(runctl: Command
     assert stopped[0]["end_reason"] == "STOPPED"
     assert "saving" in runctl("runs", "logs", run_id).ok().out
     until(lambda: not _is_alive(child), what="the child's end")
+
+
+def test_sigterm_to_the_supervisor_plays_the_notice(runctl: CommandLine) -> None:
+    run_id = runctl("local", "train", "forever.py", "--quiet").ok().out.strip()
+    until(lambda: _log_with(runctl, run_id, "tick"), what="the first tick")
+    folder = Path(runctl("runs", "show", run_id, "--output", "json").ok().json["checkpoint_dir"])
+    live = folder.parent / "1/status.json"
+
+    os.kill(json.loads(live.read_text())["supervisor"]["pid"], signal.SIGTERM)
+    followed = runctl("runs", "logs", run_id, "--wait")
+
+    assert followed.code == 143
+    assert "saving" in followed.out
+    shown = runctl("runs", "show", run_id, "--output", "json").ok().json
+    assert shown["end_reason"] == "INTERRUPTED"
+    assert not shown["hand_off"]["is_rehearsal"]
 
 
 def test_stop_kills_a_stubborn_script_after_its_grace(runctl: CommandLine) -> None:

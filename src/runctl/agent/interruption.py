@@ -38,7 +38,7 @@ class Notice:
     moves: bool = False
     """Whoever watches the run moves it to another machine; no provider takes this one back."""
     why: str = ""
-    """What it is moved for, in words."""
+    """In words, what it is moved for; of a signal that is taken for a notice, which."""
 
     @property
     def ends_at_text(self) -> str:

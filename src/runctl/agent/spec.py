@@ -29,6 +29,10 @@ STATE_DIRECTORY = "/var/lib/runctl"
 
 SAGEMAKER = "sagemaker"
 CONTRACTS = (SAGEMAKER,)
+NOTICE_BY_SIGTERM = "sigterm"
+"""On a computer that nobody rents: whatever runs it, a scheduler say, ends the supervisor when it wants it back."""
+NOTICE_BY_SHUTDOWN = "shutdown"
+"""On a spot machine whose provider announces nothing: it shuts down."""
 """What a run may find besides: see `RunSpec.contract`."""
 CONTRACT_ROOT = "/opt/ml"
 """Where SageMaker's scripts find their folders."""
@@ -270,6 +274,9 @@ class RunSpec:
     """``None``: the script alone decides when it saves."""
     machine_end: Optional[MachineEnd] = None
     """``None``: the machine was not rented for the run, and stays as it is."""
+    notice_by: Optional[str] = None
+    """`NOTICE_BY_SIGTERM` or `NOTICE_BY_SHUTDOWN`, where nothing else announces that the machine is taken back.
+    ``None``: its provider does, or takes none back."""
     leased: bool = False
     """The attempt may go on only while its machine has the run's lease, which the verb ``take-up`` keeps."""
     contract: Optional[str] = None

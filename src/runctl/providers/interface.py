@@ -316,6 +316,9 @@ class Provider(ABC):
     transports: tuple[str, ...] = ("ssh",)
     """The names that `transport` takes besides ``auto``, in the order in which that tries them."""
 
+    announces_interruptions = False
+    """A machine hears from the provider that it is taken back. Where not, a shutdown says so, on
+    `Market.OWNED` any SIGTERM."""
     containers: bool | Unsupported = True
     """Why its machines cannot run a project's image; ``True``: they can, where they have Docker."""
     machine_images: MachineImages | Unsupported = Unsupported(

@@ -37,6 +37,32 @@ def test_a_supervisor_that_is_told_to_end_gives_the_script_its_grace(agent: Agen
     assert agent.output("r") == ["up", "saved"]
 
 
+def test_sigterm_is_the_notice_on_a_computer_where_there_is_no_other(agent: Agent) -> None:
+    agent.sync(
+        {
+            "train.py": (
+                "import os, signal, sys, time\n"
+                "def save(*_):\n"
+                "    open(os.environ['RUNCTL_CHECKPOINT_DIR'] + '/step-7.json', 'w').write('{}')\n"
+                "    sys.exit(0)\n"
+                "signal.signal(signal.SIGTERM, save)\n"
+                "print('up')\n"
+                "while True: time.sleep(0.05)\n"
+            )
+        }
+    )
+    agent.start("r", "train.py", notice_by="sigterm")
+    agent.says("r", "up")
+    os.kill(agent.supervisor("r"), signal.SIGTERM)
+    end = agent.ended("r")
+    assert end.reason is EndReason.INTERRUPTED
+    assert end.message == "SIGTERM to the run's supervisor, the notice on this machine"
+    assert end.hand_off is not None
+    assert (end.hand_off.checkpoint, end.hand_off.step) == ("step-7.json", 7)
+    assert not end.hand_off.is_rehearsal
+    assert {"heard", "signalled", "script_ended", "verified"} <= set(end.hand_off.stages)
+
+
 def test_a_killed_supervisor_does_not_end_the_script_nor_its_log(agent: Agent) -> None:
     agent.sync(
         {

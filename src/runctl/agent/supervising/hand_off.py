@@ -55,7 +55,7 @@ class HandOver:
         self._left: list[str] = []
         played = None if attempt.notices.interruption is not None else attempt.folder.notice()
         self.moves = played is not None and played.moves
-        self.is_rehearsal = attempt.notices.interruption is None and not self.moves
+        self.is_rehearsal = attempt.notices.interruption is None and (played is None or played.is_rehearsal)
 
     @property
     def until(self) -> float:

@@ -54,6 +54,7 @@ class AwsProvider(Provider):
 
     name = "aws"
     transports = TRANSPORTS
+    announces_interruptions = True
     # Linux machines: by the second, at least a minute of each start; nothing for a spot machine that EC2 takes back in
     # its first hour; and the spot price at the start of an instance-hour holds for that hour (EC2 user guide, "Billing
     # for interrupted Spot Instances"; EC2 FAQ).

@@ -31,6 +31,7 @@ from runctl.runs.records.store import run_store
 from runctl.runs.stored.recipe import Recipes
 from runctl.runs.stored.stored_run import prefix_of, put_nodes
 from runctl.runs.train.plan import RunPlan
+from runctl.runs.train.start import notice_by
 from runctl.runs.train.training import Training
 from runctl.transport.agent import AgentClient
 
@@ -164,10 +165,11 @@ def agents_start(
 ) -> RunRecord:
     """Every agent has taken up the attempt, by rank; the record is kept before the first is told."""
     store, progress = run_store(session), session.progress
+    notice = notice_by(record.market, session.provider(record.provider).announces_interruptions)
     store.put(record)
     progress.step(f"starting {record.id} on {counted(len(machines), 'machine')}")
     with ThreadPoolExecutor(min(AT_ONCE, len(machines))) as pool:
-        waiting = [pool.submit(agent.start, spec) for agent, spec in machines]
+        waiting = [pool.submit(agent.start, replace(spec, notice_by=notice)) for agent, spec in machines]
     try:
         statuses = [each.result() for each in waiting]
     except RunctlError as error:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from runctl.agent.spec import RunSpec
+from runctl.agent.spec import NOTICE_BY_SHUTDOWN, NOTICE_BY_SIGTERM, RunSpec
 from runctl.core.clock import Clock
 from runctl.core.errors import MachineError, Unreachable
+from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.run_models import SpotFallback
 from runctl.machines.machine import Machine
@@ -59,6 +60,7 @@ def start(
     progress: Progress = SILENT,
 ) -> RunRecord:
     """What `launch` does when nothing is to be synced any more; raises as it does."""
+    spec = replace(spec, notice_by=notice_by(record.market, machine.provider.announces_interruptions))
     store.put(record)
     progress.step(f"starting {record.id} on {record.instance_id}")
     try:
@@ -76,3 +78,13 @@ def start(
     started = from_status(record, status, clock.now())
     store.put(started)
     return started
+
+
+def notice_by(market: str | None, announced: bool) -> str | None:
+    """`RunSpec.notice_by` on a machine of that market; ``announced``: its provider says when it takes one back.
+    Pure."""
+    if announced:
+        return None
+    if market == Market.OWNED:
+        return NOTICE_BY_SIGTERM
+    return NOTICE_BY_SHUTDOWN if market == Market.SPOT else None

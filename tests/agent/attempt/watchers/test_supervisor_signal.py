@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.agent.attempt.watchers.supervisor_signal import why_stopped
+from runctl.agent.attempt.watchers.interruption_notice import interruption_request
+from runctl.agent.attempt.watchers.supervisor_signal import is_notice, signalled_notice, why_stopped
+from runctl.agent.spec import NOTICE_BY_SHUTDOWN, NOTICE_BY_SIGTERM, EndReason
+
+NOW = 1_800_000_000.0
 
 
 @pytest.mark.parametrize(
@@ -13,3 +17,36 @@ from runctl.agent.attempt.watchers.supervisor_signal import why_stopped
 )
 def test_a_signal_to_the_supervisor_has_its_true_cause(down: bool, said: str) -> None:
     assert said in why_stopped(down)
+
+
+@pytest.mark.parametrize(
+    ("notice_by", "down", "taken_back"),
+    [
+        (None, False, False),
+        (None, True, False),
+        (NOTICE_BY_SHUTDOWN, False, False),
+        (NOTICE_BY_SHUTDOWN, True, True),
+        (NOTICE_BY_SIGTERM, False, True),
+        (NOTICE_BY_SIGTERM, True, True),
+    ],
+)
+def test_a_signal_is_the_notice_where_there_is_no_other(
+    notice_by: str | None, down: bool, taken_back: bool
+) -> None:
+    assert is_notice(notice_by, down) is taken_back
+
+
+@pytest.mark.parametrize(
+    ("down", "said"), [(True, "the machine shuts down"), (False, "SIGTERM to the run's")]
+)
+def test_a_script_has_its_own_grace_after_such_a_notice(down: bool, said: str) -> None:
+    notice = signalled_notice(NOW, 30.0, 20.0, down)
+    request = interruption_request(notice, 20.0, NOW)
+    assert (request.reason, request.grace_seconds) == (EndReason.INTERRUPTED, 30.0)
+    assert request.message.startswith(said)
+    assert not notice.is_rehearsal
+    assert not notice.moves
+
+
+def test_it_has_no_less_where_publishing_takes_longer_than_that() -> None:
+    assert interruption_request(signalled_notice(NOW, 30.0, 90.0, True), 90.0, NOW).grace_seconds >= 30

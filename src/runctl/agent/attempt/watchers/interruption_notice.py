@@ -43,7 +43,9 @@ def interruption_request(notice: Notice, publish_seconds: float, now: float) -> 
     if notice.moves:
         reason, message = EndReason.MOVED, f"it continues on another machine: {notice.why}"
         return StopRequest(reason, round(grace, 1), now, message, notice.machine_ends_at)
-    if notice.is_rehearsal:
+    if notice.why:
+        message = notice.why
+    elif notice.is_rehearsal:
         message = f"an interruption is rehearsed, as if the machine ended at {notice.ends_at_text}"
     else:
         does = {"stop": "stops the spot machine", "hibernate": "hibernates the spot machine"}

@@ -1,4 +1,4 @@
-"""The supervisor itself has got SIGTERM: the machine goes down, or somebody means the run."""
+"""The supervisor itself has got SIGTERM: the machine goes down or is taken back, or somebody means the run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.attempt.watchers.interruption_notice import interruption_request
+from runctl.agent.interruption import RESERVE_SECONDS, Notice
 from runctl.agent.records import StopRequest
-from runctl.agent.spec import EndReason
+from runctl.agent.spec import NOTICE_BY_SHUTDOWN, NOTICE_BY_SIGTERM, EndReason
 
 ANSWER_SECONDS = 0.5
 """Whoever is asked is on the machine or in its host. The training waits for its SIGTERM meanwhile."""
@@ -26,7 +27,8 @@ class SupervisorSignal:
         self._watched = watched
 
     def stop_request(self) -> StopRequest | None:
-        """INTERRUPTED when EC2 says that it takes the machine back; any other SIGTERM is STOPPED.
+        """INTERRUPTED when EC2 says that it takes the machine back, and where such a signal is the only notice there is
+        (`RunSpec.notice_by`); any other SIGTERM is STOPPED.
 
         A leased run goes on elsewhere when its machine goes down, by whomever: its group replaces the machine.
         """
@@ -34,12 +36,30 @@ class SupervisorSignal:
         if not watched.children.terminated:
             return None
         watched.notices.read_now(ANSWER_SECONDS)
-        notice = watched.notices.interruption
+        notice, now = watched.notices.interruption, time.time()
         if notice is not None:
-            return interruption_request(notice, watched.publish_seconds(), time.time())
-        down = goes_down()
-        reason = EndReason.INTERRUPTED if down and watched.spec.leased else EndReason.STOPPED
-        return StopRequest(reason, watched.spec.grace_seconds, time.time(), why_stopped(down))
+            return interruption_request(notice, watched.publish_seconds(), now)
+        down, spec = goes_down(), watched.spec
+        if is_notice(spec.notice_by, down):
+            publish = watched.publish_seconds()
+            notice = signalled_notice(now, spec.grace_seconds, publish, down)
+            # The hand-over is one that counts, unlike that of a rehearsal.
+            watched.folder.write_notice(notice)
+            return interruption_request(notice, publish, now)
+        reason = EndReason.INTERRUPTED if down and spec.leased else EndReason.STOPPED
+        return StopRequest(reason, spec.grace_seconds, now, why_stopped(down))
+
+
+def is_notice(notice_by: str | None, down: bool) -> bool:
+    """Whether a SIGTERM to the supervisor is how this machine hears that it is taken back; ``down``: it shuts down.
+    Pure."""
+    return notice_by == NOTICE_BY_SIGTERM or (notice_by == NOTICE_BY_SHUTDOWN and down)
+
+
+def signalled_notice(now: float, grace: float, publish: float, down: bool) -> Notice:
+    """What such a signal says. When SIGKILL follows nobody knows: the script has the run's own grace. Pure."""
+    why = "the machine shuts down" if down else "SIGTERM to the run's supervisor, the notice on this machine"
+    return Notice(now + grace + publish + RESERVE_SECONDS, why=why)
 
 
 def why_stopped(down: bool) -> str:
