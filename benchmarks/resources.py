@@ -118,6 +118,7 @@ _EMPTY = {
     "DescribeLaunchTemplates": "launchTemplates",
     "DescribeKeyPairs": "keySet",
     "DescribeSecurityGroups": "securityGroupInfo",
+    "DescribePlacementGroups": "placementGroupSet",
 }
 """The kinds that there are none of."""
 

@@ -247,12 +247,14 @@ class AwsSession:
 
         from runctl.providers.aws.calls.botocore_loader import loader
         from runctl.providers.aws.calls.parse import parse_time
+        from runctl.providers.aws.calls.xml_answers import QuickParsers
 
         with self._lock, our_errors(self.endpoint):
             session = Session()
             session.register_component("data_loader", loader(session.get_config_variable("data_path")))
-            parsers = session.get_component("response_parser_factory")
+            parsers = QuickParsers()
             parsers.set_parser_defaults(timestamp_parser=parse_time)
+            session.register_component("response_parser_factory", parsers)
             # The sandbox has one account, whose keys are in the environment: a profile is of another.
             leads_into_sandbox = self.endpoint is not None and self.endpoint == os.environ.get(
                 SANDBOX_VARIABLE
