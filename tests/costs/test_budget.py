@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 
 import pytest
 
 from runctl.core.config import BudgetConfig, BudgetLimits
-from runctl.costs.budget import Limit, Period, judge, limits_of, since, use
-from runctl.costs.ledger import Entry, EntryState
+from runctl.costs.budget import BudgetUse, Limit, Period, judge, limits_of, periods
+from runctl.costs.budget import use as use_of
+from runctl.costs.ledger import ClosedShare, Entry, EntryState
+from runctl.costs.spending import Spending
 from tests.costs.entries import an_entry, at, interval
 
 WEDNESDAY = at("2026-07-01 12:00")
@@ -40,7 +44,12 @@ def test_each_limit_of_the_configuration_counts() -> None:
         Limit(Period.MONTH, Decimal(100), project="digits"),
         Limit(Period.WEEK, Decimal(40), user="ada"),
     )
-    assert since(limits_of(budget), WEDNESDAY) == at("2026-06-29")
+    assert periods(limits_of(budget)) == (Period.DAY, Period.MONTH, Period.WEEK)
+
+
+def use(limits: Sequence[Limit], entries: Sequence[Entry], now: datetime) -> tuple[BudgetUse, ...]:
+    """Of limits by these entries."""
+    return use_of(limits, {period: Spending(period.start(now), entries) for period in Period}, now)
 
 
 def spent(hours: str, **changes: object) -> Entry:
@@ -74,6 +83,17 @@ def test_a_limit_counts_what_is_its_own(limit: Limit, counted: str) -> None:
         spent("1", project=None, owner=None),
     ]
     assert use([limit], entries, WEDNESDAY)[0].spent == Decimal(counted)
+
+
+def test_what_is_over_counts_by_its_sums() -> None:
+    shares = [ClosedShare("digits", "ada", Decimal(3)), ClosedShare(None, "bob", Decimal(4))]
+    limits = [
+        ALL,
+        Limit(Period.MONTH, Decimal(9), project="digits"),
+        Limit(Period.MONTH, Decimal(9), user="bob"),
+    ]
+    spendings = {Period.MONTH: Spending(at("2026-07-01"), [spent("2", project="digits")], shares)}
+    assert [each.spent for each in use_of(limits, spendings, WEDNESDAY)] == [9, 5, 4]
 
 
 def test_what_was_just_rented_counts_as_it_is_expected_until_it_has_cost_as_much() -> None:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from runctl.core.database import Database
 from runctl.costs.billing import Interval
-from runctl.costs.ledger import By, Entry, EntryKind, EntryState, Ledger
+from runctl.costs.ledger import NONE, By, Entry, EntryKind, EntryState, Ledger
 from runctl.costs.rates import Per
 from runctl.costs.report import CostReport, RunTime, report
+from runctl.costs.spending import spending
 from runctl.runs.records.store import RunStore
 from tests.costs.entries import an_entry, at, interval
 from tests.costs.test_billing import lives, moments
@@ -168,6 +169,13 @@ def test_every_grouping_comes_to_the_same_total_and_the_database_sums_as_we_do(
             closed=ledger.closed_sums(whole.by, since, until, in_sandbox=False),
         )
         assert (summed.lines, summed.usd, summed.saved_usd) == (whole.lines, whole.usd, whole.saved_usd)
+
+    read = spending(ledger, since, until, in_sandbox=False)
+    assert read.usd(until) == reports[0].usd
+    for project, usd in sums(report(entries, By.PROJECT, since, until)).items():
+        assert usd == read.usd(until, lambda each, _, wanted=project: (each or NONE) == wanted)  # type: ignore[misc]
+    for user, usd in sums(report(entries, By.USER, since, until)).items():
+        assert usd == read.usd(until, lambda _, each, wanted=user: (each or NONE) == wanted)  # type: ignore[misc]
 
 
 def _again(ledger: Ledger, entry: Entry) -> Entry:

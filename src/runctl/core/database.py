@@ -193,6 +193,9 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE runs ADD COLUMN nodes TEXT;
     """,
+    """
+    CREATE INDEX ledger_by_life ON ledger (in_sandbox, ended_at, began_at, estimated, total, project, owner);
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

@@ -7,7 +7,7 @@ hour ago is on the bill alone (``runctl cost reconcile``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,7 +16,8 @@ from enum import StrEnum
 from runctl.core.config import BudgetConfig, BudgetLimits
 from runctl.core.money import usd
 from runctl.costs.billing import NOTHING, day_start, month_start
-from runctl.costs.ledger import Entry, EntryState
+from runctl.costs.ledger import EntryState
+from runctl.costs.spending import Spending
 
 
 class Period(StrEnum):
@@ -108,27 +109,25 @@ def limits_of(budget: BudgetConfig) -> tuple[Limit, ...]:
     return tuple(found)
 
 
-def use(limits: Sequence[Limit], entries: Sequence[Entry], now: datetime) -> tuple[BudgetUse, ...]:
-    """How much of each limit the entries have used; they hold whatever existed since `since`."""
+def use(
+    limits: Sequence[Limit], spendings: Mapping[Period, Spending], now: datetime
+) -> tuple[BudgetUse, ...]:
+    """How much of each limit is used, by what was spent in each of `periods`."""
     found = []
     for limit in limits:
-        start = limit.period.start(now)
-        spent = committed = NOTHING
-        for entry in entries:
-            if not limit.counts(entry.project, entry.owner):
-                continue
-            cost = entry.cost(now)
-            spent += cost - entry.cost(start)
+        spending = spendings[limit.period]
+        committed = NOTHING
+        for entry in spending.entries:
             goes_on = entry.state is EntryState.INTENDED or entry.current is not None
-            if entry.expected is not None and goes_on:
-                committed += max(entry.expected - cost, NOTHING)
-        found.append(BudgetUse(limit, spent, committed))
+            if entry.expected is not None and goes_on and limit.counts(entry.project, entry.owner):
+                committed += max(entry.expected - entry.cost(now), NOTHING)
+        found.append(BudgetUse(limit, spending.usd(now, limit.counts), committed))
     return tuple(found)
 
 
-def since(limits: Sequence[Limit], now: datetime) -> datetime:
-    """When the longest of the periods began."""
-    return min((limit.period.start(now) for limit in limits), default=now)
+def periods(limits: Iterable[Limit]) -> tuple[Period, ...]:
+    """Those that the limits are for."""
+    return tuple(dict.fromkeys(limit.period for limit in limits))
 
 
 def judge(

@@ -24,7 +24,7 @@ from runctl.core.machine_models import Instance, Market, Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import ATTEMPT, INTENT, RANK
 from runctl.costs.billing import Interval, PriceStep, whole_seconds
-from runctl.costs.budget import BudgetUse, BudgetVerdict, Limit, judge, limits_of, since, use
+from runctl.costs.budget import BudgetUse, BudgetVerdict, Limit, judge, limits_of, periods, use
 from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
 from runctl.costs.rates import Per
 from runctl.costs.sightings import (
@@ -37,6 +37,7 @@ from runctl.costs.sightings import (
     with_spot_prices,
     with_volume,
 )
+from runctl.costs.spending import spending
 from runctl.machines.intents import LIVES_UNSEEN, Intent, IntentState, Kind
 
 if TYPE_CHECKING:
@@ -168,9 +169,12 @@ class LedgerRecord:
     def _uses(self, ledger: Ledger, limits: Sequence[Limit], now: datetime) -> tuple[BudgetUse, ...]:
         in_sandbox = not self.provider.costs_money()
         # Where the cloud's clock is ahead of this one, what was just rented begins later than now.
-        entries = ledger.touching(since(limits, now), now + timedelta(days=1), in_sandbox=in_sandbox)
-        entries += ledger.about_to_be(now - LIVES_UNSEEN, in_sandbox=in_sandbox)
-        return use(limits, entries, now)
+        about_to_be = ledger.about_to_be(now - LIVES_UNSEEN, in_sandbox=in_sandbox)
+        spendings = {}
+        for period in periods(limits):
+            found = spending(ledger, period.start(now), now, in_sandbox=in_sandbox, ahead=timedelta(days=1))
+            spendings[period] = replace(found, entries=(*found.entries, *about_to_be))
+        return use(limits, spendings, now)
 
     def _judge(self, plan: CreatePlan, count: int, uses: Sequence[BudgetUse]) -> BudgetVerdict:
         hourly = _expected(plan)

@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from runctl.core.clock import Clock, SystemClock
-from runctl.costs.billing import NOTHING, month_start
-from runctl.costs.budget import BudgetUse, limits_of, since, use
-from runctl.costs.ledger import By, Entry, EntryKind, EntryState, Ledger
+from runctl.costs.billing import NOTHING, day_start, month_start
+from runctl.costs.budget import BudgetUse, limits_of, periods, use
+from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
 from runctl.costs.rates import Per
-from runctl.costs.report import CostReport, report
+from runctl.costs.spending import spending
 from runctl.machines.session import Session
 from runctl.runs.records.run_times import checkpoint_alarms, working
 
@@ -110,17 +110,24 @@ def status(
     now, ledger = clock.now(), Ledger(session.database)
     limits = limits_of(session.config.budget)
     in_sandbox = session.in_sandbox
-    days = _this_month(ledger, now, in_sandbox)
+    month, today = (
+        spending(ledger, start, now, in_sandbox=in_sandbox) for start in (month_start(now), day_start(now))
+    )
     open_now = ledger.select("state = 'open' AND in_sandbox = ?", (int(in_sandbox),))
     return status_of(
         open_now,
         working(session.database),
         now,
-        today=next((line.usd for line in days.lines if line.key == f"{now:%Y-%m-%d}"), NOTHING),
-        month=days.usd,
-        budget=use(limits, ledger.touching(since(limits, now), now, in_sandbox=in_sandbox), now)
-        if limits
-        else (),
+        today=today.usd(now),
+        month=month.usd(now),
+        budget=use(
+            limits,
+            {
+                period: spending(ledger, period.start(now), now, in_sandbox=in_sandbox)
+                for period in periods(limits)
+            },
+            now,
+        ),
         problems=problems,
         alarms=checkpoint_alarms(session.database),
     )
@@ -235,14 +242,3 @@ def _per_hour(entry: Entry, now: datetime) -> Decimal:
     if current.per is Per.HOUR:
         return current.usd
     return current.usd / (calendar.monthrange(now.year, now.month)[1] * 24)
-
-
-def _this_month(ledger: Ledger, now: datetime, in_sandbox: bool) -> CostReport:
-    start = month_start(now)
-    return report(
-        ledger.touching(start, now, in_sandbox=in_sandbox, beyond=By.DAY),
-        By.DAY,
-        start,
-        now,
-        closed=ledger.closed_sums(By.DAY, start, now, in_sandbox=in_sandbox),
-    )
