@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,3 +100,20 @@ def test_a_spot_run_goes_on_from_an_object_store_when_its_machine_is_taken_back(
     assert attempts[1]["instance_id"] != first
     assert runctl("lyceum", "list", "--everyone", "--quiet").ok().out == ""
     assert "ASIA" not in out + err, "keys are in no log"
+    if where == "own":
+        # Its machines are gone, and this computer has no keys of any store but those that end.
+        bare = {
+            "AWS_ACCESS_KEY_ID": "",
+            "AWS_SECRET_ACCESS_KEY": "",
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        }
+        here = CommandLine(runctl.cwd, {**runctl.env, **bare})
+        (newest, *_) = here("checkpoint", "list", run, "--output", "json").ok().json
+        assert newest["name"] == "step-3.json"
+        address = f"{shown(runctl, run)['store']}/{run}"
+        for reference in (run, address):
+            target = runctl.cwd.parent / reference.rpartition("/")[2] / str(len(reference))
+            here("checkpoint", "pull", reference, target).ok()
+            assert (target / "step-3.json").read_text() == '{"step": 3}'
+        shutil.rmtree(Path(runctl.env["XDG_DATA_HOME"]) / "runctl" / "logs")
+        assert "\nfrom 3\ndone\n" in here("runs", "logs", run).ok().out

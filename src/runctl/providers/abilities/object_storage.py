@@ -37,6 +37,12 @@ class ObjectStorage(ABC):
     scheme: str
     """What addresses in it begin with, before ``://``."""
 
+    def holds(self, bucket: str) -> bool:
+        """Whether a bucket is for this account to read, as far as that is known without looking: another provider's
+        store may have the same scheme."""
+        del bucket
+        return True
+
     @abstractmethod
     def objects(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """Those whose keys begin with the prefix, in the order of their keys."""

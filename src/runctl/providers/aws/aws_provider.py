@@ -178,7 +178,7 @@ class AwsProvider(Provider):
         """Objects of S3 are read and written from here."""
         from runctl.providers.aws.s3_storage import S3Storage
 
-        return S3Storage(self._context)
+        return S3Storage(self._context.session)
 
     @lazy_ability
     def groups(self) -> AutoScalingGroups:

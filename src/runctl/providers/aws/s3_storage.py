@@ -5,27 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runctl.agent.lease import age_of
 from runctl.core.errors import NotFound
 from runctl.providers.abilities.object_storage import ObjectStorage, ObjectVersion, StoredObject
 from runctl.providers.aws.calls.errors import error_code, our_errors
-from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.staging import transfers
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 _CHUNK_BYTES = 1 << 20
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
 _ABSENT = {"NoSuchKey", "404"}
 
 
+class S3Access(Protocol):
+    """Who reads and writes, and where."""
+
+    @property
+    def s3(self) -> S3Client:
+        """The client."""
+        ...
+
+    @property
+    def endpoint(self) -> str | None:
+        """Of another store than AWS's."""
+        ...
+
+
 class S3Storage(ObjectStorage):
-    """Buckets that the account may use."""
+    """Buckets that whoever asks may use."""
 
     scheme = "s3"
 
-    def __init__(self, context: AwsContext) -> None:
-        self._session = context.session
+    def __init__(self, session: S3Access) -> None:
+        self._session = session
 
     def objects(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """By ListObjectsV2."""

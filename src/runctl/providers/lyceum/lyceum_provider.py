@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from runctl.core import tags as tag
 from runctl.core.errors import (
@@ -34,11 +35,13 @@ from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.offers import LyceumOffers
 from runctl.providers.lyceum.prices import LyceumPrices
 from runctl.providers.lyceum.renting import LyceumRenting
-from runctl.providers.lyceum.storage import LyceumBucket
 from runctl.providers.lyceum.volumes import LyceumVolumes
 from runctl.providers.preparing import limits_of, prepare
 from runctl.providers.ssh_machines import SshMachines
 from runctl.transport.interface import Transport
+
+if TYPE_CHECKING:
+    from runctl.providers.lyceum.storage import LyceumBucket, LyceumStorage
 
 _NEW_VM_SECONDS = 30.0
 """A VM that Lyceum does not know so soon after its creation may still appear."""
@@ -51,9 +54,6 @@ class LyceumProvider(Provider):
     stop_and_start = Unsupported("Lyceum's machines cannot be stopped: they are ended, or they are billed")
     limits = Unsupported(
         "the limits of a Lyceum machine are settled when it is created: --ttl, --budget, --idle-timeout"
-    )
-    object_storage = Unsupported(
-        "Lyceum's bucket is for its machines, which get keys that end: --checkpoint-s3 own/PREFIX"
     )
     account = Unsupported("a key is all that Lyceum needs")
     groups = Unsupported("Lyceum does not replace a machine that is gone")
@@ -90,7 +90,16 @@ class LyceumProvider(Provider):
     @lazy_ability
     def lent_bucket(self) -> LyceumBucket:
         """The account's bucket, by keys that end."""
+        from runctl.providers.lyceum.storage import LyceumBucket
+
         return LyceumBucket(self._context)
+
+    @lazy_ability
+    def object_storage(self) -> LyceumStorage:
+        """The account's bucket, from this computer."""
+        from runctl.providers.lyceum.storage import LyceumStorage
+
+        return LyceumStorage(self._context)
 
     @lazy_ability
     def catalogue(self) -> LyceumOffers:

@@ -1,15 +1,29 @@
-"""Lyceum's object storage: one bucket for each account, by keys that end."""
+"""Lyceum's object storage: one bucket for each account, by keys that end; machines have them, and so does this
+computer."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from runctl.agent.checkpoint_spec import StoreKeys
+from runctl.core.errors import CredentialsError, PermissionDenied, Unreachable
 from runctl.providers.abilities.lent_bucket import Lent, LentBucket
+from runctl.providers.aws.s3_storage import S3Storage
 from runctl.providers.lyceum.api import StorageKeys
 from runctl.providers.lyceum.context import LyceumContext
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
 USUAL_REGION = "us-east-1"
+USUAL_SECONDS, LEAST_SECONDS = 900.0, 60.0
+"""How long keys are used whose end is not told, and what is left of others when new ones are asked for."""
+ANSWER_SECONDS = 60
 
 
 def lent_of(found: StorageKeys) -> Lent:
@@ -40,3 +54,91 @@ class LyceumBucket(LentBucket):
     def lend(self) -> Lent:
         """By one call; Lyceum may not say when the keys end."""
         return lent_of(self._context.api.storage_keys())
+
+
+class LentAccess:
+    """S3 by keys that end, with newer ones in time. Safe to use from several threads."""
+
+    def __init__(self, context: LyceumContext) -> None:
+        self._bucket, self._clock = LyceumBucket(context), context.clock
+        self._lock = threading.Lock()
+        self._lent: Lent | None = None
+        self._good_until = 0.0
+        self._client: Any = None
+
+    @cached_property
+    def bucket(self) -> str:
+        """The account's; it stays the same."""
+        return self._current()[0].bucket
+
+    @property
+    def endpoint(self) -> str:
+        """A URL."""
+        return self._current()[0].endpoint
+
+    @property
+    def s3(self) -> S3Client:
+        """A client whose keys are good now."""
+        client: S3Client = self._current()[1]
+        return client
+
+    def forget(self) -> None:
+        """The next use asks for new keys: these were refused."""
+        with self._lock:
+            self._lent = None
+
+    def _current(self) -> tuple[Lent, Any]:
+        now = self._clock.now().timestamp()
+        with self._lock:
+            if self._lent is None or now >= self._good_until:
+                self._lent = lent = self._bucket.lend()
+                ends_at = lent.keys.ends_at
+                self._good_until = now + USUAL_SECONDS if ends_at is None else ends_at - LEAST_SECONDS
+                self._client = _client(lent)
+            return self._lent, self._client
+
+
+class LyceumStorage(S3Storage):
+    """The account's bucket, and no other."""
+
+    def __init__(self, context: LyceumContext) -> None:
+        self._access = LentAccess(context)
+        super().__init__(self._access)
+
+    def holds(self, bucket: str) -> bool:
+        """Lyceum says which one it is."""
+        return bucket == self._access.bucket
+
+    @contextmanager
+    def _explaining(self, bucket: str, key: str) -> Iterator[None]:
+        try:
+            with super()._explaining(bucket, key):
+                yield
+        except (CredentialsError, PermissionDenied) as error:
+            # How long they are good, Lyceum need not say.
+            self._access.forget()
+            raise Unreachable(
+                f"the keys of Lyceum's bucket {bucket} are not accepted: {error.message}", hint="try again"
+            ) from error
+
+
+def _client(lent: Lent) -> Any:
+    import botocore.session
+    from botocore.config import Config
+
+    return botocore.session.Session().create_client(
+        "s3",
+        region_name=lent.region,
+        endpoint_url=lent.endpoint,
+        aws_access_key_id=lent.keys.access_key,
+        aws_secret_access_key=lent.keys.secret_key,
+        aws_session_token=lent.keys.token or None,
+        config=Config(
+            read_timeout=ANSWER_SECONDS,
+            retries={"mode": "standard"},
+            # Stores that speak S3's protocol need not know more of it than this.
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )

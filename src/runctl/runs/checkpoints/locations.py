@@ -73,10 +73,16 @@ def stored_at(session: Session, address: str, provider: str | None = None) -> St
         source = parse_source(address)
     except ValueError as error:
         raise UsageError(str(error), hint="such as s3://bucket/runs/run-7kq2m9xd4t") from error
+    if provider is None:
+        # A run of ours: its provider's store comes first.
+        record = run_store(session).find(PurePosixPath(source.prefix).name)
+        provider = record.provider if record is not None else None
     names = dict.fromkeys([*([provider] if provider else []), *(each.name for each in plugins())])
     for name in names:
         storage = session.provider(name).object_storage
-        if not isinstance(storage, Unsupported) and address.startswith(f"{storage.scheme}://"):
+        if isinstance(storage, Unsupported) or not address.startswith(f"{storage.scheme}://"):
+            continue
+        if storage.holds(source.bucket):
             return StoredCheckpoints(storage, source.bucket, source.prefix)
     raise Unsupported(f"no provider that is installed has an object store for {address}")
 

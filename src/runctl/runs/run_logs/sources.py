@@ -146,7 +146,7 @@ def read_stored_log(
     one's log. Raises what the store raises."""
     at = run_prefix(record.store, record)
     storage = provider.object_storage
-    if at is None or isinstance(storage, Unsupported):
+    if at is None or isinstance(storage, Unsupported) or not storage.holds(at.bucket):
         return ""
     above = len(at.prefix) + 1
     progress.step(f"reading the log from {at}")

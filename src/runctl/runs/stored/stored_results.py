@@ -30,7 +30,7 @@ def end_in_store(session: Session, record: RunRecord, rank: int = 0) -> EndRecor
         if found is None:
             continue
         with suppress(RunctlError, ValueError, TypeError):
-            text = _storage(session, record).read(found.bucket, f"{found.prefix}/{key}")
+            text = _storage(session, record, found).read(found.bucket, f"{found.prefix}/{key}")
             return from_json(EndRecord, loads(text))
     return None
 
@@ -43,7 +43,7 @@ def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple
     source = run_prefix(record.results, record)
     if source is None:
         return None
-    storage = _storage(session, record)
+    storage = _storage(session, record, source)
     found = list(_files(storage.objects(source.bucket, source.prefix + "/"), source))
     if not found:
         return None
@@ -76,11 +76,16 @@ def run_prefix(address: str | None, record: RunRecord) -> Source | None:
     return Source(source.bucket, "/".join(filter(None, (source.prefix, record.id))))
 
 
-def _storage(session: Session, record: RunRecord) -> ObjectStorage:
+def _storage(session: Session, record: RunRecord, source: Source) -> ObjectStorage:
     try:
-        return require(session.in_region(record.region).provider(record.provider).object_storage)
+        storage = require(session.in_region(record.region).provider(record.provider).object_storage)
     except Unsupported as error:
-        raise NotFound(f"{record.results} cannot be read from here: {error.message}") from error
+        raise NotFound(f"{source} cannot be read from here: {error.message}") from error
+    if not storage.holds(source.bucket):
+        raise NotFound(
+            f"{source} cannot be read from here: bucket {source.bucket} is not {record.provider}'s"
+        )
+    return storage
 
 
 def _files(objects: Iterator[StoredObject], source: Source) -> Iterator[tuple[PurePosixPath, StoredObject]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -25,7 +26,7 @@ from runctl.agent.spec import RunSpec
 from runctl.agent.stored_run import StoredMachine, StoredNode, StoredNodes, StoredRun, StoredVolume
 from runctl.checkpoints.download import Prefix
 from runctl.core.database import StateError
-from runctl.core.errors import NotFound, Unsupported
+from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.files import cache_folder
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance
@@ -78,7 +79,10 @@ def prefix_at(session: Session, provider: str, url: str, run_id: str) -> Prefix 
     if isinstance(storage, Unsupported):
         return None
     source = parse_source(url)
-    return Prefix(storage, source.bucket, "/".join(filter(None, (source.prefix, run_id))))
+    with suppress(RunctlError):
+        if storage.holds(source.bucket):
+            return Prefix(storage, source.bucket, "/".join(filter(None, (source.prefix, run_id))))
+    return None
 
 
 def store_run(
