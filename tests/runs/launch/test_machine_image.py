@@ -12,6 +12,7 @@ import pytest
 from runctl.agent.spec import DependencyKind
 from runctl.containers.image_plan import BuildOptions
 from runctl.core.errors import Unsupported, UsageError
+from runctl.core.ids import InstanceId
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.abilities.image_registry import RegistryLogin
 from runctl.providers.abilities.machine_images import MachineImages
@@ -30,6 +31,9 @@ class Images(MachineImages):
 
     def keep_login(self, login: RegistryLogin, progress: Progress = SILENT) -> None:
         self.logins.append(login)
+
+    def image_of(self, instance_id: InstanceId) -> str:
+        raise AssertionError(f"{instance_id} is not rented yet")
 
 
 def settled(

@@ -67,13 +67,15 @@ def train_command(provider: str) -> click.Command:
         continues when this computer sleeps or the connection breaks; monitor follows it again.
         """
         from runctl.cli.train.carry_out import carry_out, check_watch, show_plan
+        from runctl.runs.train.machine_image import in_machines_image
         from runctl.runs.train.project_plan import plan_project
         from runctl.runs.train.training import Training, find_checkpoint
 
         request = run.request(cli, provider, script, rest)
         project = plan_project(request)
-        on_save = check_watch(project, watch=watch, restart_on_change=restart_on_change)
         instance = find_instance(cli, provider, instance_id)
+        request, project = in_machines_image(cli.session, request, project, instance, run.image_options)
+        on_save = check_watch(project, watch=watch, restart_on_change=restart_on_change)
         if run.resume_from is not None:
             request = replace(request, resume=find_checkpoint(cli.session, run.resume_from, instance))
         training = Training(cli.session, request, project, instance, transport, run.image_options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from runctl.core.ids import InstanceId
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.abilities.image_registry import RegistryLogin
 
@@ -15,3 +16,7 @@ class MachineImages(ABC):
     @abstractmethod
     def keep_login(self, login: RegistryLogin, progress: Progress = SILENT) -> None:
         """From now on the provider pulls from that registry by this login. The same login again changes nothing."""
+
+    @abstractmethod
+    def image_of(self, instance_id: InstanceId) -> str:
+        """The image that a machine is a container of, as it was named. Errors are as in `Provider`."""

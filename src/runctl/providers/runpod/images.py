@@ -11,6 +11,7 @@ import msgspec
 
 from runctl.core.errors import NotFound, RunctlError
 from runctl.core.files import make_private_folder, write_atomically
+from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.abilities.image_registry import RegistryLogin
@@ -57,6 +58,10 @@ class RunPodImages(MachineImages):
         if before is not None and is_there and before.login_id not in {pod.registry for pod in api.pods()}:
             with suppress(RunctlError):
                 api.delete_registry(before.login_id)
+
+    def image_of(self, instance_id: InstanceId) -> str:
+        """RunPod knows it."""
+        return self._context.api.pod(instance_id).image or self._context.settings.image
 
     def login_for(self, image: str) -> str | None:
         """The id of the login by which RunPod is to pull that image; ``None``: none. Raises `NotFound` for the

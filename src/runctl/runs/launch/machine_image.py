@@ -10,13 +10,13 @@ from runctl.agent.spec import ContainerSpec
 from runctl.containers.where import INSTANCE
 from runctl.core.errors import Unsupported, UsageError
 from runctl.machines.session import Session
-from runctl.project.docker.dockerfile import DockerfileChoice, DockerfileRequest
-from runctl.project.label import fit_for_a_tag
+from runctl.project.docker.dockerfile import DockerfileRequest
 from runctl.providers.abilities.image_registry import RegistryLogin
 from runctl.providers.abilities.machine_images import MachineImages
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider
-from runctl.runs.images.build import ImageBuild, ImageProject
+from runctl.runs.images.build import ImageBuild
 from runctl.runs.images.settled_image import ImageOptions
+from runctl.runs.train.machine_image import image_build
 from runctl.runs.train.project_plan import ProjectPlan, TrainRequest, plan_project
 
 if TYPE_CHECKING:
@@ -111,14 +111,5 @@ def _own(
             " the machine's usual image",
             code="no-registry",
         )
-    root = project.root.path
-    name = session.config.project.name or fit_for_a_tag(root.name)
-    build = ImageBuild(
-        session,
-        ImageProject(root, name, DockerfileChoice(dockerfile, "")),
-        options.build,
-        config.registry,
-        provider.name,
-        "",
-    )
+    build = image_build(session, provider.name, project, dockerfile, options)
     return MachineImage(str(build.plan.remote), f"{dockerfile}, built here and pushed", images, build)

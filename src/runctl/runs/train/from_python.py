@@ -23,6 +23,7 @@ from runctl.providers.names import check_run_name
 from runctl.providers.registry import DEFAULT
 from runctl.runs.control import follow_run, refresh, stop_run
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.train.machine_image import in_machines_image
 from runctl.runs.train.plan import RunPlan
 from runctl.runs.train.project_plan import TrainRequest, plan_project
 from runctl.runs.train.request import with_configuration
@@ -189,6 +190,7 @@ def train(
     )
     project = plan_project(request)
     found = instance if isinstance(instance, Instance) else find_instance(session, provider, instance)
+    request, project = in_machines_image(session, request, project, found)
     if resume_from is not None:
         request = replace(request, resume=find_checkpoint(session, resume_from, found))
     training = Training(session, request, project, found, transport)
