@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,6 +23,8 @@ from runctl.core.errors import (
     CapacityError,
     Conflict,
     InstanceEnded,
+    Interrupted,
+    MachineError,
     Unreachable,
 )
 from runctl.core.machine_models import InstanceState, Market
@@ -269,6 +272,47 @@ def test_without_capacity_anywhere_it_is_asked_for_during_an_hour_and_nothing_is
     # Whoever asks later, when there is some, goes on.
     there.world.capacity = True
     recovered_by_another(there)
+    there.teardown()
+
+
+def test_whoever_asks_when_the_search_is_over_hears_of_capacity_as_it_is_now() -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+    there.world.capacity = False
+    asked = partial(recover_run, there.session, there.store.get(RUN), clock=there.world.clock)
+    assert asked().outcome is Outcome.NO_CAPACITY
+    there.world.clock.advance(timedelta(hours=2))
+    assert asked().outcome is Outcome.NO_CAPACITY
+    there.world.capacity = True
+
+    # A watcher in its next round asks nobody who has refused a moment ago.
+    assert asked().outcome is Outcome.ENDED
+    assert list(there.world.machines) == [FIRST]
+    assert asked(afresh=True).outcome is Outcome.STARTED
+    there.teardown()
+
+
+def test_what_fails_on_each_machine_is_tried_less_and_less_often() -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+    began = there.world.clock.now()
+
+    def sleep(seconds: float) -> None:
+        there.world.clock.advance(timedelta(seconds=max(seconds, 1.0)))
+        if there.world.clock.now() - began > timedelta(hours=1):
+            raise KeyboardInterrupt
+
+    with contextlib.ExitStack() as exits:
+        exits.enter_context(patch.object(there.world.clock, "sleep", sleep))
+        refused = exits.enter_context(
+            patch.object(recover, "volumes_as_before", side_effect=MachineError("it reads from no store"))
+        )
+        with pytest.raises(Interrupted):
+            watch_runs(there.session, [there.store.get(RUN)], clock=there.world.clock)
+
+    # After 20 s, 40 s and so on, up to ten minutes: each machine is paid for a minute at the least.
+    assert 5 <= refused.call_count <= 12
+    assert there.world.going() == []
     there.teardown()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from runctl.core.run_models import RunPhase
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.recovering import watching
 from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered
-from runctl.runs.recovering.watching import goes_on
+from runctl.runs.recovering.watching import goes_on, pause_after
 from tests.runs.sample_runs import a_run
 
 
@@ -84,3 +85,12 @@ def test_a_run_whose_machine_may_not_have_heard_of_it_is_looked_after() -> None:
     assert goes_on(a_run(state=RunPhase.UNKNOWN))
     assert not goes_on(a_run(state=RunPhase.PENDING))
     assert not goes_on(a_run(state=RunPhase.ENDED))
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 20), (3, 80), (6, 600), (1000, 600)])
+def test_a_run_that_cannot_be_recovered_is_tried_less_and_less_often(failures: int, seconds: int) -> None:
+    assert pause_after(failures, timedelta(seconds=10)) == timedelta(seconds=seconds)
+
+
+def test_whoever_looks_once_an_hour_is_not_made_to_look_more_often() -> None:
+    assert pause_after(1, timedelta(hours=1)) == timedelta(hours=1)

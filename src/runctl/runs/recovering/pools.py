@@ -19,11 +19,15 @@ ANY_POOL = "any"
 
 
 class SpotPools:
-    """Types in zones, as the provider offers them for the run; each is asked again some time after it has refused."""
+    """Types in zones, as the provider offers them for the run; each is asked again some time after it has refused.
 
-    def __init__(self, run: RecoveredRun, ask_again: timedelta) -> None:
+    ``afresh``: what others have been refused before does not count.
+    """
+
+    def __init__(self, run: RecoveredRun, ask_again: timedelta, *, afresh: bool = False) -> None:
         self._run = run
         self._ask_again = ask_again
+        self._afresh = afresh
         self._refused_at: float | None = None
 
     @cached_property
@@ -44,7 +48,7 @@ class SpotPools:
         since = None if self._refused_at is None else self._run.clock.monotonic() - self._refused_at
         if since is not None and since < self._ask_again.total_seconds():
             return ()
-        refused = self._refused_lately()
+        refused = set() if self._afresh and self._refused_at is None else self._refused_lately()
         return tuple(str(pool) for pool in self.offered if pool not in refused) if refused else (ANY_POOL,)
 
     def refused(self, error: CapacityError) -> None:

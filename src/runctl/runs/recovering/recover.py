@@ -119,11 +119,13 @@ def recover_run(
     record: RunRecord,
     *,
     once: bool = True,
+    afresh: bool = False,
     clock: Clock | None = None,
 ) -> Recovered:
     """The run's next attempt has started, if it has ended in a way that another machine changes.
 
-    ``once``: a machine that is not to be had now is not waited for. What was rented is given back where the attempt
+    ``once``: a machine that is not to be had now is not waited for. ``afresh``: somebody wants to know it now, so that
+    pools are asked that have refused a moment ago. What was rented is given back where the attempt
     could not be started, after Ctrl-C too. Raises `BeingRecovered`, `NotFound` for a run that was not started here, and
     what renting, attaching and starting raise.
     """
@@ -148,7 +150,7 @@ def recover_run(
                 return Recovered(known, Outcome.ENDED, why_it_ended(known))
         try:
             with _leased(run):
-                return _recover(run, once=once)
+                return _recover(run, once=once, afresh=afresh)
         except HeldElsewhere as held:
             return _held_elsewhere(run, held)
 
@@ -207,7 +209,7 @@ def _leased(run: RecoveredRun) -> Iterator[None]:
         yield
 
 
-def _recover(run: RecoveredRun, *, once: bool) -> Recovered:
+def _recover(run: RecoveredRun, *, once: bool, afresh: bool) -> Recovered:
     """With the lease: what others have done for the run is looked at first."""
     before = run.record
     if run.lease is not None:
@@ -225,7 +227,7 @@ def _recover(run: RecoveredRun, *, once: bool) -> Recovered:
         run.take_end(known, end_in_store(run.session, known))
     if run.record.end_reason not in RETRIED:
         return Recovered(run.record, Outcome.ENDED, why_it_ended(run.record))
-    return _to_the_next_attempt(run, once=once)
+    return _to_the_next_attempt(run, once=once, afresh=afresh)
 
 
 def _held_elsewhere(run: RecoveredRun, held: HeldElsewhere) -> Recovered:
@@ -341,10 +343,10 @@ def _move(run: RecoveredRun, market: Market, reason: Why) -> Recovered:
         return _start_on(run, rented, replace(spec, attempt=number))
 
 
-def _to_the_next_attempt(run: RecoveredRun, *, once: bool) -> Recovered:
+def _to_the_next_attempt(run: RecoveredRun, *, once: bool, afresh: bool) -> Recovered:
     """Rent, attach, send, start; as often as `decide_next` says so."""
     rules, attempts = rules_of(run.recipe), history(run.record)
-    pools = SpotPools(run, timedelta(seconds=REFUSED_FOR))
+    pools = SpotPools(run, timedelta(seconds=REFUSED_FOR), afresh=afresh)
     on_spot = run.recipe.request is None or run.recipe.request.market is Market.SPOT
     on_spot = on_spot or run.record.deadline is not None
     refused_at: float | None = None

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from runctl.agent.object_store import is_address
 from runctl.core.clock import Clock, SystemClock
-from runctl.core.errors import CapacityError, Interrupted, RunctlError, UsageError
+from runctl.core.errors import CapacityError, Interrupted, RunctlError, Unreachable, UsageError
 from runctl.core.run_models import Run, RunPhase
 from runctl.core.text import counted
 from runctl.machines.session import Session
@@ -25,6 +25,7 @@ from runctl.runs.recovery import RETRIED
 from runctl.runs.stored.recipe import Recipes
 
 ASK_EVERY = timedelta(seconds=10)
+LONGEST_PAUSE = timedelta(minutes=10)
 
 OnChange = Callable[[Recovered], None]
 """Hears of every outcome that is another one than the one before."""
@@ -61,6 +62,14 @@ def goes_on(record: RunRecord) -> bool:
     return not record.has_ended and record.state is not RunPhase.PENDING
 
 
+def pause_after(failures: int, every: timedelta) -> timedelta:
+    """How long nobody tries to recover a run that could not be recovered so many times in a row. Pure.
+
+    What fails on the machine fails on the next one too, as a rule, and each is paid for.
+    """
+    return min(every * float(2 ** min(failures, 20)), max(every, LONGEST_PAUSE))
+
+
 def watch_runs(
     session: Session,
     records: Sequence[RunRecord],
@@ -71,26 +80,37 @@ def watch_runs(
 ) -> list[RunRecord]:
     """Every run has ended for good, and was recovered until then.
 
-    What keeps a run from being recovered is warned of, and tried again. Raises `Interrupted` for Ctrl-C: runs that have
-    started go on, and what was rented for an attempt that has not is given back.
+    What keeps a run from being recovered is warned of, and tried again, less and less often. Raises `Interrupted` for
+    Ctrl-C: runs that have started go on, and what was rented for an attempt that has not is given back.
     """
     clock, store = clock or SystemClock(), run_store(session)
     open_ids = [record.id for record in records]
+    not_looked_at = set(open_ids)
     told: dict[str, str] = {}
+    failures: dict[str, int] = {}
+    not_before: dict[str, float] = {}
 
     def has_ended(run_id: str, asked: RunRecord | None) -> bool:
         """Whether it has ended for good; where it was interrupted, it is recovered."""
+        if run_id in not_before and clock.monotonic() < not_before[run_id]:
+            return False
+        afresh = run_id in not_looked_at
+        not_looked_at.discard(run_id)
         try:
             recovered = (
                 Recovered(asked, Outcome.GOES_ON, going_on(asked))
                 if asked is not None and asked.deadline is None and goes_on(asked)
-                else recover_run(session, store.get(run_id), clock=clock)
+                else recover_run(session, store.get(run_id), afresh=afresh, clock=clock)
             )
         except BeingRecovered:
             return False
         except Interrupted:
             raise
         except RunctlError as error:
+            if not isinstance(error, Unreachable | CapacityError):
+                failures[run_id] = failures.get(run_id, 0) + 1
+                pause = pause_after(failures[run_id], every)
+                not_before[run_id] = clock.monotonic() + pause.total_seconds()
             if told.get(run_id) != error.message:
                 told[run_id] = error.message
                 session.progress.warn(
@@ -101,6 +121,7 @@ def watch_runs(
                 "unsupported",
                 "project-not-kept",
             }
+        failures.pop(run_id, None)
         if told.get(run_id) != recovered.why:
             told[run_id] = recovered.why
             on_change(recovered)
@@ -180,7 +201,7 @@ def recover_reference(session: Session, reference: str, store: str | None = None
         if not address.endswith(f"/{reference}"):
             address = f"{address}/{reference}"
     record = run_store(session).get(reference) if address is None else adopt(session, address)
-    return recover_run(session, record)
+    return recover_run(session, record, afresh=True)
 
 
 def recover(reference: str, *, store: str | None = None, session: Session | None = None) -> Run:
