@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from runctl.sandbox.fault_client import Faults
 from tests.e2e.account import create, volume, volume_named
 from tests.e2e.command_line import CommandLine, until, write_project
 from tests.e2e.test_launch import client, running
-from tests.e2e.test_recovery import a_run, rented_for, shown, weights
+from tests.e2e.test_recovery import TRAIN, a_run, rented_for, shown, weights
 from tests.e2e.test_spot_faults import said, started, story
 
 pytestmark = [
@@ -41,6 +43,33 @@ print("begun", flush=True)
 time.sleep(25)
 save(2)
 print("done", flush=True)
+"""
+SKEW = """\
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/time.h>
+#include <time.h>
+#define AHEAD 10800
+int clock_gettime(clockid_t id, struct timespec *at) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int done = real(id, at);
+    if (!done && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) at->tv_sec += AHEAD;
+    return done;
+}
+int gettimeofday(struct timeval *restrict at, void *restrict zone) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    at->tv_sec = now.tv_sec;
+    at->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+time_t time(time_t *at) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (at) *at = now.tv_sec;
+    return now.tv_sec;
+}
 """
 
 
@@ -154,6 +183,93 @@ def test_a_quota_that_is_reached_is_told_apart_from_no_capacity_and_the_run_goes
     faults.quota("standard", None, market="spot")
     assert f"{run} goes on as attempt 2" in runctl("runs", "recover", run).ok().out
     completed(runctl, run, 2)
+
+
+def test_without_capacity_anywhere_the_search_ends_when_it_was_told_to_and_the_run_can_go_on_later(
+    runctl: CommandLine, faults: Faults, ec2: Any, docker_sandbox: SandboxInfo
+) -> None:
+    write_project(runctl.cwd, {"train.py": TRAIN})
+    client(docker_sandbox, "s3").create_bucket(Bucket="nowhere")
+    options = ("--checkpoint-s3", "s3://nowhere/runs", "--env", "SALT=kept", "--retry-within", "5s")
+    watcher, run = started(runctl, *options, "--", 200, 2)
+    said(runctl, run, "published step-")
+    faults.no_capacity(market="spot")
+    faults.interrupt(shown(runctl, run)["instance_id"], seconds=12)
+    _, err = (each.decode() for each in watcher.communicate(timeout=240))
+
+    assert watcher.returncode not in {0, None}
+    assert "capacity" in err
+    assert "runctl runs recover tries again" in err
+    assert f"checkpoints and log are in s3://nowhere/runs/{run}" in err
+    assert story(runctl, run)[0][0] == "INTERRUPTED"
+    assert running(ec2) == []
+    faults.capacity(None, market="spot")
+    assert f"{run} goes on as attempt 2" in runctl("runs", "recover", run).ok().out
+    completed(runctl, run, 2)
+
+
+def test_a_watcher_whose_network_is_cut_rents_nothing_and_goes_on_when_it_is_back(
+    runctl: CommandLine, faults: Faults, ec2: Any, tmp_path: Path
+) -> None:
+    run, machine = a_spot_run(runctl)
+    cut, told = tmp_path / "cut", tmp_path / "told"
+    with told.open("wb") as file:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.cut_off", "runs", "watch", run, "--every", "1s"],
+            cwd=runctl.cwd,
+            env={
+                **os.environ,
+                **runctl.env,
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "CUT_WHILE": str(cut),
+            },
+            stdout=subprocess.PIPE,
+            stderr=file,
+        )
+
+    def rounds(more: int) -> None:
+        wanted = told.read_text().count("watching 1 run") + more
+        until(lambda: told.read_text().count("watching 1 run") >= wanted, seconds=120, what="another round")
+
+    rounds(2)
+    cut.touch()
+    rounds(3)
+    assert [each["end_reason"] for each in shown(runctl, run)["attempts"]] == [None]
+    faults.interrupt(machine, seconds=12)
+    ended(runctl, run, 1)
+    rounds(3)
+    assert rented_for(ec2, f"{run}/2") == []
+    cut.unlink()
+    out, _ = watching.communicate(timeout=240)
+
+    assert watching.returncode == 0, told.read_text()
+    assert out.decode().strip() == f"{run} ended as COMPLETED after 2 attempts"
+    assert f"weights {weights(200)} kept" in runctl("runs", "logs", run).out
+    assert len(rented_for(ec2, f"{run}/2")) == 1
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler makes a clock that is wrong")
+def test_a_machine_whose_clock_is_wrong_by_hours_has_its_notice_in_time(
+    runctl: CommandLine, faults: Faults
+) -> None:
+    volume(runctl, "results")
+    machine = create(runctl, "--spot", "--ebs-volume", "results")
+    made = 'printf %s "$1" >/tmp/skew.c && cc -shared -fPIC -o /usr/lib/skew.so /tmp/skew.c -ldl'
+    preloaded = f"{made} && echo /usr/lib/skew.so >/etc/ld.so.preload"
+    runctl("aws", "exec", machine, "--", "sudo", "sh", "-c", preloaded, "sh", SKEW).ok()
+    there = int(runctl("aws", "exec", machine, "--", "date", "+%s").ok().out)
+    assert there - time.time() > 10_000
+    run = half_way(runctl, machine)
+    assert shown(runctl, run)["elapsed_seconds"] < 600
+
+    faults.interrupt(machine, seconds=20)
+    first = ended(runctl, run, 1)
+    handed = shown(runctl, run)["hand_off"]
+    assert first["end_reason"] == "INTERRUPTED"
+    assert handed["checkpoint"] == f"step-{handed['step']}.json"
+    assert {"heard", "signalled", "script_ended", "verified", "flushed", "unmounted"} <= set(handed["stages"])
+    completed(runctl, run, 2)
+    assert shown(runctl, run)["attempts"][1]["resumed_step"] == handed["step"]
 
 
 def test_whoever_recovers_a_run_may_be_killed_after_any_call(
