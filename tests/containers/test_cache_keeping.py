@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.containers.cache_keeping import cache_tags, caches_to_push
+from runctl.containers.cache_keeping import cache_tags, caches_to_push, doubtful_tags
 from runctl.containers.explain import StageUse
 
 STAGES = ("deps", None)
@@ -39,14 +41,29 @@ STAGES = ("deps", None)
     ],
 )
 def test_what_is_pushed(uses: list[StageUse] | None, there: list[str], tags: list[str]) -> None:
-    assert [item.tag for item in caches_to_push(STAGES, uses, there.__contains__)] == tags
+    assert [item.tag for item in caches_to_push(STAGES, uses, there)] == tags
 
 
 @given(st.integers(1, 9), st.integers(0, 9))
 def test_a_whole_cache_is_replaced_by_a_whole_one_only(steps: int, built: int) -> None:
     use = StageUse(None, steps, min(built, steps), built >= steps)
 
-    pushed = caches_to_push((None,), [use], lambda _: True)
+    pushed = caches_to_push((None,), [use], {"cache"})
 
     assert not any(entry.tag == "cache" for entry in pushed) or use.from_start
     assert all(item.tag in cache_tags((None,)) for item in pushed)
+
+
+STAGE_USE = st.builds(StageUse, st.just(""), st.just(3), st.integers(0, 3), st.booleans())
+
+
+@given(
+    st.none() | st.lists(STAGE_USE, min_size=2, max_size=2), st.sets(st.sampled_from(["cache-deps", "cache"]))
+)
+def test_what_the_registry_has_matters_for_the_doubtful_caches_alone(
+    uses: list[StageUse] | None, there: set[str]
+) -> None:
+    if uses is not None:
+        uses = [replace(use, stage=stage) for use, stage in zip(uses, STAGES, strict=True)]
+    asked = there & set(doubtful_tags(STAGES, uses))
+    assert caches_to_push(STAGES, uses, asked) == caches_to_push(STAGES, uses, there)

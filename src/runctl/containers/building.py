@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
@@ -15,7 +16,7 @@ from typing import IO
 from runctl.containers.build_commands import BuildCommand, Secret
 from runctl.containers.build_log import BuildLog
 from runctl.containers.build_record import BuildRecords, hashed
-from runctl.containers.cache_keeping import caches_to_push
+from runctl.containers.cache_keeping import caches_to_push, doubtful_tags
 from runctl.containers.client import Builder, DockerClient
 from runctl.containers.explain import CacheReport, explain
 from runctl.containers.failures import build_failure, registry_failure
@@ -132,12 +133,12 @@ class ImageBuilder:
         secrets: tuple[Secret, ...] = (),
         *,
         asked: bool = False,
-        report: CacheReport | None = None,
+        built: Built | None = None,
     ) -> Pushed:
         """The registry has the image, and each stage as a cache for the next machine.
 
         With ``asked`` the registry has been asked whether it has the image, or is to get it all the same.
-        ``report`` says how the build that has just been went, and so what is new for the caches.
+        ``built`` is the build that has just been, which says what is new for the caches.
         The image must be in the engine. Raises `CredentialsError`, `PermissionDenied`, `Unreachable`, `NotFound`
         (no such repository); what was sent so far is kept by the registry, and the tag appears last.
         """
@@ -145,14 +146,31 @@ class ImageBuilder:
         started = time.monotonic()
         if not asked and self.in_registry(reference):
             return Pushed(reference, False, None, 0, 0, time.monotonic() - started)
-        self._tag(plan.local, reference)
+        just_built = built is not None and built.built
+        if not just_built:
+            # A build gives the image both of its names.
+            self._tag(plan.local, reference)
         self.progress.step(f"pushing {reference}")
-        digest, layers, sent = self._push(reference)
-        caches = self._push_caches(plan, secrets, report)
+        report = built.report if built is not None else None
+        tags = self._doubtful_caches(plan, report)
+        with ThreadPoolExecutor(len(tags) or 1) as pool:
+            looked = [pool.submit(self.in_registry, f"{plan.repository}:{tag}") for tag in tags]
+            digest, layers, sent = self._push(reference)
+            there = {tag for tag, found in zip(tags, looked, strict=True) if found.result()}
+        caches = self._push_caches(plan, secrets, report, there)
         return Pushed(reference, True, digest, layers, sent, time.monotonic() - started, caches)
 
+    def _doubtful_caches(self, plan: ImagePlan, report: CacheReport | None) -> tuple[str, ...]:
+        if self.client.builder is Builder.LEGACY or self.client.exports_cache:
+            return ()
+        return doubtful_tags(plan.stages, report.stages if report is not None else None)
+
     def _push_caches(
-        self, plan: ImagePlan, secrets: tuple[Secret, ...], report: CacheReport | None
+        self,
+        plan: ImagePlan,
+        secrets: tuple[Secret, ...],
+        report: CacheReport | None,
+        there: Collection[str],
     ) -> tuple[str, ...]:
         if self.client.builder is Builder.LEGACY:
             # It knows no cache in a registry.
@@ -165,9 +183,7 @@ class ImageBuilder:
         command = plan.command(self.client.builder, secrets)
         kept = []
         uses = report.stages if report is not None else None
-        for cache in caches_to_push(
-            plan.stages, uses, lambda tag: self.in_registry(f"{plan.repository}:{tag}")
-        ):
+        for cache in caches_to_push(plan.stages, uses, there):
             reference = f"{plan.repository}:{cache.tag}"
             name = "the image" if cache.stage is None else f"the stage {cache.stage}"
             self.progress.step(f"keeping {name} in the registry as a cache ({cache.tag})")

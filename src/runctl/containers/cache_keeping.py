@@ -8,7 +8,7 @@ few: those go to a second name beside it, and builds look at both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from runctl.containers.explain import StageUse
@@ -37,27 +37,37 @@ def cache_tags(stages: Sequence[str | None]) -> tuple[str, ...]:
     return tuple(tag for stage in stages for tag in (cache_tag(stage), cache_tag(stage) + NEWER))
 
 
+def doubtful_tags(stages: Sequence[str | None], uses: Sequence[StageUse] | None) -> tuple[str, ...]:
+    """Of which `caches_to_push` must know whether the registry has them."""
+    known = _by_stage(stages, uses)
+    return tuple(cache_tag(stage) for stage in stages if stage in known and not known[stage].from_start)
+
+
 def caches_to_push(
-    stages: Sequence[str | None],
-    uses: Sequence[StageUse] | None,
-    is_there: Callable[[str], bool],
+    stages: Sequence[str | None], uses: Sequence[StageUse] | None, there: Collection[str]
 ) -> tuple[CachePush, ...]:
     """What to push for these stages after a build that went like ``uses`` (``None``: nobody watched it).
 
-    ``is_there`` says whether the registry has a tag.
+    ``there`` are those of `doubtful_tags` that the registry has.
     """
-    known = None if uses is None else {use.stage: use for use in uses}
+    known = _by_stage(stages, uses)
     pushes = []
     for stage in stages:
         full = cache_tag(stage)
-        use = StageUse(stage, 0, 0, False) if known is None else known.get(stage)
+        use = known.get(stage)
         if use is None:
             continue
-        if use.from_start or not is_there(full):
+        if use.from_start or full not in there:
             pushes.append(CachePush(stage, full))
-        elif known is None or (use.built and not _only_code(stage, use)):
+        elif uses is None or (use.built and not _only_code(stage, use)):
             pushes.append(CachePush(stage, full + NEWER))
     return tuple(pushes)
+
+
+def _by_stage(stages: Sequence[str | None], uses: Sequence[StageUse] | None) -> dict[str | None, StageUse]:
+    if uses is None:
+        return {stage: StageUse(stage, 0, 0, False) for stage in stages}
+    return {use.stage: use for use in uses}
 
 
 def _only_code(stage: str | None, use: StageUse) -> bool:

@@ -314,4 +314,4 @@ class ImageBuild:
             built = builder.build(self.plan, self.secrets, rebuild=rebuild, push=True, now=self.now)
             if built.where == "registry":
                 return built, Pushed(reference, True, None, 0, 0, 0.0)
-            return built, builder.push(self.plan, self.secrets, asked=True, report=built.report)
+            return built, builder.push(self.plan, self.secrets, asked=True, built=built)

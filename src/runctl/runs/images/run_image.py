@@ -307,7 +307,7 @@ class RunImage:
         if target.plan.exists and self.build.owner is not None:
             found = image_registry(self.session, self.build.owner).images(target.plan.name)
             tags = {tag for stored in found for tag in stored.tags}
-        pushes = caches_to_push(image.stages, None, tags.__contains__)
+        pushes = caches_to_push(image.stages, None, tags)
         return Shared(
             image.remote,
             image.tag in tags,
