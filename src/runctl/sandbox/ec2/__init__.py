@@ -13,7 +13,7 @@ from moto.core.utils import utcnow
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 
-from runctl.sandbox.ec2 import filter_patterns, fleets, placement_groups, volume_answers
+from runctl.sandbox.ec2 import filter_patterns, fleets, placement_groups, type_answers, volume_answers
 from runctl.sandbox.ec2.launch import Launch, run_instances
 from runctl.sandbox.ec2.lifecycle import SandboxInstance
 from runctl.sandbox.ec2.snapshots import SandboxSnapshot
@@ -43,6 +43,7 @@ def install() -> None:
     fleets.install()
     placement_groups.install()
     filter_patterns.install()
+    type_answers.install()
 
 
 def backend() -> SandboxEC2:
