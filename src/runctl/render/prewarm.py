@@ -9,6 +9,7 @@ from runctl.core.money import usd
 from runctl.core.text import counted, size
 from runctl.render.json import to_builtins
 from runctl.render.plans.machine_plans import create_plan_document
+from runctl.render.traffic import requests_text
 from runctl.runs.filling.fill import PrewarmResult
 from runctl.runs.filling.plan import IDLE_MINUTES, ON_DEMAND_REASON, PrewarmPlan
 from runctl.storage.pace import Pace
@@ -34,6 +35,8 @@ def prewarm_plan_text(plan: PrewarmPlan) -> str:
     if plan.way != "done":
         fields.append(("takes", _takes(plan)))
     fields.append(("costs", _cost(plan)))
+    if plan.requests is not None:
+        fields.append(("and", requests_text(plan.requests)))
     fields.append(("afterwards", _afterwards(plan)))
     width = max(len(name) for name, _ in fields)
     return "\n".join(["prewarm one volume:", *(f"  {name.ljust(width)}  {text}" for name, text in fields)])
@@ -140,6 +143,7 @@ def prewarm_plan_document(plan: PrewarmPlan) -> dict[str, Any]:
         "bound": plan.estimate.bound,
         "seconds": round(plan.estimate.seconds),
         "cost": to_builtins(plan.estimate.usd),
+        "requests": to_builtins(plan.requests),
         "afterwards": _afterwards(plan),
         "warnings": list(plan.warnings),
     }

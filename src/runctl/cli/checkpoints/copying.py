@@ -13,7 +13,11 @@ from runctl.cli.machines.resolve import transport_option
 from runctl.core.errors import Interrupted, UsageError
 from runctl.core.run_models import Checkpoint
 from runctl.core.text import counted, size
+from runctl.costs.traffic import DataOut
+from runctl.render.json import to_builtins
+from runctl.render.traffic import data_out_text
 from runctl.runs.checkpoints.control import Located, Moved, check_pull, choose, pull, push
+from runctl.runs.checkpoints.locations import data_out
 
 
 @click.command(
@@ -59,7 +63,8 @@ def pull_command(
     check_pull(located, target, replace=replace)
     _tell(cli, passed_over)
     if dry_run:
-        _emit_plan(cli, located.checkpoint, located.location.label, str(target))
+        out = data_out(cli.session, located.location, located.checkpoint.size_bytes, locations.record)
+        _emit_plan(cli, located.checkpoint, located.location.label, str(target), out)
         return
     try:
         done = pull(located, target, replace=replace, progress=cli.progress)
@@ -123,12 +128,17 @@ def _tell(cli: Cli, passed_over: tuple[Located, ...]) -> None:
         cli.progress.warn(f"{each.checkpoint.name} is newer, and not complete: {each.checkpoint.problem}")
 
 
-def _emit_plan(cli: Cli, checkpoint: Checkpoint, source: str, target: str) -> None:
+def _emit_plan(
+    cli: Cli, checkpoint: Checkpoint, source: str, target: str, out: DataOut | None = None
+) -> None:
     plan = Moved(
         checkpoint.name, checkpoint.step, source, target, len(checkpoint.files), checkpoint.size_bytes, 0, 0
     )
+    cost = f"; it costs {data_out_text(out)}" if out is not None and out.usd_per_gib else ""
     cli.emit(
-        plan, text=lambda: f"would copy {_summary(plan)} from {source} to {target}", ids=[checkpoint.name]
+        {**to_builtins(plan), "data_out": to_builtins(out)},
+        text=lambda: f"would copy {_summary(plan)} from {source} to {target}{cost}",
+        ids=[checkpoint.name],
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from runctl.core.money import usd
 from runctl.core.text import listed
+from runctl.costs.traffic import DataOut
 from runctl.machines.expected_costs import expected_nodes_costs
 from runctl.machines.nodes import Engine, NodeGroupPlan
 from runctl.render.deadlines import deadline_lines
@@ -20,6 +21,7 @@ from runctl.render.plans.machine_plans import (
 )
 from runctl.render.plans.run_plan import run_plan_document, run_plan_lines
 from runctl.render.run_table import machine_end_text
+from runctl.render.traffic import data_out_text
 from runctl.runs.launch.launch_plan import LaunchPlan, ResultsPlan, Safety, Storing
 from runctl.runs.records.agent_models import machine_after_run
 
@@ -37,7 +39,7 @@ def launch_plan_text(plan: LaunchPlan) -> str:
         attempts = plan.run.recovery.rules.max_attempts
         machine = create_plan_text(plan.machine, "with its group", estimate)
         machine += "\n" + group_plan_text(plan.group, attempts)
-        return "\n".join([machine, *run, *deadline, results, *_storing(plan.storing)])
+        return "\n".join([machine, *run, *deadline, results, *_storing(plan.storing), *_home(plan.data_out)])
     end, price = plan.run.spec.machine_end, plan.machine.price
     hourly = price.usd if price is not None else None
     ends = machine_end_text(end, hourly, plan.machine.longest) if end is not None else ""
@@ -47,7 +49,7 @@ def launch_plan_text(plan: LaunchPlan) -> str:
         machine += "\n" + nodes_plan_text(plan.nodes, plan.engine, estimate)
     else:
         machine = create_plan_text(plan.machine, ends, estimate)
-    return "\n".join([machine, *run, *deadline, results, *_storing(plan.storing)])
+    return "\n".join([machine, *run, *deadline, results, *_storing(plan.storing), *_home(plan.data_out)])
 
 
 def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
         "machine_end": to_builtins(machine_after_run(end)) if end is not None else None,
         "deadline": to_builtins(plan.deadline) if plan.deadline is not None else None,
         "storing": to_builtins(plan.storing),
+        "data_out": to_builtins(plan.data_out),
     }
     if plan.nodes is not None:
         document["nodes"] = nodes_plan_document(plan.nodes, plan.engine, plan.estimate)
@@ -116,6 +119,10 @@ def _storing(storing: Storing | None) -> list[str]:
     gib, writes = usd(prices.gib_month.first.usd), usd(prices.writes.usd)
     cost = f"{gib} a GiB-month for what it puts into {where}, until you delete it"
     return [f"{'stores':<9}{cost}; {writes} for 1,000 objects written ({prices.gib_month.source})"]
+
+
+def _home(out: DataOut | None) -> list[str]:
+    return [] if out is None or not out.usd_per_gib else [f"{'home':<9}{data_out_text(out)}"]
 
 
 def _results(results: ResultsPlan) -> str:

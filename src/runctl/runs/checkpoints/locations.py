@@ -14,6 +14,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.machine_models import InstanceState
 from runctl.core.names import LATEST
 from runctl.core.tags import is_ours
+from runctl.costs.traffic import DataOut, data_out_of
 from runctl.machines.finding import find_instance, provider_of
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
@@ -87,6 +88,25 @@ def stored_at(session: Session, address: str, provider: str | None = None) -> St
     raise Unsupported(f"no provider that is installed has an object store for {address}")
 
 
+def data_out(
+    session: Session, location: CheckpointLocation, size_bytes: int, record: RunRecord | None = None
+) -> DataOut | None:
+    """What it costs that so much leaves the location's provider for this computer; ``None``: it is here, or no price is
+    known. Where no ``record`` says the region, it is that of the configuration."""
+    if isinstance(location, StoredCheckpoints):
+        scheme = location.at.storage.scheme
+        stores = {each.name: session.provider(each.name).object_storage for each in plugins()}
+        names = [name for name, store in stores.items() if getattr(store, "scheme", None) == scheme]
+    else:
+        names = [location.provider] if isinstance(location, MachineFolder) and location.provider else []
+    for name in names:
+        prices = session.provider(name).prices
+        rate = None if isinstance(prices, Unsupported) else prices.data_out(record.region if record else None)
+        if rate is not None:
+            return data_out_of(rate, size_bytes)
+    return None
+
+
 def folder_here(session: Session, path: str) -> MachineFolder:
     """A folder of this computer."""
     absolute = str(Path(path).expanduser().absolute())
@@ -106,7 +126,15 @@ def _on_instance(session: Session, name: str, path: str, label: str, transport: 
     instance = find_instance(session, provider_of(session, name), name)
     machine = reach(session, instance, transport)
     is_here = is_this_computer(instance.provider)
-    return MachineFolder(machine.agent, path, label, agent_here(session), is_shared=True, is_here=is_here)
+    return MachineFolder(
+        machine.agent,
+        path,
+        label,
+        agent_here(session),
+        is_shared=True,
+        is_here=is_here,
+        provider=instance.provider,
+    )
 
 
 def _of_run(session: Session, reference: str, record: RunRecord, transport: str | None) -> Locations:
@@ -158,7 +186,9 @@ def folder_of_run(session: Session, machine: Machine, record: RunRecord) -> Mach
         return None
     is_here = is_this_computer(record.provider)
     where = folder if is_here else f"{machine.instance.id}:{folder}"
-    return MachineFolder(machine.agent, folder, where, agent_here(session), is_here=is_here)
+    return MachineFolder(
+        machine.agent, folder, where, agent_here(session), is_here=is_here, provider=record.provider
+    )
 
 
 def _in_store(session: Session, record: RunRecord) -> tuple[StoredCheckpoints | None, str]:
@@ -202,4 +232,5 @@ def _on_volume(
     if point is None:
         return None, f"{has_them}, and is attached to {holder.id}, but not mounted there"
     folder = str(PurePosixPath(point) / path)
-    return MachineFolder(agent, folder, f"{holder.id}:{folder}", agent_here(session)), ""
+    here = agent_here(session)
+    return MachineFolder(agent, folder, f"{holder.id}:{folder}", here, provider=record.provider), ""

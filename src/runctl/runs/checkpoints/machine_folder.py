@@ -31,12 +31,16 @@ class MachineFolder(CheckpointLocation):
         *,
         is_shared: bool = False,
         is_here: bool = False,
+        provider: str | None = None,
     ) -> None:
-        """``here`` is the agent of this computer, where what is fetched goes; with ``is_here`` the folder is there."""
+        """``here`` is the agent of this computer, where what is fetched goes; with ``is_here`` the folder is there.
+
+        ``provider`` is whose machine it is.
+        """
         self._agent, self._path, self._here = agent, path, here
         self._base = path
         """What names count from; the agent says it."""
-        self.label, self.is_shared, self.is_here = label, is_shared, is_here
+        self.label, self.is_shared, self.is_here, self.provider = label, is_shared, is_here, provider
 
     @property
     def folder(self) -> Path:

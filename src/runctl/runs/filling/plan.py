@@ -11,6 +11,7 @@ from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
 from runctl.core.machine_models import Instance, InstanceState, Market, Volume, VolumeState
 from runctl.core.mount_points import default_mount_point
 from runctl.core.progress import SILENT, Progress
+from runctl.costs.traffic import Requests, requests_for
 from runctl.providers.abilities.filling import StoredData
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
 from runctl.providers.registry import volume_command
@@ -22,6 +23,8 @@ from runctl.storage.machines import Estimate, choose, estimate
 PROGRAM = "fill"
 """The agent's program that does it on the machine. Its runs are known by this name and their arguments."""
 GIB = 1 << 30
+PIECE = 16 << 20
+"""What the program on the machine asks for at once."""
 SHORTEST_TTL, LONGEST_TTL = timedelta(hours=1), timedelta(hours=48)
 IDLE_MINUTES = 10
 """How long a helper machine waits, when its program has ended, for a command line that still wants it."""
@@ -79,6 +82,8 @@ class PrewarmPlan:
     """It is mounted there now, and stays so."""
     estimate: Estimate
     warnings: tuple[str, ...] = ()
+    requests: Requests | None = None
+    """To the object store; ``None``: there are none, or nobody knows how many or at what price."""
 
     @property
     def on_helper(self) -> bool:
@@ -163,6 +168,7 @@ def plan_prewarm(
         was_mounted=False,
         estimate=expected,
         warnings=_warnings(request, stored, volume),
+        requests=None if stored is None else _requests(provider, stored),
     )
     return _with_machine(provider, plan, kind, agent_on, progress)
 
@@ -290,6 +296,15 @@ def _decision(provider: Provider, request: PrewarmRequest, reading: Estimate) ->
             code="nothing-to-fill",
         )
     return decide(origin, volume.size_gib * GIB, reading)
+
+
+def _requests(provider: Provider, stored: StoredData) -> Requests | None:
+    if isinstance(provider.prices, Unsupported) or stored.objects is None or stored.size_bytes is None:
+        return None
+    prices = provider.prices.storage(stored.region)
+    if prices is None:
+        return None
+    return requests_for(stored.objects, stored.size_bytes, PIECE, prices.reads, prices.writes)
 
 
 def _warnings(request: PrewarmRequest, stored: StoredData | None, volume: Volume) -> tuple[str, ...]:

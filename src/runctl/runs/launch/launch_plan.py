@@ -20,6 +20,7 @@ from runctl.core.files import check_is_here
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance, InstanceState, Volume
 from runctl.core.mount_points import is_within
+from runctl.costs.traffic import DataOut
 from runctl.machines.node_volumes import NodeVolume
 from runctl.machines.nodes import Engine, NodeGroupPlan
 from runctl.providers.abilities.groups import GroupPlan
@@ -113,6 +114,9 @@ class LaunchPlan:
     """Several machines, each as ``machine`` says; ``None``: one."""
     engine: Engine | None = None
     """What makes one run of them."""
+    data_out: DataOut | None = None
+    """What leaves the provider for this computer when results are brought home; ``None``: nothing does, or no price is
+    known."""
 
 
 def with_volumes(

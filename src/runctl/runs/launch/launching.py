@@ -27,6 +27,7 @@ from runctl.core.errors import (
 from runctl.core.ids import new_run_id
 from runctl.core.machine_models import Instance, Volume
 from runctl.core.run_models import SpotFallback
+from runctl.costs.traffic import DataOut, data_out_of
 from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
 from runctl.machines.machine import reach
@@ -159,6 +160,7 @@ def launching(
             by_deadline,
             request.estimate,
             storing,
+            data_out=home_of(own, planned, results),
             nodes=rented.nodes,
             engine=rented.engine,
         )
@@ -214,6 +216,14 @@ def storing_of(
         return None
     prices = provider.prices.storage(plan.region)
     return None if prices is None else Storing(tuple(dict.fromkeys(addresses)), prices)
+
+
+def home_of(provider: Provider, plan: CreatePlan, results: ResultsPlan) -> DataOut | None:
+    """What it costs to bring results to this computer."""
+    if results.safety is not Safety.FOLDER or isinstance(provider.prices, Unsupported):
+        return None
+    rate = provider.prices.data_out(plan.region)
+    return None if rate is None else data_out_of(rate)
 
 
 def launch_on(session: Session, instance: Instance, request: LaunchRequest) -> Launch:
