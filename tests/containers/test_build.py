@@ -63,13 +63,19 @@ def test_the_same_project_is_built_once(runctl: CommandLine, engine: Engine) -> 
     assert ".git" not in repeated
 
 
-def test_a_context_with_the_history_in_it_is_warned_of(runctl: CommandLine, project: Path) -> None:
+def test_a_context_with_the_history_or_results_in_it_is_warned_of(runctl: CommandLine, project: Path) -> None:
+    rules = (project / ".dockerignore").read_text()
     (project / ".dockerignore").unlink()
     (project / ".git").mkdir(exist_ok=True)
+    (project / "results" / "run-7kq2m9xd4t" / "output").mkdir(parents=True)
 
     done = runctl("docker", "build", "--dry-run").ok()
 
     assert "every commit makes another image: name it in .dockerignore" in done.err
+    assert "has results in it" in done.err
+    assert "every run makes another image: name it in .dockerignore" in done.err
+    (project / ".dockerignore").write_text(f"{rules}\nresults\n.git\n")
+    assert "another image" not in runctl("docker", "build", "--dry-run").ok().err
 
 
 def test_what_has_been_hashed_for_one_build_is_not_hashed_for_the_next(runctl: CommandLine) -> None:

@@ -52,7 +52,7 @@ def project(in_docker_sandbox: SandboxInfo, engine: Engine, tmp_path: Path) -> C
             "train.py": SCRIPT,
             "requirements.txt": "there-is-no-such-package\n",
             "Dockerfile": DOCKERFILE,
-            ".dockerignore": ".git\n",
+            ".dockerignore": ".git\nresults\n",
         },
     )
     return CommandLine(folder, {"XDG_DATA_HOME": str(tmp_path / "data"), "DOCKER_HOST": engine.host})

@@ -183,6 +183,9 @@ def test_a_block_volume_is_made_with_its_machine_outlives_it_and_is_deleted_once
     renting, volumes = require(lyceum.provider.renting), require(lyceum.provider.volumes)
     made = renting.create(renting.plan(InstanceRequest(instance_type="l40s", options={"new-volume": 20})))
     (volume,) = volumes.list()
+    (listed,) = lyceum.provider.instances()
+    assert [each.volume_id for each in listed.volumes] == [volume.id], "as it is where it is shown alone"
+    assert listed.volumes == lyceum.provider.instance(made.id).volumes
     with pytest.raises(Conflict):
         volumes.delete(volume.id)
     lyceum.drop("terminate", moment)

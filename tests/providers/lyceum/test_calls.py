@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runctl.core.errors import CapacityError, OutcomeUnknown
+from runctl.core.errors import CapacityError, NotFound, OutcomeUnknown
 from runctl.core.journal import Journal
 from runctl.core.machine_models import Market
 from runctl.core.tags import INTENT
@@ -135,6 +135,12 @@ def test_the_words_of_no_capacity_count_only_where_a_machine_is_made(
         network.answer("DELETE", f"{ROOT}/vms/1", NO_CAPACITY, 500)
     with pytest.raises(OutcomeUnknown):
         api.terminate("1")
+
+
+def test_a_machine_that_there_is_not_is_named(api: LyceumApi, network: ScriptedNetwork) -> None:
+    network.answer("GET", f"{ROOT}/vms/mine/status", {"detail": "VM not found"}, 404)
+    with pytest.raises(NotFound, match=r"^Lyceum has no VM mine$"):
+        api.vm("mine")
 
 
 def test_what_lyceum_says_it_has_not_made_is_looked_for_all_the_same(

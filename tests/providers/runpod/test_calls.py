@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runctl.core.errors import OutcomeUnknown, ProviderError
+from runctl.core.errors import NotFound, OutcomeUnknown, ProviderError
 from runctl.core.journal import Journal
 from runctl.providers.interface import InstanceRequest
 from runctl.providers.runpod.api import RunPodApi
@@ -61,6 +61,7 @@ def test_a_creation_sends_what_runpod_needs_and_nothing_that_it_does_not_know(
 ) -> None:
     catalogue = ("GET", "/catalog/gpus?include=AVAILABILITY&product=POD", {"gpus": [A5000, SLICE]})
     network.answer(*catalogue)
+    network.answer("GET", "/catalog/datacenters", {"dataCenters": [{"id": "EU-RO-1"}]})
     network.answer("POST", "/graphql", {"data": {"myself": {}}})
     plan = provider.renting.plan(InstanceRequest(instance_type="RTX A5000", zone="EU-RO-1"))
     network.answer("GET", "/pods?limit=1000", {"pods": []})
@@ -80,6 +81,22 @@ def test_a_creation_sends_what_runpod_needs_and_nothing_that_it_does_not_know(
     # The network in front of RunPod refuses the names of Python's own clients.
     assert all(each.headers["User-Agent"].startswith("runctl/") for each in network.sent)
     assert all(each.headers["Authorization"] == f"Bearer {KEY}" for each in network.sent)
+
+
+def test_a_data_centre_that_there_is_not_is_not_taken_for_one_without_stock(
+    provider: RunPodProvider, network: ScriptedNetwork
+) -> None:
+    network.answer("GET", "product=POD", {"gpus": [{**A5000, "dataCenters": [{"id": "US-KS-2"}]}]})
+    network.answer("GET", "/catalog/datacenters", {"dataCenters": [{"id": "EU-RO-1"}, {"id": "US-KS-2"}]})
+    with pytest.raises(NotFound, match="no data centre EU-RO-2") as raised:
+        provider.renting.plan(InstanceRequest(instance_type="RTX A5000", zone="EU-RO-2"))
+    assert (raised.value.hint, raised.value.code) == ('did you mean "EU-RO-1"?', "zone-not-found")
+
+
+def test_a_pod_that_there_is_not_is_named(api: RunPodApi, network: ScriptedNetwork) -> None:
+    network.answer("GET", "/pods/mine", {"title": "Not Found", "detail": "resource not found"}, 404)
+    with pytest.raises(NotFound, match=r"^RunPod has no pod mine$"):
+        api.pod("mine")
 
 
 def test_a_page_of_somebody_elses_is_no_pod_and_none_was_refused(

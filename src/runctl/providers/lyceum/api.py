@@ -145,7 +145,10 @@ class LyceumApi:
 
     def vm(self, vm_id: str) -> Vm:
         """One. Raises `NotFound`."""
-        return decoded(self._read(f"/vms/{vm_id}/status"), Vm, NAME)
+        answer = self._rest.read(f"{_ROOT}/vms/{vm_id}/status")
+        if answer.status == 404:
+            raise NotFound(f"Lyceum has no VM {vm_id}", hint="runctl lyceum list", code="instance-not-found")
+        return decoded(_good(answer, f"read VM {vm_id}"), Vm, NAME)
 
     def create(self, body: dict[str, Any]) -> Vm:
         """The new VM. Raises `CapacityError`, and `OutcomeUnknown` where it may have been made all the same."""

@@ -32,6 +32,7 @@ from runctl.providers.interface import (
 )
 from runctl.providers.labels import listed
 from runctl.providers.lyceum.context import LyceumContext
+from runctl.providers.lyceum.machines import state_of, with_volumes
 from runctl.providers.lyceum.offers import LyceumOffers
 from runctl.providers.lyceum.prices import LyceumPrices
 from runctl.providers.lyceum.renting import LyceumRenting
@@ -118,6 +119,8 @@ class LyceumProvider(Provider):
     def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
         """All VMs of the organisation, newest first."""
         vms = self._context.api.vms()
+        if any(state_of(vm) is not InstanceState.TERMINATED for vm in vms):
+            vms = with_volumes(vms, self._context.api.volumes())
         variants = self._context.variants() if vms else ()
         found = [self._context.instance(vm, variants) for vm in vms]
         return listed(found, everyone=everyone, include_ended=include_ended)

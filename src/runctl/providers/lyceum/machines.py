@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+import msgspec
+
 from runctl.core import tags as tag
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import AttachedVolume, Instance, InstanceState, Market
 from runctl.providers.labels import tags_of
-from runctl.providers.lyceum.api import Variant, Vm
+from runctl.providers.lyceum.api import Attached, BlockVolume, Variant, Vm
 from runctl.providers.lyceum.catalogue import ANYWHERE, Kind, on_offer
 from runctl.providers.ssh_machines import Door
 
@@ -51,6 +53,18 @@ def state_of(vm: Vm) -> InstanceState:
     if state is InstanceState.RUNNING and door_of(vm.ip_address) is None:
         return InstanceState.PENDING
     return state
+
+
+def with_volumes(vms: Iterable[Vm], volumes: Iterable[BlockVolume]) -> tuple[Vm, ...]:
+    """The VMs with the volumes that they have: the list of VMs does not say it. Pure."""
+    had: dict[str | None, list[Attached]] = {}
+    for each in volumes:
+        attached = Attached(each.volume_id, each.size_gb, each.mount_path)
+        had.setdefault(each.attached_vm_id, []).append(attached)
+    return tuple(
+        vm if vm.volumes or vm.vm_id not in had else msgspec.structs.replace(vm, volumes=tuple(had[vm.vm_id]))
+        for vm in vms
+    )
 
 
 def kind_of(vm: Vm) -> Kind:

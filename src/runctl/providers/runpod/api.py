@@ -237,7 +237,12 @@ class RunPodApi:
 
     def pod(self, pod_id: str) -> Pod:
         """One. Raises `NotFound`."""
-        return decoded(_good(self._rest.read(f"/pods/{pod_id}"), f"read pod {pod_id}"), Pod, NAME)
+        answer = self._rest.read(f"/pods/{pod_id}")
+        if answer.status == 404:
+            raise NotFound(
+                f"RunPod has no pod {pod_id}", hint="runctl runpod list", code="instance-not-found"
+            )
+        return decoded(_good(answer, f"read pod {pod_id}"), Pod, NAME)
 
     def create(self, body: dict[str, Any]) -> Pod:
         """The new pod. Raises `CapacityError`, and `OutcomeUnknown` where it may have been made all the same."""

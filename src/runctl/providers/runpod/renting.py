@@ -24,6 +24,7 @@ from runctl.core.ids import InstanceId, new_client_token
 from runctl.core.journal import Change, Effect
 from runctl.core.machine_models import Instance, InstanceState, Market, Volume
 from runctl.core.mount_points import is_system_folder, usual_mount_points
+from runctl.core.names import did_you_mean
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.costs.rates import Rate
@@ -108,7 +109,10 @@ class RunPodRenting(Renting):
             raise UsageError(f"RunPod has no cloud {cloud!r}", hint=f"--cloud {' or '.join(CLOUDS)}")
         mounts, volume = self._volume(request, cloud)
         request = replace(request, zone=volume.zone if volume is not None else request.zone)
-        choice = choose(request, context.api.gpus(), cloud, now, settings.instance_type)
+        gpus = context.api.gpus()
+        if request.zone is not None and volume is None:
+            self._check_data_centre(request.zone, gpus)
+        choice = choose(request, gpus, cloud, now, settings.instance_type)
         first = choice.offers[0]
         token = request.token or new_client_token()
         limits = settled_limits(
@@ -282,6 +286,18 @@ class RunPodRenting(Renting):
                 f"{path} is the system's own: nothing can be mounted there", hint="such as /data"
             )
         return (VolumeMount(volume.id, path),), volume
+
+    def _check_data_centre(self, zone: str, gpus: Sequence[GpuType]) -> None:
+        """Raises `NotFound` for one that there is not: RunPod would say that it has no pods there."""
+        if any(each.data_centre == zone for gpu in gpus for each in gpu.dataCenters):
+            return
+        known = sorted(each.id for each in self._context.api.data_centres())
+        if zone not in known:
+            raise NotFound(
+                f"RunPod has no data centre {zone}",
+                hint=did_you_mean(zone, known) or f"it has {', '.join(known)}",
+                code="zone-not-found",
+            )
 
     def _of_token(self, token: str) -> Pod | None:
         found = [pod for pod in self._context.api.pods() if pod.name == pod_name(token) and pod_tags(pod)]

@@ -138,7 +138,8 @@ class RunPodVolumes(ProvidedVolumes):
         token = request.token or new_client_token()
         self._check_name(request.name, token)
         return VolumePlan(
-            request=replace(request, type=kind, token=token),
+            # RunPod says of none that it is.
+            request=replace(request, type=kind, token=token, encrypted=False),
             zone_reason="as you asked; only pods of this data centre can have the volume",
             price=price_of(kind, size, self._context.clock.now()),
             client_token=token,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from runctl.providers.abilities.image_registry import ImageRegistry, RepositoryPlan
 
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?")
+_RUN = re.compile("run-[a-z0-9]{10}")
 _LARGE_CONTEXT_BYTES = 1 << 30
 
 
@@ -157,6 +158,11 @@ class ImageBuild:
         if ".git" in context.entries:
             self.session.progress.warn(
                 "the build's context has .git in it, so that every commit makes another image: name it in .dockerignore"
+            )
+        for folder in folders_of_runs(context.entries):
+            self.session.progress.warn(
+                f"the build's context has {folder} in it, the results of runs, so that every run makes another image:"
+                " name it in .dockerignore"
             )
         return context
 
@@ -315,3 +321,9 @@ class ImageBuild:
             if built.where == "registry":
                 return built, Pushed(reference, True, None, 0, 0, 0.0)
             return built, builder.push(self.plan, self.secrets, asked=True, built=built)
+
+
+def folders_of_runs(entries: Iterable[str]) -> list[str]:
+    """The folders of a context that have folders of runs in them, as results are brought to them. Pure."""
+    found = (path.rpartition("/") for path in entries)
+    return sorted({above for above, slash, name in found if slash and _RUN.fullmatch(name)})

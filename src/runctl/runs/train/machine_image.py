@@ -35,14 +35,14 @@ def in_machines_image(
     has = images.image_of(instance.id)
     if container.image is not None:
         if container.image != has:
-            raise _other(instance, has, container.image)
+            raise _other(instance, has, f"the image {container.image}")
     else:
         build = image_build(
             session, provider.name, project, str(container.dockerfile), options, instance.instance_type
         )
         wanted = build.plan.remote if build.target is not None else None
         if wanted is None or build.target is None or has.rpartition(":")[0] != build.target.repository:
-            raise _other(instance, has, f"that of {container.dockerfile}")
+            raise _other(instance, has, f"the image of {container.dockerfile}")
         if has != str(wanted):
             session.progress.warn(
                 f"{instance.id} is a container of {has}, and {container.dockerfile} makes another one now: what the run"
@@ -75,7 +75,7 @@ def image_build(
 
 def _other(instance: Instance, has: str, wanted: str) -> Conflict:
     return Conflict(
-        f"{instance.id} is a container of {has}, with no Docker inside: it cannot run the image {wanted}",
+        f"{instance.id} is a container of {has}, with no Docker inside: it cannot run {wanted}",
         hint=f"--no-docker sets the project up in it; --image {has} runs the script with what that has;"
         f" {command(instance.provider, 'launch')} makes a machine of the project's image",
         code="other-image",
