@@ -7,6 +7,7 @@ everything else here, stops at the first and knows no lines.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -85,7 +86,8 @@ class Bad(ValueError):
         self.below = below
 
 
-def rules_of(section: type) -> dict[str, Rule]:
+@functools.cache
+def rules_of(section: type) -> Mapping[str, Rule]:
     """The rules that a section's dataclass states by its types, defaults and metadata."""
     hints = typing.get_type_hints(section)
     found: dict[str, Rule] = {}
@@ -93,7 +95,7 @@ def rules_of(section: type) -> dict[str, Rule]:
         default = field.default if field.default is not dataclasses.MISSING else {}
         base, table = _base(hints[field.name])
         found[field.name] = Rule(base, default, table=table, **field.metadata)
-    return found
+    return types.MappingProxyType(found)
 
 
 def _base(hint: Any) -> tuple[Base, type | None]:
