@@ -120,6 +120,7 @@ def digest() -> str:
     return content.hexdigest()
 
 
+@functools.lru_cache(maxsize=1)
 def guard() -> bytes:
     """The guard alone, for user data, which has little room: a zipapp, compressed as a whole by zlib."""
     members = {
