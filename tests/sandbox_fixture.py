@@ -16,6 +16,7 @@ import pytest
 from runctl.sandbox import control
 from runctl.sandbox.connection import SandboxInfo
 from tests.availability import reason_against
+from tests.forked import client
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def running_sandbox(data_home: Path, *, docker: str) -> Iterator[SandboxInfo]:
     """A sandbox where runctl looks for it when ``XDG_DATA_HOME`` is ``data_home``; it ends with the block."""
     home = data_home / "runctl" / "sandbox"
     try:
-        yield control.start(home=home, kind="namespaces", docker=docker)
+        yield client.sandbox(home, kind="namespaces", docker=docker)
     finally:
         control.stop(home=home)
 

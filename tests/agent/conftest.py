@@ -14,6 +14,7 @@ import pytest
 from runctl.agent import package
 from tests.agent.driver import Agent
 from tests.agent.s3_bucket import Bucket, new_bucket
+from tests.forked import client
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +67,7 @@ def s3_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, s
     from runctl.sandbox import control
 
     home = tmp_path_factory.mktemp("s3")
-    info = control.start(home=home, kind="folders", docker="off")
+    info = client.sandbox(home, kind="folders", docker="off")
     yield info.environment()
     control.stop(home=home)
 

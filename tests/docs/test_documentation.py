@@ -46,8 +46,8 @@ from runctl.runs.results import LaunchEnd, Results
 from runctl.runs.status import KeptThing, RunningMachine, Status
 from tests.availability import terraform_environment
 from tests.cli.fake_provider import a_plan
-from tests.docs import forked
 from tests.docs.pages import blocks, matches, needs, script, steps
+from tests.forked import client
 from tests.machines.test_offers import ONE
 from tests.rates import hourly
 
@@ -98,10 +98,9 @@ def runnable_pages() -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def quick_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def quick_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose ``runctl`` does what the installed one does, and starts sooner."""
-    with forked.on_path(tmp_path_factory.mktemp("programs") / "bin") as folder:
-        yield folder
+    return client.on_path(tmp_path_factory.mktemp("programs") / "bin")
 
 
 INSTALLED = Path(sys.executable).parent

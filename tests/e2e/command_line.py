@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.e2e import forked
-from tests.e2e.forked import PROGRAM
+from tests.forked import client
+from tests.forked.client import Forked
 
 T = TypeVar("T")
 
@@ -59,31 +59,31 @@ class CommandLine:
 
     def __call__(self, *argv: object, stdin: str | bytes | None = None, timeout: float = 120) -> Outcome:
         """Run to the end."""
+        data = stdin.encode() if isinstance(stdin, str) else stdin or b""
+        return self._run("", argv, data, timeout)
+
+    def another(self, program: str, *argv: object) -> Outcome:
+        """Run one that stands in for runctl to its end, of those that `tests.forked.commands` has."""
+        return self._run(program, argv, b"", 120)
+
+    def _run(self, program: str, argv: tuple[object, ...], stdin: bytes, timeout: float) -> Outcome:
         arguments = tuple(str(argument) for argument in argv)
-        data = stdin.encode() if isinstance(stdin, str) else stdin
-        code, out, err = forked.run(
-            arguments, cwd=self.cwd, env={**os.environ, **self.env}, stdin=data or b"", timeout=timeout
+        env = {**os.environ, **self.env}
+        code, out, err = client.run(
+            arguments, cwd=self.cwd, env=env, stdin=stdin, timeout=timeout, program=program
         )
         return Outcome(arguments, code, out.decode(errors="replace"), err.decode(errors="replace"))
 
-    def start(self, *argv: object) -> subprocess.Popen[bytes]:
+    def start(self, *argv: object) -> Forked:
         """Run beside the test, in a session of its own."""
-        return subprocess.Popen(
-            [PROGRAM, *map(str, argv)],
-            cwd=self.cwd,
-            env={**os.environ, **self.env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        return client.start([*map(str, argv)], cwd=self.cwd, env={**os.environ, **self.env})
 
     def in_folder(self, cwd: Path) -> CommandLine:
         """The same elsewhere."""
         return CommandLine(cwd, self.env)
 
 
-def kill(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGKILL) -> tuple[str, str]:
+def kill(process: Forked, how: signal.Signals = signal.SIGKILL) -> tuple[str, str]:
     """End it, and return what it had printed."""
     process.send_signal(how)
     out, err = process.communicate(timeout=30)

@@ -1,4 +1,4 @@
-"""``python -m tests.e2e.killed_rest N WORDS…``: runctl, ended by SIGKILL after its Nth call to a provider's REST API.
+"""``N WORDS…``: runctl, ended by SIGKILL after its Nth call to a provider's REST API.
 
 ``N`` as ``write:N`` counts only the calls that change something. One that makes fewer calls comes to its end.
 """
@@ -37,7 +37,3 @@ def main() -> int:
     from runctl.cli.main import run
 
     return run(sys.argv[2:])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,10 +3,7 @@ left."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,16 +45,9 @@ def machines(runctl: CommandLine, cloud: str) -> set[str]:
 
 def was_killed(runctl: CommandLine, after: str, *argv: str) -> bool:
     """Whether the command made so many calls; else it has come to a good end."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.killed_rest", after, *argv],
-        cwd=runctl.cwd,
-        env={**os.environ, **runctl.env, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode in {0, -signal.SIGKILL}, done.stderr.decode()
-    return done.returncode != 0
+    done = runctl.another("tests.e2e.killed_rest", after, *argv)
+    assert done.code in {0, -signal.SIGKILL}, str(done)
+    return done.code != 0
 
 
 @pytest.mark.slow

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,18 +78,7 @@ def created(runctl: CommandLine, name: str, *options: object) -> Any:
 
 def mortal(runctl: CommandLine, *arguments: object) -> Outcome:
     """The command, killed after the first thing that it changes."""
-    argv = [sys.executable, "-m", "tests.e2e.killed", *map(str, arguments)]
-    done = subprocess.run(
-        argv,
-        cwd=Path(__file__).resolve().parents[2],
-        env={**os.environ, **runctl.env},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return Outcome(tuple(argv), done.returncode, done.stdout, done.stderr)
+    return runctl.another("tests.e2e.killed", *arguments)
 
 
 def killed(runctl: CommandLine, *argv: object) -> str:

@@ -10,6 +10,7 @@ import pytest
 from runctl.sandbox import control
 from tests.e2e.command_line import CommandLine, until, write_project
 from tests.e2e.conftest import TRAIN
+from tests.forked import client
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def runctl(tmp_path: Path) -> Iterator[CommandLine]:
     data = tmp_path / "data"
     home = data / "runctl" / "sandbox"
     try:
-        info = control.start(home=home, kind="folders")
+        info = client.sandbox(home, kind="folders", docker="auto")
         project = write_project(tmp_path / "project", {"train.py": TRAIN})
         yield CommandLine(project, {"XDG_DATA_HOME": str(data), **info.environment()})
     finally:

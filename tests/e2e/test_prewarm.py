@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
 from tests.docs.pages import blocks
 from tests.e2e.command_line import CommandLine, Outcome, until
+from tests.forked.client import Forked
 
 pytestmark = [
     pytest.mark.namespaces,
@@ -263,7 +263,7 @@ def test_a_helper_whose_command_was_killed_ends_itself_when_its_work_is_done(
     account.assert_nothing_left(identifier)
 
 
-def _read_until(process: subprocess.Popen[bytes], step: str) -> str:
+def _read_until(process: Forked, step: str) -> str:
     """What it says on stderr, up to the line that begins so."""
     assert process.stderr is not None
     seen = ""

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,18 +280,10 @@ def test_whoever_recovers_a_run_may_be_killed_after_any_call(
     faults.interrupt(machine, seconds=12)
     assert ended(runctl, run, 1)["end_reason"] == "INTERRUPTED"
 
-    environment = {**os.environ, **runctl.env, "PYTHONPATH": str(Path(__file__).parents[2])}
     for call in ("RunInstances|CreateFleet", "AttachVolume", "start"):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.e2e.killed", "runs", "recover", run],
-            cwd=runctl.cwd,
-            env={**environment, "KILL_AFTER": call},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == -9, (call, done)
+        mortal = replace(runctl, env={**runctl.env, "KILL_AFTER": call})
+        done = mortal.another("tests.e2e.killed", "runs", "recover", run)
+        assert done.code == -9, (call, str(done))
 
     runctl("runs", "recover", run).ok()
     completed(runctl, run, 2)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,20 +133,8 @@ def test_after_a_kill_the_same_command_goes_on_and_cleanup_removes_all_of_it(
 ) -> None:
     volume(runctl, "work")
     argv = [*LAUNCH, "--nodes", "2", "--engine", "none", "--ebs-volume", "work"]
-    killed = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.killed", *argv],
-        cwd=runctl.cwd,
-        env={
-            **os.environ,
-            **runctl.env,
-            "KILL_AFTER": "CreateFleet",
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "KILLED AFTER CreateFleet" in killed.stderr
+    mortal = replace(runctl, env={**runctl.env, "KILL_AFTER": "CreateFleet"})
+    assert "KILLED AFTER CreateFleet" in mortal.another("tests.e2e.killed", *argv).err
 
     again = runctl(*argv, "--dry-run")
     listed = runctl("resources", "list", *JSON).ok().json["resources"]

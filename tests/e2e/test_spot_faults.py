@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from tests.e2e.account import volume, volume_named
 from tests.e2e.command_line import CommandLine, until, write_project
 from tests.e2e.test_launch import client, running
 from tests.e2e.test_recovery import shown
+from tests.forked.client import Forked
 
 pytestmark = [
     pytest.mark.slow,
@@ -68,7 +68,7 @@ while step < int(sys.argv[1]):
 """
 
 
-def started(runctl: CommandLine, *options: object) -> tuple[subprocess.Popen[bytes], str]:
+def started(runctl: CommandLine, *options: object) -> tuple[Forked, str]:
     """A launch that goes on, and its run."""
     before = set(runctl("runs", "list", "--quiet", "--cached").out.split())
     watcher = runctl.start(*LAUNCH, *options)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.command_line import CommandLine, write_project
-from tests.e2e.forked import PROGRAM
+from tests.forked.commands import PROGRAM
 
 FOREVER = """\
 import time

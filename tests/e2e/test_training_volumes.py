@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from runctl.sandbox.connection import SandboxInfo
 from tests.e2e.command_line import CommandLine, Outcome, kill, until, write_project
+from tests.forked.client import Forked
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.docker]
 
@@ -45,13 +45,13 @@ class Watched:
     """A ``train --wait`` that goes on beside the test, and whose script has begun."""
 
     run: str
-    process: subprocess.Popen[bytes]
+    process: Forked
     told: str
 
     def end(self) -> tuple[int, str, str]:
         """Its code, its result and all that it told, when it has ended."""
         out, err = self.process.communicate(timeout=90)
-        return self.process.returncode, out.decode(), self.told + err.decode()
+        return self.process.wait(), out.decode(), self.told + err.decode()
 
 
 @dataclass

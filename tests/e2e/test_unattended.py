@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import pytest
 from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
 from tests.e2e.account import volume, volume_named
-from tests.e2e.command_line import CommandLine, until, write_project
+from tests.e2e.command_line import CommandLine, Outcome, until, write_project
 from tests.e2e.test_launch import client, running
 from tests.e2e.test_recovery import TRAIN, shown, weights
 
@@ -140,20 +137,12 @@ def test_a_group_that_finds_no_machine_says_why(project: CommandLine, faults: Fa
 def test_a_launch_that_is_killed_after_any_call_is_finished_by_the_same_command_or_removed(
     project: CommandLine, in_docker_sandbox: SandboxInfo, ec2: Any
 ) -> None:
-    def killed() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "tests.e2e.killed", *LAUNCH, *TO_STORE, "--quiet", "--", "100000", "1"],
-            cwd=project.cwd,
-            env={**os.environ, **project.env, "PYTHONPATH": str(Path(__file__).parents[2])},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+    def killed() -> Outcome:
+        return project.another("tests.e2e.killed", *LAUNCH, *TO_STORE, "--quiet", "--", "100000", "1")
 
     died = []
-    while (done := killed()).returncode == -9:
-        died.append(done.stderr.rpartition("KILLED AFTER ")[2].strip())
+    while (done := killed()).code == -9:
+        died.append(done.err.rpartition("KILLED AFTER ")[2].strip())
         rented = died[-1] == "SetDesiredCapacity"
         assert rented or running(ec2) == []
         if rented:
@@ -171,7 +160,7 @@ def test_a_launch_that_is_killed_after_any_call_is_finished_by_the_same_command_
     project("runs", "stop", run, "--force").ok()
     assert left(in_docker_sandbox, run) == []
 
-    assert killed().returncode == -9
+    assert killed().code == -9
     (unfinished,) = set(project("runs", "list", "--quiet").ok().out.split()) - {run}
     assert "does not exist yet" in project("runs", "show", unfinished).ok().out
     assert f"removed launch template runctl-{unfinished}" in project("runs", "stop", unfinished).ok().err

@@ -15,7 +15,7 @@ import pytest
 
 from tests.agent import engine as engines
 from tests.e2e.command_line import CommandLine, until, write_project
-from tests.e2e.forked import PROGRAM
+from tests.forked.commands import PROGRAM
 
 pytestmark = pytest.mark.linux
 

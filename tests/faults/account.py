@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from botocore.config import Config
 from runctl.core.config import SANDBOX_VARIABLE
 from runctl.sandbox.connection import SandboxInfo
 from tests.faults.proxy import Call, FaultProxy
+from tests.forked import client
 
 RUNCTL = Path(sys.executable).with_name("runctl")
 ZONE = "us-east-1a"
@@ -101,31 +101,22 @@ class Account:
         faulty = bool(fault or arm)
         endpoint = self.proxy.url if faulty else self.info.endpoint_url
         began = time.monotonic()
-        process = subprocess.Popen(
-            [RUNCTL, *argv],
+        process = client.start(
+            argv,
             cwd=cwd or self.folder / "work",
             env={**self.environment, "AWS_ENDPOINT_URL": endpoint, SANDBOX_VARIABLE: endpoint},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
+            held=True,
         )
         if faulty:
-            # Python takes longer to start than this.
             self.proxy.arm(fault, process_id=process.pid, **arm)
+        process.go()
         hung = False
         try:
-            out, err = process.communicate(timeout=LIMIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            hung = True
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            raise
+            out, err = process.communicate(LIMIT_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            hung, out, err = True, error.output or b"", error.stderr or b""
         return Done(
-            process.returncode,
+            process.wait(),
             out.decode(errors="replace"),
             err.decode(errors="replace"),
             round(time.monotonic() - began, 2),

@@ -5,8 +5,7 @@ Whatever the command has made is named; the same command finishes the job, and n
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from runctl.core.ids import InstanceId
 from runctl.machines.intents import IntentStore
 from runctl.providers.aws.calls import idempotence
 from runctl.providers.aws.calls.changes import describer
+from tests.forked import client
 from tests.machines.account import ZONE, Account, World
 from tests.machines.conftest import Cut, Ended, Runctl
 
@@ -164,30 +164,10 @@ def check_what_is_said(
         assert ended.error["message"] == "interrupted; nothing was changed", where
 
 
-KILLED_AFTER = """
-import os, sys
-import botocore.endpoint
-from runctl.cli.main import run
-
-make_request = botocore.endpoint.Endpoint.make_request
-
-def send(endpoint, model, request):
-    answer = make_request(endpoint, model, request)
-    if model.name == sys.argv[1]:
-        os._exit(9)
-    return answer
-
-botocore.endpoint.Endpoint.make_request = send
-sys.exit(run(sys.argv[2:]))
-"""
-
-
 def kill_after(operation: str, *argv: str) -> None:
     """The command is killed when AWS has answered that call, before it hears of the answer."""
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_AFTER, operation, *argv], check=False, capture_output=True
-    )
-    assert killed.returncode == 9, killed
+    killed = client.run([operation, *argv], cwd=Path.cwd(), env=os.environ, program="tests.machines.killed")
+    assert killed[0] == 9, killed
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,13 @@
-"""``runctl`` commands as processes that are forked from one which has imported everything: see `tests.forking`.
-
-What a start itself does is asked of the installed program: by `CommandLine.start`, by the documentation's pages and by
-``tests/cli/test_main.py``.
-"""
+"""The programs that `server` forks: runctl, and those of tests that end it on the way."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from tests.forking import Program
 
 PROGRAM = Path(sys.executable).with_name("runctl")
 LEFT_OUT = ("runctl.agent.", "runctl.callbacks.", "runctl.sandbox.", "runctl.__main__")
@@ -21,37 +15,48 @@ LEFT_OUT = ("runctl.agent.", "runctl.callbacks.", "runctl.sandbox.", "runctl.__m
 SERVICES = ("ec2", "ssm", "sts", "s3", "iam", "pricing")
 """Of AWS, that most commands ask."""
 LIBRARIES = ("boto3", "botocore.httpsession", "botocore.parsers", "botocore.signers", "s3transfer.manager")
-
-_commands = Program(__name__)
-
-
-def run(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: bytes, timeout: float
-) -> tuple[int, bytes, bytes]:
-    """Carry a command out to its end: its exit code (as `subprocess` has it), stdout and stderr."""
-    return _commands.run({"argv": list(argv)}, cwd=cwd, env=env, stdin=stdin, timeout=timeout)
+OTHERS = ("tests.e2e.killed", "tests.e2e.killed_rest", "tests.machines.killed", "tests.forked.sandboxes")
+"""Programs beside runctl: modules with a ``main()`` that reads ``sys.argv``."""
 
 
 def load() -> None:
-    """What a command imports, and what it reads of botocore."""
+    """What a command imports, and what it reads of botocore and remembers of it."""
     import runctl
 
     for module in pkgutil.walk_packages(runctl.__path__, "runctl."):
         if not module.name.startswith(LEFT_OUT):
             importlib.import_module(module.name)
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *OTHERS):
         importlib.import_module(name)
+    from botocore.session import Session
+
+    from runctl.agent import package
+    from runctl.core.config import rules
     from runctl.providers.aws.calls.botocore_loader import loader
 
+    session = Session()
+    session.register_component("data_loader", loader(None))
     for service in SERVICES:
         for kind in ("service-2", "endpoint-rule-set-1"):
             loader(None).load_service_model(service, kind)
+        # botocore remembers the names of a service's operations from one client to the next.
+        session.create_client(
+            service, region_name="us-east-1", aws_access_key_id="nobody", aws_secret_access_key="nothing"
+        )
+    rules()
+    package.digest()
+    package.guard()
     # As for the script: what lies in the folder where a command runs is none of its modules.
     sys.path[0] = str(PROGRAM.parent)
 
 
 def main(request: Any) -> Any:
-    """What the installed script does."""
+    """What the installed script does, or another program that was asked for."""
+    if request.get("session"):
+        os.setsid()
+    if other := request.get("program"):
+        sys.argv = [other, *request["argv"]]
+        return sys.modules[other].main()
     from runctl.cli.main import main as program
 
     sys.argv = [str(PROGRAM), *request["argv"]]
