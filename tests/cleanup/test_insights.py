@@ -75,6 +75,13 @@ def found(*resources: Resource, measured: Measured | None = None, **facts: Any) 
             f"runctl checkpoint prune {RUN_ID} --keep-last 1",
         ),
         (
+            [replace(OBJECTS, checkpoints=8)],
+            {"runs": (replace(RUN, unfinished=True, keep_last=3, keep_best=("best one.pt",)),)},
+            I.OLD_RESULTS,
+            "1",
+            f"runctl checkpoint prune {RUN_ID} --keep-last 3 --keep-best 'best one.pt'",
+        ),
+        (
             [a_resource(K.IMAGE, "r@sha256:1", age=timedelta(days=40))],
             {},
             I.OLD_IMAGE,
@@ -108,6 +115,9 @@ def test_what_could_be_had_for_less(
         ([OLD, replace(NEW, state="pending")], {}),
         ([OBJECTS], {"runs": (replace(RUN, unfinished=True),)}),
         ([OBJECTS], {}),
+        # As many checkpoints as are to stay.
+        ([replace(OBJECTS, checkpoints=3)], {"runs": (replace(RUN, unfinished=True, keep_last=3),)}),
+        ([replace(OBJECTS, checkpoints=2)], {"runs": (replace(RUN, unfinished=True, keep_best=("b.pt",)),)}),
     ],
 )
 def test_what_is_as_it_should_be_is_not_mentioned(resources: list[Resource], facts: dict[str, Any]) -> None:

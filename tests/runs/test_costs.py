@@ -17,9 +17,10 @@ from runctl.core.config import Config
 from runctl.costs.ledger import Entry, EntryKind, Ledger
 from runctl.costs.rates import Per
 from runctl.machines.session import Session
-from runctl.runs.costs import run_cost, with_ledger_costs
+from runctl.runs.costs import cost_report, run_cost, with_ledger_costs
 from runctl.runs.records.run_record import as_known
 from runctl.runs.records.store import RunStore
+from runctl.testing.clock import ManualClock
 from tests.costs.entries import an_entry, at, interval
 from tests.runs.sample_runs import a_record
 
@@ -117,3 +118,43 @@ def test_a_run_within_the_minimum_that_its_machine_is_billed_for_costs_its_time(
     run = record.as_run(NOW)
     (shown,) = with_ledger_costs(session, [run], NOW)
     assert shown.cost == run.cost == Decimal("0.02")
+
+
+@pytest.mark.parametrize("ended", ["2026-06-01 10:00:30", None])
+def test_a_machine_that_was_rented_for_a_run_of_seconds_costs_the_run_a_minute(
+    session: Session, ended: str | None
+) -> None:
+    Ledger(session.database).put(machine("i-1", "2026-06-01 10:00", ended, "0.36", run_id="run-a", attempt=1))
+    RunStore(session.database).put(a_record("run-a", "i-1", "2026-06-01 10:00", ended))
+    now = at("2026-06-01 10:00:31")
+
+    found = run_cost(session, "run-a", now)
+
+    assert (found.usd, found.saved_usd) == (Decimal("0.006"), Decimal("0.010667"))
+    assert [each.usd for each in found.attempts] == [Decimal("0.006")]
+    (line,) = cost_report(cached=True, session=session, clock=ManualClock(now)).lines
+    assert (line.key, line.usd) == ("run-a", found.usd)
+
+
+def test_on_a_machine_of_ones_own_the_minimum_is_nobodys(session: Session) -> None:
+    Ledger(session.database).put(machine("i-1", "2026-06-01 10:00", "2026-06-01 10:00:40", "0.36"))
+    RunStore(session.database).put(a_record("run-a", "i-1", "2026-06-01 10:00:10", "2026-06-01 10:00:30"))
+    now = at("2026-06-01 11:00")
+
+    found = run_cost(session, "run-a", now)
+
+    lines = cost_report(cached=True, session=session, clock=ManualClock(now)).lines
+    assert {line.key: line.usd for line in lines} == {"run-a": found.usd, "-": Decimal("0.006") - found.usd}
+    assert found.usd == 0
+
+
+def test_a_minute_is_the_minimum_of_each_start_and_no_more(session: Session) -> None:
+    life = [
+        interval("2026-06-01 10:00", "2026-06-01 10:00:20", "0.36"),
+        interval("2026-06-01 10:05", "2026-06-01 10:05:59", "0.36"),
+        interval("2026-06-01 10:10", "2026-06-01 10:11:01", "0.36"),
+    ]
+    Ledger(session.database).put(an_entry("i-1", *life, run_id="run-a"))
+    RunStore(session.database).put(a_record("run-a", "i-1", "2026-06-01 10:00", "2026-06-01 10:11"))
+
+    assert run_cost(session, "run-a", at("2026-06-01 11:00")).usd == Decimal("0.0181")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -277,15 +278,21 @@ def _results(
                 monthly(each),
                 f"runctl resources cleanup {each.id} --include objects",
             )
-        elif each.checkpoints > 1:
+            continue
+        asked, best = runs[each.name].keep_last, runs[each.name].keep_best
+        keep = asked or 1
+        # Those that are kept by their name may be among the last ones, or not.
+        spare = each.checkpoints - keep - len(best)
+        if spare > 0:
             cost = monthly(each)
-            spare = each.checkpoints - 1
+            named = "".join(f" --keep-best {shlex.quote(name)}" for name in best)
+            why = f"it is to keep the last {keep}" if asked else "one is enough to go on from"
             yield Insight(
                 InsightKind.OLD_RESULTS,
                 each,
-                f"{each.name} keeps {counted(each.checkpoints, 'checkpoint')}; one is enough to go on from",
+                f"{each.name} keeps {counted(each.checkpoints, 'checkpoint')}; {why}",
                 None if cost is None else cost * spare / each.checkpoints,
-                f"runctl checkpoint prune {each.name} --keep-last 1",
+                f"runctl checkpoint prune {each.name} --keep-last {keep}{named}",
             )
 
 

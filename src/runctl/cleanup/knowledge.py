@@ -17,6 +17,7 @@ from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.recovery import RETRIED
 from runctl.runs.stored.looking import store_of
+from runctl.runs.stored.recipe import Recipes
 
 if TYPE_CHECKING:
     from runctl.machines.session import Session
@@ -57,7 +58,14 @@ def gather(session: Session, users: Mapping[str, str | None], listing: Listing) 
     """The facts for judging what was listed; a state file that cannot be read is said in them."""
     existing = {resource.id: resource for resource in listing.resources}
     try:
-        runs = tuple(fact for record in run_store(session).list() for fact in run_facts(record))
+        stores = Recipes(session.database).stores()
+        known = (fact for record in run_store(session).list() for fact in run_facts(record))
+        runs = tuple(
+            replace(fact, keep_last=store.keep_last, keep_best=tuple(store.keep_best))
+            if (store := stores.get(fact.id)) is not None
+            else fact
+            for fact in known
+        )
         intents = {intent.token: _intent_fact(session, intent) for intent in session.intents.unfinished()}
     except StateError as error:
         return Facts(users=users, existing=existing, state_error=error.message)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runctl.agent.after_run import MachineEnd
+from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.deadline import Job, Policy
 from runctl.agent.spec import ContainerSpec, EndReason, MountSpec, RunSpec
 from runctl.core.database import Database
@@ -71,6 +72,15 @@ def test_what_was_kept_is_what_is_found_and_only_the_user_can_read_it(
     assert Recipes(database).get("run-aaaa") == recipe
     assert recipe.request == replace(request, volumes=(), token=None)
     assert stat.S_IMODE((tmp_path / "state.db").stat().st_mode) == 0o600
+
+
+def test_which_checkpoints_stay_of_each_run_is_told_of_all_at_once(database: Database) -> None:
+    store = StoreSpec("s3://mine/runs", keep_last=3, keep_best=("best.pt",))
+    recipes = Recipes(database)
+    recipes.put(RECIPE)
+    recipes.put(replace(RECIPE, spec=replace(RECIPE.spec, run_id="run-bbbb", store=store)))
+
+    assert recipes.stores() == {"run-bbbb": store}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import msgspec
 
+from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.spec import RunSpec
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import Database
@@ -91,6 +92,18 @@ class Recipes:
         with self._database.reading() as connection:
             row = connection.execute("SELECT recipe FROM recipes WHERE run_id = ?", (run_id,)).fetchone()
         return msgspec.json.decode(row["recipe"], type=Recipe) if row is not None else None
+
+    def stores(self) -> dict[str, StoreSpec]:
+        """Where each run publishes its checkpoints, and which of them stay."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT run_id, json_extract(recipe, '$.spec.store') AS store FROM recipes"
+            ).fetchall()
+        return {
+            row["run_id"]: msgspec.json.decode(row["store"], type=StoreSpec)
+            for row in rows
+            if row["store"] is not None
+        }
 
     def get(self, run_id: str) -> Recipe:
         """That of a run. Raises `NotFound`."""
