@@ -48,7 +48,7 @@ class RunFact:
     """So long after the run's end its machine waits for what is on it to be fetched; ``None``: it has not ended."""
     image_digest: str | None = None
     keep_last: int | None = None
-    """So many of its checkpoints are to stay in its store; ``None``: nobody has said so, or it is not known any more."""
+    """So many of its checkpoints are to stay in its store; ``None``: nobody has said so, or it is forgotten."""
     keep_best: tuple[str, ...] = ()
     """The newest of each of these names stays besides."""
 

@@ -6,6 +6,7 @@ longer than a client does for an answer.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -13,6 +14,8 @@ from moto.ec2.responses.instances import InstanceResponse
 
 _SET, _END = "<instanceTypeSet>", "</instanceTypeSet>"
 _WRITTEN: dict[str, str] = {}
+_ONE_AT_A_TIME = threading.Lock()
+"""All regions are asked at once: each would write all of them."""
 
 
 class TypesResult(ActionResult):
@@ -26,10 +29,11 @@ class TypesResult(ActionResult):
         """moto's answer for each type, joined."""
         if not self._types:
             return super().execute_result(context)
-        for each in self._types:
-            if each["InstanceType"] not in _WRITTEN:
-                _, _, alone = ActionResult({"InstanceTypes": [each]}).execute_result(context)
-                _WRITTEN[each["InstanceType"]] = str(alone).partition(_SET)[2].rpartition(_END)[0]
+        with _ONE_AT_A_TIME:
+            for each in self._types:
+                if each["InstanceType"] not in _WRITTEN:
+                    _, _, alone = ActionResult({"InstanceTypes": [each]}).execute_result(context)
+                    _WRITTEN[each["InstanceType"]] = str(alone).partition(_SET)[2].rpartition(_END)[0]
         status, headers, body = ActionResult({"InstanceTypes": self._types[:1]}).execute_result(context)
         before, _, rest = str(body).partition(_SET)
         items = "".join(_WRITTEN[each["InstanceType"]] for each in self._types)
