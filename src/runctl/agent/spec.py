@@ -29,11 +29,11 @@ STATE_DIRECTORY = "/var/lib/runctl"
 
 SAGEMAKER = "sagemaker"
 CONTRACTS = (SAGEMAKER,)
+"""What a run may find besides: see `RunSpec.contract`."""
 NOTICE_BY_SIGTERM = "sigterm"
 """On a computer that nobody rents: whatever runs it, a scheduler say, ends the supervisor when it wants it back."""
 NOTICE_BY_SHUTDOWN = "shutdown"
 """On a spot machine whose provider announces nothing: it shuts down."""
-"""What a run may find besides: see `RunSpec.contract`."""
 CONTRACT_ROOT = "/opt/ml"
 """Where SageMaker's scripts find their folders."""
 

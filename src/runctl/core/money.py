@@ -1,4 +1,4 @@
-"""Money is `decimal.Decimal` in USD, never a float."""
+"""Money is ``decimal.Decimal`` in USD, never a float."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 It is kept in the local state file and only ever says what the cloud has said, or what a plan is about to ask of it. A
 thing is written down before the call that rents it; what became of it is told by whoever sees it
-(`runctl.machines.bookkeeping`).
+(`runctl.machines.ledger_record`).
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Selection:
     root: Path
     found: Mapping[str, os.stat_result]
     """By path from the root, with forward slashes: regular files and symlinks. Bytes of a name that are no UTF-8 are
-    escaped as `os.fsdecode` does."""
+    escaped as ``os.fsdecode`` does."""
     selected_by: str
     """``git``, or ``ignore rules`` and why not git."""
     refused: tuple[LeftOut, ...] = ()

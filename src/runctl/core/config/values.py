@@ -58,7 +58,7 @@ class Rule:
     choices: tuple[str, ...] = ()
     minimum: int | None = None
     trust: bool = False
-    """It chooses whose code runs with the user's rights, what it may do, or where data goes; see `config_trust`."""
+    """It chooses whose code runs with the user's rights, what it may do, or where data goes; see `config.trust`."""
     table: type | None = None
     """Of ``tables``: the dataclass that each of them is, which states its keys as a section's does."""
 

@@ -132,7 +132,7 @@ def plan_run(
 ) -> RunPlan:
     """Join the project with what the machine has and what its image is.
 
-    ``container`` is the one that the agent gets: `runctl.runs.images.run_image.SettledImage.container`;
+    ``container`` is the one that the agent gets: `runctl.runs.images.settled_image.SettledImage.container`;
     ``resume_from`` is what `resume_path` says; ``lifetime`` is that of a spot machine, where the plan depends on it.
     Raises `ProjectError` for a file that a Compose service needs and that is not sent.
     """

@@ -1,6 +1,6 @@
 """moto's ECR with bytes: its images are what was pushed to a real registry, behind the address that it names.
 
-`repositoryUri` begins with an address on loopback. Engines take that for a registry without TLS unasked, and in every
+``repositoryUri`` begins with an address on loopback. Engines take that for a registry without TLS unasked, and in every
 machine of the sandbox the same address leads to the same registry.
 """
 

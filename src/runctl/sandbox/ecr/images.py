@@ -78,7 +78,7 @@ class RepositoryImages(ECRBackend):
             return self._registry
 
     def repository(self, name: str, registry_id: str | None = None) -> Repository:
-        """Raises moto's `RepositoryNotFoundException`."""
+        """Raises moto's ``RepositoryNotFoundException``."""
         return self._get_repository(name, registry_id)
 
     def find(self, name: str, *, tag: str | None = None, digest: str | None = None) -> StoredImage:

@@ -1,7 +1,7 @@
 """Docker inside a sandbox machine: what its root needs so that an engine starts at the first connection.
 
 `prepare` runs in the machine's own mount namespace, before its processes are locked into ``root``; what it
-leaves there (`docker_supervisor`, `machine_systemd`) runs inside. The engine, its containers and their mounts end with
+leaves there (`docker_supervisor`, `systemd`) runs inside. The engine, its containers and their mounts end with
 the machine's pid and mount namespaces; `remove_cgroups` takes away what the kernel keeps beyond them.
 Standard library only: it also runs as a program, ``prepare ROOT`` with the `Engine` as JSON on stdin.
 """
@@ -94,7 +94,7 @@ def prepare(root: Path, engine: Engine | None) -> None:
     """The file system at ``root`` is ready for `command`; without an engine it has the ``systemctl`` only.
 
     ``root`` has its own /proc and /sys mounted, and is not the computer's own root. Raises `ValueError` when it
-    is, `subprocess.CalledProcessError` when something cannot be mounted.
+    is, ``subprocess.CalledProcessError`` when something cannot be mounted.
     """
     if os.path.realpath(root) == "/":
         raise ValueError("refusing to change this computer's own root")

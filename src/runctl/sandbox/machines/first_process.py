@@ -1,6 +1,6 @@
 """The first process of a sandbox machine. Runs as pid 1 in namespaces of its own; standard library only.
 
-Reads its `Boot` as JSON from stdin, builds the machine's root, moves into it, starts what a machine starts, and
+Reads what it is to boot as JSON from stdin, builds the machine's root, moves into it, starts what a machine starts, and
 from then on reaps. What is in ``/run/runctl-sandbox/power`` ends it: ``poweroff`` or ``reboot``, and when, in seconds
 since the epoch.
 """

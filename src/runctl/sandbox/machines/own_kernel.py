@@ -57,7 +57,7 @@ def without_dropped() -> list[str]:
 def move_into(root: Path) -> None:
     """``root`` is the root of this mount namespace, and nothing else of it is left. Raises `OSError`.
 
-    A `chroot` would leave the old root in the namespace: whoever enters that (``docker exec``, a health check,
+    A ``chroot`` would leave the old root in the namespace: whoever enters that (``docker exec``, a health check,
     ``nsenter -m``) would be there.
     """
     libc = ctypes.CDLL(None, use_errno=True)

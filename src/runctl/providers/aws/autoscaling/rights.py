@@ -1,8 +1,8 @@
 """The role of the machines of one run's group: what it lets them do, and nothing else. One for each run.
 
 A role for all runs could only say "any run of ours". The machine cannot delete its own role, as it would need the role
-for that: whoever sees the run's end from outside does (`runctl.providers.aws.autoscaling.ending`). Until then it costs
-nothing, and opens nothing that still exists.
+for that: whoever sees the run's end from outside does (`runctl.providers.aws.autoscaling.carrying_out.end`). Until then
+it costs nothing, and opens nothing that still exists.
 """
 
 from __future__ import annotations

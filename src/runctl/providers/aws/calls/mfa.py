@@ -1,7 +1,7 @@
 """Roles that ask for a second factor ask once, as they do with the AWS command line: both keep what they get.
 
-Source: botocore's `AssumeRoleProvider` and its `JSONFileCache`; the AWS command line keeps the credentials of assumed
-roles in ``~/.aws/cli/cache``, by a digest of the role's settings, until they expire.
+Source: botocore's ``AssumeRoleProvider`` and its ``JSONFileCache``; the AWS command line keeps the credentials of
+assumed roles in ``~/.aws/cli/cache``, by a digest of the role's settings, until they expire.
 """
 
 from __future__ import annotations

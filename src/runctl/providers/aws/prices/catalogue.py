@@ -33,7 +33,7 @@ FACTS_KEPT = timedelta(days=1)
 SCORES_KEPT = timedelta(hours=6)
 """EC2 limits how many different questions it answers in a day."""
 MOST_SCORED = 10
-"""Regions in one question (`GetSpotPlacementScores`)."""
+"""Regions in one question (``GetSpotPlacementScores``)."""
 HOME = "us-east-1"
 """Who has no region configured asks there which ones there are."""
 SIDE_BY_SIDE = 16

@@ -1,7 +1,7 @@
 """What runs on the machine behind every SSM command: one request in, one answer of at most 24,000 characters out.
 
 It is sent along as source, never imported there: Python's standard library alone, 3.7 or later. A command runs under
-a small supervisor of its own, away from the SSM agent, with its output in a spool (see `ssm_spool`) that is read in
+a small supervisor of its own, away from the SSM agent, with its output in a spool (see `spool`) that is read in
 pieces.
 """
 

@@ -70,7 +70,7 @@ class RemoteError(MachineError):
 
 
 class RunCommand:
-    """Requests to the program in ssm_remote.py on one instance."""
+    """Requests to the program in `remote` on one instance."""
 
     def __init__(
         self,

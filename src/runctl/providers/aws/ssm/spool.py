@@ -1,6 +1,6 @@
 """A command's folder on the machine behind SSM: what goes in and comes out, in pieces, and who may see it.
 
-A part of the program in `ssm_remote`, which is sent along as source: Python's standard library alone, 3.7 or later.
+A part of the program in `remote`, which is sent along as source: Python's standard library alone, 3.7 or later.
 A spool can be entered by root only, is named by an id that the caller chose, and goes when everything was read.
 """
 
