@@ -78,6 +78,16 @@ ENDS = st.builds(
 )
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_exit_code_of_a_run_that_was_stopped_is_rank_0s_whichever_machine_was_asked_first(
+    first: int,
+) -> None:
+    asked = end(EndReason.STOPPED, exit_code=143 if first == 0 else 0)
+    told = end(EndReason.STOPPED, 101.0, exit_code=0 if first == 0 else 143, caused_by=first)
+    decided = decide_end({first: asked, 1 - first: told}, 2)
+    assert (decided.reason, decided.exit_code, decided.caused_by) == (EndReason.STOPPED, 143, first)
+
+
 @given(st.lists(ENDS, min_size=1, max_size=5), st.integers(1, 5))
 def test_there_is_always_one_end_and_a_completed_run_has_completed_somewhere(
     each: list[EndRecord], least: int

@@ -99,6 +99,12 @@ class KnownNodes:
         return decide_end(self.ends, self.least)
 
 
+FROM_OUTSIDE = frozenset(
+    {EndReason.STOPPED, EndReason.TIME_LIMIT, EndReason.BUDGET, EndReason.IDLE, EndReason.MOVED}
+)
+"""Ends for which no machine's script is the cause: it was asked to end, on all of them."""
+
+
 def first_cause(ends: Mapping[int, EndRecord], least: int) -> int | None:
     """The machine whose end was that of the run; ``None``: the script has completed.
 
@@ -149,11 +155,13 @@ def decide_end(ends: Mapping[int, EndRecord], least: int) -> EndRecord:
         heard = next((end.cause for end in ends.values() if end.caused_by == rank and end.cause), None)
         cause = EndRecord(heard or EndReason.LOST, last, message=said)
     message = cause.message if cause.message.startswith("node ") else f"node {rank}: {cause.message}"
+    # Whichever machine was asked first: rank 0 has the script whose results are the run's.
+    ended = head if cause.reason in FROM_OUTSIDE else cause
     return replace(
         head,
         reason=cause.reason,
-        exit_code=cause.exit_code,
-        signal=cause.signal,
+        exit_code=ended.exit_code,
+        signal=ended.signal,
         message=message if len(ends) > 1 else cause.message,
         ended_at=last,
         caused_by=rank,
