@@ -12,7 +12,13 @@ import pytest
 from tests.e2e.command_line import CommandLine, until, write_project
 from tests.e2e.test_renting_nodes import NOTHING, left
 
-pytestmark = [pytest.mark.slow, pytest.mark.namespaces, pytest.mark.usefixtures("clean_account")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.namespaces,
+    # Each machine installs Ray.
+    pytest.mark.timeout(1800, func_only=True),
+    pytest.mark.usefixtures("clean_account"),
+]
 
 EXAMPLE = Path(__file__).parents[2] / "examples/digits-ray"
 # One worker and then two, in the cluster of one run: what the second has to come to is what the first came to.

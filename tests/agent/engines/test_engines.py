@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runctl.agent.attempt.distributed import when_lost
 from runctl.agent.attempt.node_group import WhenLost
-from runctl.agent.engines import ENGINES, Host, ScriptStart, check_node, engine_of
+from runctl.agent.engines import ENGINES, Host, ScriptStart, check_node, engine_of, ray_node
 from runctl.agent.engines.interface import shared_variables
 from runctl.agent.errors import AgentError
 from runctl.agent.node_spec import NodeSpec
@@ -169,3 +173,25 @@ def test_ray_runs_the_script_as_it_is_by_the_scripts_own_python(rank: int) -> No
     }
     assert ENGINES["ray"].variables(start)["RAY_ADDRESS"] == "10.0.0.4:29400"
     assert ENGINES["ray"].command(ScriptStart(node(0, "ray"), Host(), ("./t.sh",)))[0] == "python3"
+
+
+def test_the_parts_of_ray_wait_for_each_other_for_as_long_as_machines_do_unless_somebody_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"rank": 0, "count": 2, "enough": 2, "address": "10.0.0.4", "head": "10.0.0.4", "port": 1}
+    here = ray_node.Node({**told, "options": [], "folder": str(tmp_path / "ray")})
+    seen: dict[str, str] = {}
+
+    def popen(_: list[str], **options: Any) -> None:
+        seen.update(options["env"])
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "7")
+    here.start("--head")
+    waits = {name: seen[name] for name in ray_node.PATIENCE}
+    assert waits == {
+        "RAY_gcs_server_port_wait_time_s": "300",
+        "RAY_agent_register_timeout_ms": "300000",
+        "RAY_raylet_start_wait_time_s": "7",
+    }
+    assert seen["PATH"] == os.environ["PATH"]

@@ -19,8 +19,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-JOIN_SECONDS = 300.0
+JOIN_SECONDS = 300
 """For all machines to be in the cluster."""
+PATIENCE = {
+    "RAY_gcs_server_port_wait_time_s": str(JOIN_SECONDS),
+    "RAY_agent_register_timeout_ms": str(1000 * JOIN_SECONDS),
+    "RAY_raylet_start_wait_time_s": str(JOIN_SECONDS),
+}
+"""How long the parts of Ray wait for each other as they start: of itself half a minute, which is not enough where a
+machine reads Ray's files for the first time, from an image above all. A part that ends is seen at once all the same."""
 LAST_CALL_SECONDS = 20.0
 """For more than the least number of machines, once those are there."""
 GONE_SECONDS = 3.0
@@ -57,7 +64,12 @@ class Node:
         with self.log.open("wb") as log:
             # A session of its own: what is meant for the script's processes is not for Ray's.
             self.ray = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**PATIENCE, **os.environ},
+                start_new_session=True,
             )
 
     def stop(self) -> None:
