@@ -294,6 +294,14 @@ def test_the_pages_commands_are_understood(script: CommandLine, tmp_path: Path) 
         *("--engine-args", "--nproc-per-node 1", "--dry-run", "--output", "json"),
     ).ok()
     assert plan.json["nodes"]["engine"] == "torchrun"
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="left-alone")
+    left_alone = script(
+        *("aws", "launch", "train.py", "--nodes", "2", "--spot", "--engine", "torchrun", "--unattended"),
+        *("--checkpoint-s3", "s3://left-alone/runs", "--dry-run", "--output", "json"),
+    ).ok()
+    group = left_alone.json["group"]
+    assert (group["machines"], group["engine"]) == (2, "torchrun")
+    assert group["network"]["name"].startswith("runctl-nodes-")
     assert not (tmp_path / "results").exists()
 
 

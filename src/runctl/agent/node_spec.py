@@ -6,6 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Optional
 
+FIRST_PORT = 20000
+PORTS = 10000
+"""Below those that Linux gives to connections (32768 to 60999)."""
 NODE_NAME = "runctl-node-{}"
 """What each machine is called in /etc/hosts, by its rank."""
 
@@ -76,6 +79,20 @@ class NodeSpec:
     def names(self) -> dict[str, str]:
         """Each machine's name and its address."""
         return {NODE_NAME.format(rank): address for rank, address in enumerate(self.addresses)}
+
+
+def ports_of(run_id: str, attempt: int) -> tuple[int, int]:
+    """For rank 0's agent and for the engine: two runs on the same machines seldom have the same. Pure."""
+    # Not at the top: every verb reads a run's request.
+    import zlib
+
+    number = zlib.crc32(f"{run_id}/{attempt}".encode()) % (PORTS // 2)
+    return FIRST_PORT + 2 * number, FIRST_PORT + 2 * number + 1
+
+
+def wanted_nodes(engine: str, count: int, options: tuple[str, ...] = ()) -> NodeSpec:
+    """What a run asks for whose machines are not known yet. Pure."""
+    return NodeSpec(0, ("",) * count, engine, "", 0, 0, least=count, options=options)
 
 
 @dataclass(frozen=True)

@@ -242,9 +242,13 @@ class UnattendedRun:
     suspended: tuple[str, ...] = ()
     """What the provider has stopped doing for the group."""
     activities: tuple[str, ...] = ()
-    """What the provider said last, the newest first, where there is no machine."""
+    """What the provider said last, the newest first, where machines are missing."""
     is_removed: bool = False
     """Nothing of what was made for it is left, its rights included."""
+    machines: int = 0
+    """How many machines it has now."""
+    wanted: int = 0
+    """How many it keeps."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from runctl.core.run_models import (
     Run,
     RunAttempt,
     RunNode,
+    UnattendedRun,
 )
 from runctl.core.text import counted, size
 from runctl.render.deadlines import deadline_fields, progress_columns, progress_text
@@ -172,9 +173,7 @@ def _group(run: Run) -> dict[str, str | None]:
     told = {
         GroupPhase.PLANNED: f"does not exist yet: the same command makes it, or runctl runs stop {run.id}",
         GroupPhase.RENTING: "asks for a machine",
-        GroupPhase.HAS_MACHINE: "has a machine; rents the next one when that is taken back"
-        if run.end_reason is None
-        else "has a machine, which takes the run up again or ends the group",
+        GroupPhase.HAS_MACHINE: _with_machines(group, has_ended=run.end_reason is not None),
         GroupPhase.IDLE: f"is to have no machine: runctl runs stop {run.id} removes it",
         GroupPhase.ENDING: "is ending",
         GroupPhase.GONE: "is gone" if group.is_removed else "is gone; what is left: its machines' rights",
@@ -184,6 +183,17 @@ def _group(run: Run) -> dict[str, str | None]:
         "suspended": ", ".join(group.suspended) or None,
         "said": "; ".join(group.activities) or None,
     }
+
+
+def _with_machines(group: UnattendedRun, *, has_ended: bool) -> str:
+    if group.wanted > 1 and group.machines < group.wanted:
+        return f"has {group.machines} of {group.wanted} machines, which wait for the others"
+    has = "a machine" if group.wanted <= 1 else f"{group.machines} machines"
+    if has_ended:
+        takes = "which takes" if group.wanted <= 1 else "which take"
+        ends = "ends" if group.wanted <= 1 else "end"
+        return f"has {has}, {takes} the run up again or {ends} the group"
+    return f"has {has}; rents the next one when {'that' if group.wanted <= 1 else 'one'} is taken back"
 
 
 def nodes_of_run(nodes: Sequence[RunNode]) -> str:

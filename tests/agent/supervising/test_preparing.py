@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runctl.agent.disks import volumes
 from runctl.agent.errors import AgentError
+from runctl.agent.records import attempt_folder
+from runctl.agent.spec import RunSpec
 from runctl.agent.stored_run import StoredVolume
 from runctl.agent.supervising import preparing
 
@@ -74,3 +77,20 @@ def test_one_that_is_never_let_go_of_is_given_up(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(AgentError) as error:
         cloud.attach()
     assert (error.value.code, cloud.devices) == ("volume-in-use", [])
+
+
+def test_what_a_machine_has_saved_in_attempts_before_is_not_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNCTL_AGENT_STATE", str(tmp_path))
+    spec, folder = RunSpec("run-1", "train.py", attempt=2), attempt_folder("run-1", 2)
+    preparing.forget_checkpoints(spec, folder)
+    saved = folder.path.parent / "checkpoints" / "step-7.json"
+    saved.parent.mkdir(parents=True)
+    saved.write_text("{}")
+    output = folder.path.parent / "output" / "losses.csv"
+    output.parent.mkdir()
+    output.write_text("0.1")
+    preparing.forget_checkpoints(spec, folder)
+    assert sorted(each.name for each in folder.path.parent.iterdir()) == ["output"]
+    assert output.exists()

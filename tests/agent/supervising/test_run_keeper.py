@@ -16,11 +16,12 @@ from runctl.agent.checkpoints.stores import FolderStore
 from runctl.agent.encoding import dumps
 from runctl.agent.errors import AgentError
 from runctl.agent.lease import KEY, Found, Lease, encode
+from runctl.agent.node_spec import NodeSpec, wanted_nodes
 from runctl.agent.records import AttemptFolder, attempt_folder, taking_up_folder
 from runctl.agent.spec import AttemptStatus, ContainerSpec, EndReason, EndRecord, RunSpec, RunState
-from runctl.agent.stored_run import RUN, SPEC, StoredRun, status_key
-from runctl.agent.supervising import machine_end, take_up
-from runctl.agent.supervising.take_up import GIVE_UP_SECONDS, Request, RunKeeper
+from runctl.agent.stored_run import RUN, SPEC, StoredMachine, StoredRun, machine_key, status_key
+from runctl.agent.supervising import machine_end, run_keeper
+from runctl.agent.supervising.run_keeper import GIVE_UP_SECONDS, Request, RunKeeper
 from tests.agent.metadata_service import metadata_service
 
 ID = "run-1"
@@ -39,7 +40,7 @@ class World:
         self.store.put(RUN, dumps(StoredRun()).encode())
         self.machine_ended = False
         monkeypatch.setenv("RUNCTL_AGENT_STATE", str(folder / "state"))
-        monkeypatch.setattr(take_up, "RETRY_SECONDS", 0.0)
+        monkeypatch.setattr(run_keeper, "RETRY_SECONDS", 0.0)
         monkeypatch.setattr(machine_end, "end_now", self._end_now)
         taking_up_folder(ID).mkdir(parents=True)
         self.keeper = RunKeeper(Request(str(self.prefix)), now=lambda: self.time)
@@ -95,8 +96,8 @@ def test_a_store_that_fails_once_after_a_long_attempt_does_not(
         world.keeper.leave()
         return EndRecord(EndReason.COMPLETED, 1.0), None, ""
 
-    monkeypatch.setattr(take_up, "conclude_if_gone", conclude)
-    monkeypatch.setattr(take_up, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(run_keeper, "conclude_if_gone", conclude)
+    monkeypatch.setattr(run_keeper, "POLL_SECONDS", 0.0)
     world.keeper.run()
     assert next(looks, None) is None
     assert folder.path.exists()
@@ -125,7 +126,7 @@ def test_an_end_is_put_into_the_store_once_however_long_the_lease_is_waited_for(
     ask, rounds = FolderLease.read, list[FolderLease]()
     monkeypatch.setattr(FolderStore, "put", counted)
     monkeypatch.setattr(FolderLease, "read", read)
-    monkeypatch.setattr(take_up, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(run_keeper, "ASK_SECONDS", 0.0)
     world.keeper.run()
     assert len(rounds) == 4
     assert tries.count(end_key(1)) == 1
@@ -163,3 +164,47 @@ def test_a_further_attempt_has_the_image_that_the_ones_before_have_got(
     ]
     end = json.loads((world.prefix / end_key(3)).read_bytes())
     assert (end["reason"], end["message"]) == ("NOT_STARTED", "the test has seen enough")
+
+
+class Provider:
+    """Says that machines have ended once it was asked often enough."""
+
+    def __init__(self, world: World, questions: int) -> None:
+        self.world, self.left, self.asked = world, questions, list[str]()
+
+    def has_terminated(self, instance_id: str) -> bool:
+        assert not self.world.machine_ended
+        self.asked.append(instance_id)
+        self.left -= 1
+        if self.left == 2:
+            raise AgentError("ec2-unreachable", "it does not answer")
+        return self.left <= 0
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_machine_that_comes_to_a_run_of_several_after_its_end_leaves_that_to_rank_0_while_it_is_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, nodes: int
+) -> None:
+    node = wanted_nodes("none", nodes) if nodes > 1 else None
+    spec = RunSpec(ID, "train.py", machine_end=MachineEnd(), node=node)
+    world.store.put(SPEC, dumps(spec).encode())
+    world.store.put(KEY, encode(Lease(ID, attempt=3)))
+    world.store.put(machine_key(3), dumps(StoredMachine("i-head", 1.0)).encode())
+    world.store.put(end_key(3), dumps(EndRecord(EndReason.COMPLETED, 1.0)).encode())
+    provider = Provider(world, 4)
+    monkeypatch.setattr(run_keeper, "this_machine", lambda: provider)
+    monkeypatch.setattr(run_keeper, "HOLDER_SECONDS", 0.0)
+    world.keeper.run()
+    assert world.machine_ended
+    assert provider.asked == ([] if nodes == 1 else ["i-head"] * 4)
+
+
+def test_what_another_machine_of_the_attempt_says_of_its_end_is_not_taken_for_rank_0s(world: World) -> None:
+    folder = world.begin_attempt()
+    node = NodeSpec(1, ("10.0.0.1", "10.0.0.2"), "none", "secret", 1, 2)
+    (folder.path / "spec.json").write_text(dumps(RunSpec(ID, "train.py", node=node)))
+    folder.write_end(EndRecord(EndReason.STOPPED, 1.0, caused_by=0, cause=EndReason.LOST))
+    world.store.put(KEY, encode(Lease(ID, attempt=1, ended="STOPPED")))
+    world.keeper.run()
+    assert (world.prefix / end_key(1, 1)).exists()
+    assert not (world.prefix / end_key(1)).exists()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runctl.agent.node_spec import ports_of
 from runctl.runs.nodes.following import LONGEST_LINE, LineCutter, merged_line
-from runctl.runs.nodes.starting import node_specs, ports_of
+from runctl.runs.nodes.starting import node_specs
 
 
 @given(st.lists(st.binary(max_size=20), max_size=20))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,20 @@ from runctl.checkpoints.keeping import Keeping
 from runctl.core.errors import RunctlError, Unsupported, UsageError
 from runctl.core.ids import new_client_token
 from runctl.core.machine_models import Market
+from runctl.machines.nodes import Engine, NodesWanted
 from runctl.providers.capacity import FallbackMode, SpotFallback
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.runs.launch.launch_plan import AfterRun
 from runctl.runs.train.project_plan import TrainRequest
 from runctl.runs.unattended.request import (
+    check_nodes,
     check_request,
     check_settled,
     checked_store,
     identity_of,
     results_address,
     run_of,
+    shared_by,
 )
 
 STORE = StoreSpec("s3://mine/runs")
@@ -115,3 +119,33 @@ def test_a_provider_that_replaces_no_machine_says_so(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("")
     with pytest.raises(Unsupported, match="does not replace a machine by itself"):
         runctl.launch_unattended(tmp_path / "train.py", provider="local", checkpoints=Keeping(s3=STORE.url))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "moves", "kind", "said"),
+    [
+        (NodesWanted(2, 4, Engine.NONE), False, Unsupported, "--nodes 2:4: a group keeps one number"),
+        (NodesWanted(2, 2, Engine.NONE), True, Unsupported, "--deadline with --unattended"),
+        (NodesWanted(1, 1, Engine.RAY), False, UsageError, "one machine needs no engine"),
+    ],
+)
+def test_what_a_group_of_several_machines_does_not_do_is_said(
+    nodes: NodesWanted, moves: bool, kind: type[RunctlError], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        check_nodes(nodes, moves=moves)
+    check_nodes(NodesWanted(2, 2, nodes.engine), moves=False)
+
+
+def test_a_budget_is_shared_by_all_machines_and_a_volume_is_not() -> None:
+    assert shared_by(replace(SPOT, budget=Decimal(9)), 3).budget == Decimal(3)
+    assert shared_by(SPOT, 3) == SPOT
+    with pytest.raises(Unsupported, match="datasets can be on one machine of a group only"):
+        shared_by(replace(SPOT, volumes=(VolumeMount("datasets"),)), 3)
+
+
+def test_another_number_of_machines_is_another_run() -> None:
+    several = [NodesWanted(count, count, Engine.NONE) for count in (2, 3)]
+    alone, two, three = (identity_of(SPOT, TRAIN, STORE, nodes) for nodes in (None, *several))
+    assert alone != two != three
+    assert two == identity_of(SPOT, TRAIN, STORE, several[0])

@@ -13,9 +13,11 @@ from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId, RunId
 from runctl.core.run_models import GroupPhase, RunPhase, UnattendedRun
 from runctl.providers.abilities.groups import GroupActivity, MachineGroup
+from runctl.render.run_table import run_details
+from runctl.runs.records.node_records import KnownNode, KnownNodes
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.stored.elsewhere import StoredAttempt, told_by_store
-from runctl.runs.unattended.state import GroupView, goes_on, is_over, lives, phase_of, seen
+from runctl.runs.unattended.state import GroupView, goes_on, is_over, lives, phase_of, seen, told_its_end
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 RUN = RunId("run-7kq2m9xd4t")
@@ -163,3 +165,58 @@ def test_what_is_told_twice_changes_nothing() -> None:
 
 def test_an_attempt_that_has_no_machine_yet_is_not_shown() -> None:
     assert told_by_store(RECORD, [StoredAttempt(1)], not_gone) == RECORD
+
+
+NODES = KnownNodes(
+    "none", "", 2, tuple(KnownNode(rank, InstanceId(f"i-{rank}"), f"10.0.0.{rank}") for rank in range(2))
+)
+
+
+def with_head(end: EndRecord | None) -> RunRecord:
+    head = NODES.nodes[0]
+    nodes = NODES if end is None else NODES.with_node(head.ended(end))
+    return replace(RECORD, instance_id=head.instance_id, nodes=nodes)
+
+
+def test_how_many_machines_there_are_is_known_and_activities_say_why_some_are_missing() -> None:
+    refused = GroupActivity(NOW, "There is no Spot capacity available", failed=True)
+    view = GroupView(replace(GROUP, wanted=3), (MACHINE,), (refused,))
+    shown = seen(RECORD, view, NOW).unattended
+    assert shown is not None
+    assert (shown.phase, shown.machines, shown.wanted) == (GroupPhase.HAS_MACHINE, 1, 3)
+    assert len(shown.activities) == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (None, False),
+        (EndRecord(EndReason.COMPLETED, 5.0), True),
+        (EndRecord(EndReason.STOPPED, 5.0), True),
+        (EndRecord(EndReason.STOPPED, 5.0, caused_by=1, cause=EndReason.FAILED), True),
+        (EndRecord(EndReason.STOPPED, 5.0, caused_by=1, cause=EndReason.LOST), False),
+        (EndRecord(EndReason.INTERRUPTED, 5.0), False),
+    ],
+)
+def test_rank_0_says_whether_the_run_has_ended_for_good(end: EndRecord | None, told: bool) -> None:
+    assert told_its_end(with_head(end)) is told
+
+
+@pytest.mark.parametrize(
+    ("wanted", "machines", "end", "text"),
+    [
+        (1, 1, None, "has a machine; rents the next one when that is taken back"),
+        (2, 2, None, "has 2 machines; rents the next one when one is taken back"),
+        (2, 1, None, "has 1 of 2 machines, which wait for the others"),
+        (2, 2, EndReason.LOST, "has 2 machines, which take the run up again or end the group"),
+        (1, 1, EndReason.LOST, "has a machine, which takes the run up again or ends the group"),
+    ],
+)
+def test_a_person_is_told_how_many_machines_there_are(
+    wanted: int, machines: int, end: EndReason | None, text: str
+) -> None:
+    view = GroupView(
+        replace(GROUP, wanted=wanted), tuple(InstanceId(f"i-{each}") for each in range(machines))
+    )
+    record = replace(seen(RECORD, view, NOW), end_reason=end)
+    assert f"{NAME} {text}" in run_details(record.as_run(NOW))

@@ -146,6 +146,29 @@ def test_without_capacity_it_tries_again_and_its_activities_say_why(
     member(groups)
 
 
+def test_a_group_of_several_keeps_their_number_in_its_placement_group(
+    account: Account, groups: Any, create_group: CreateGroup
+) -> None:
+    account.ec2.create_placement_group(GroupName="close", Strategy="cluster")
+    subnet = account.ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    create_group(MaxSize=2, DesiredCapacity=2, VPCZoneIdentifier=subnet, PlacementGroup="close")
+    until(lambda: len(members(groups)) == 2, "two machines")
+    both = members(groups)
+    (group,) = groups.describe_auto_scaling_groups()["AutoScalingGroups"]
+    assert group["PlacementGroup"] == "close"
+    with pytest.raises(ClientError, match="in use"):
+        account.ec2.delete_placement_group(GroupName="close")
+
+    account.ec2.terminate_instances(InstanceIds=[both[0]])
+    until(lambda: len(members(groups)) == 2 and both[0] not in members(groups), "another one")
+    left = members(groups)
+    assert both[1] in left
+    groups.delete_auto_scaling_group(AutoScalingGroupName=NAME, ForceDelete=True)
+    for each in left:
+        account.wait_state(each, "terminated")
+    account.ec2.delete_placement_group(GroupName="close")
+
+
 def test_with_rebalancing_a_recommendation_brings_a_second_machine_before_the_first_one_goes(
     account: Account, groups: Any, create_group: CreateGroup, faults: Faults
 ) -> None:
@@ -212,6 +235,11 @@ def test_what_aws_refuses_is_refused(account: Account, groups: Any, create_group
         with pytest.raises(ClientError) as refused:
             create_group(**parameters)
         assert code_of(refused.value) == code
+    account.ec2.create_placement_group(GroupName="close", Strategy="cluster")
+    for name, said in (("close", "multiple Availability Zones"), ("nowhere", "does not exist")):
+        with pytest.raises(ClientError, match=said):
+            create_group(**other, PlacementGroup=name)
+    account.ec2.delete_placement_group(GroupName="close")
     account.ec2.delete_launch_template(LaunchTemplateId=created["LaunchTemplate"]["LaunchTemplateId"])
     with pytest.raises(ClientError, match="no PutLifecycleHook"):
         groups.put_lifecycle_hook(AutoScalingGroupName=NAME, LifecycleHookName="hook")

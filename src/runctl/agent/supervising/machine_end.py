@@ -256,7 +256,7 @@ def stay_of(folder: AttemptFolder, wanted: MachineEnd, end: EndRecord, said: str
             taken_back=_is_taken_back(folder, end),
             fetched=said == FETCHED or (folder.path / FETCHED).exists(),
             others=any(other.end() is None for other in attempts() if other.path != folder.path),
-            followed=wanted.group is not None and end.reason in RETRIED,
+            followed=wanted.group is not None and end.run_reason in RETRIED,
             read=said == READ or (folder.path / READ).exists(),
             uploaded=(folder.path / UPLOADED).exists() or _was_moved(end),
             trouble=str(trouble.get("why", "")),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
+import shutil
 import socket
 import tempfile
 import time
@@ -16,9 +18,11 @@ from runctl.agent.cloud.ec2 import Ec2, of_this_machine, this_machine
 from runctl.agent.cloud.ecr import Ecr
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.disks import disks, volumes
+from runctl.agent.disks.run_folders import run_folders
 from runctl.agent.errors import AgentError
 from runctl.agent.images import credentials
 from runctl.agent.machine.root import state_directory
+from runctl.agent.records import AttemptFolder
 from runctl.agent.spec import RunSpec
 from runctl.agent.stored_run import StoredMachine, StoredRun, StoredVolume, manifest_key, pack_key
 from runctl.agent.trees import verbs as trees
@@ -52,6 +56,13 @@ def describe(variables: Mapping[str, str]) -> StoredMachine:
         return StoredMachine(socket.gethostname(), 0.0)
 
 
+def private_address(variables: Mapping[str, str]) -> str:
+    """At which the other machines of its network reach this one; empty: nobody says."""
+    with contextlib.suppress(OSError):
+        return Metadata(variables, _METADATA_SECONDS).get("local-ipv4") or ""
+    return ""
+
+
 def prepare(
     run: StoredRun, spec: RunSpec, store: Store, *, first: bool, holds: Callable[[], bool], say: Say
 ) -> None:
@@ -68,6 +79,17 @@ def prepare(
         log_in(spec.run_id, run.registry)
     if not holds():
         raise AgentError("lost", "the lease was lost while the attempt was prepared")
+
+
+def forget_checkpoints(spec: RunSpec, folder: AttemptFolder) -> None:
+    """Of an attempt that has several machines, all go on from what is in the store: what this machine has of attempts
+    before, of whatever rank it was, is newer on no other one."""
+    checkpoints = run_folders(spec, folder).checkpoints
+    left = checkpoints.with_name(f"checkpoints-before-{spec.attempt}")
+    with contextlib.suppress(FileNotFoundError):
+        # A container's files may be another user's: they can be moved, and not always be deleted.
+        checkpoints.rename(left)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def attach(volume: StoredVolume, *, first: bool, holds: Callable[[], bool], say: Say) -> None:

@@ -1,37 +1,20 @@
 """``take-up``: this machine takes up a run of which it knows nothing but the address of its prefix in a store.
 
-A process of its own waits for the run's lease, for as long as it takes: a machine that ended itself for want of it
-would be replaced for ever. It reads first whether the run has ended; a run that has is never started again. With the
-lease it gives the attempt its number, attaches and mounts the volumes, fetches the project, starts the attempt as
-``start`` does, and keeps the lease until the attempt has ended.
+A process of its own waits for the run's lease, for as long as it takes: see `runctl.agent.supervising.run_keeper`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
-import re
 import signal
-import sys
-import time
-import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, TypeVar
+from typing import Any
 
-from runctl.agent.checkpoint_spec import StoreSpec
-from runctl.agent.checkpoints import layout
-from runctl.agent.checkpoints.lease_stores import open_lease
-from runctl.agent.checkpoints.stores import Store, open_store
-from runctl.agent.cloud.ec2 import this_machine
-from runctl.agent.cloud.metadata import Metadata
-from runctl.agent.cloud.spot_notices import TIMEOUT_SECONDS, NoticeReader
-from runctl.agent.encoding import dumps, from_json, loads, to_json
+from runctl.agent.checkpoints.stores import open_store
+from runctl.agent.encoding import from_json
 from runctl.agent.errors import AgentError
-from runctl.agent.lease import SECONDS, Claim
-from runctl.agent.lease_keeper import LeaseKeeper
 from runctl.agent.machine import durable
 from runctl.agent.machine.daemon import (
     circumstances,
@@ -41,68 +24,14 @@ from runctl.agent.machine.daemon import (
     systemd_run,
     under_systemd,
 )
-from runctl.agent.machine.root import agent_command, as_root, login_user, machine_variables
-from runctl.agent.records import (
-    AttemptFolder,
-    HeldLease,
-    attempt_folder,
-    attempts,
-    lease_file,
-    taking_up_folder,
-    without_values,
-)
-from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord, RunSpec
-from runctl.agent.stored_run import RUN, SPEC, StoredRun, by_digest, machine_key, status_key
-from runctl.agent.supervising import machine_end, preparing
-from runctl.agent.supervising.on_demand import OnDemand
-from runctl.agent.supervising.status import conclude_if_gone
-from runctl.agent.supervising.stop import stop
+from runctl.agent.machine.root import agent_command, as_root, login_user
+from runctl.agent.records import taking_up_folder
+from runctl.agent.stored_run import SPEC
+from runctl.agent.supervising.run_keeper import Request, RunKeeper, variables
 
-_T = TypeVar("_T")
-
-ASK_SECONDS = 3.0
-"""How often a machine that waits asks whose the lease is."""
-POLL_SECONDS = 0.5
-RETRY_SECONDS = 5.0
-"""After an attempt that could not be started, or a store that does not answer."""
-YIELD_SECONDS = 120.0
-"""For how long a machine that has handed the run over leaves the lease to whoever asked for it."""
-PUBLISH_SECONDS = 600.0
-"""For how long the end of a run is tried to be written into the store, before the machine goes on with its own end."""
-GIVE_UP_SECONDS = 6 * 3600.0
-"""For how long a store is asked that does not answer, or refuses: a machine that can do nothing costs money."""
-TEMPORARY = ("store-away", "s3-unreachable", "ec2-unreachable", "lost")
-"""What says nothing about an attempt: it is tried again under the same number."""
 UNIT_PROPERTIES = ("Restart=on-failure", "RestartSec=5", "TimeoutStopSec=180")
 """It comes back when it was killed, and has time to give the lease up when the machine goes down."""
-HOLDER_SECONDS = 10.0
-"""How often the provider is asked whether the machine that has the lease has ended."""
-INSTANCE = re.compile(r"i-[0-9a-f]+")
-"""A holder that is a machine of the provider's, and not a program on a computer."""
 ERRORS = "errors"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the machine is told."""
-
-    url: str
-    """The run's prefix: ``s3://bucket/prefix/RUN_ID``, or a folder."""
-    endpoint: str = ""
-    region: str = ""
-    lease_seconds: float = SECONDS
-    group: str = ""
-    """That has rented this machine, where the run has several."""
-
-    @property
-    def run_id(self) -> str:
-        """The run's: the last part of the address."""
-        return self.url.rstrip("/").rpartition("/")[2]
-
-    @property
-    def store(self) -> StoreSpec:
-        """What the prefix is in."""
-        return StoreSpec(self.url.rstrip("/").rpartition("/")[0], self.endpoint, self.region)
 
 
 def take_up(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +45,7 @@ def take_up(request: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise AgentError("bad-request", f"the request cannot be read: {error}") from error
     folder = taking_up_folder(wanted.run_id)
-    with contextlib.closing(open_store(wanted.store, wanted.run_id, _variables())) as store:
+    with contextlib.closing(open_store(wanted.store, wanted.run_id, variables())) as store:
         store.read(SPEC)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     durable.write_json(folder / "request.json", wanted)
@@ -151,14 +80,6 @@ def keep_run(arguments: list[str]) -> int:
     return 0
 
 
-def _token(run_id: str) -> str:
-    """By which the lease is known again when this process was killed: one at a time goes on, and this is it."""
-    path = taking_up_folder(run_id) / "token.json"
-    known = durable.read_json(path) or {"token": os.urandom(16).hex()}
-    durable.write_json(path, known)
-    return str(known["token"])
-
-
 def _is_there(folder: Path) -> bool:
     with contextlib.suppress(OSError), (folder / "lock").open("rb") as lock:
         try:
@@ -166,276 +87,3 @@ def _is_there(folder: Path) -> bool:
         except OSError:
             return True
     return False
-
-
-def _variables() -> dict[str, str]:
-    return {**machine_variables(), **os.environ}
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What an attempt needs, as the prefix has it."""
-
-    spec: RunSpec
-    run: StoredRun
-
-
-class RunKeeper:
-    """This machine's claim to one run, from the first question to the run's end."""
-
-    def __init__(self, request: Request, now: Callable[[], float] = time.monotonic) -> None:
-        self._request, self._run_id = request, request.run_id
-        self._now = now
-        self._env = _variables()
-        self._store: Store = open_store(request.store, request.run_id, self._env)
-        self._machine = preparing.describe(self._env)
-        self._notices = NoticeReader(Metadata(self._env, TIMEOUT_SECONDS))
-        self._lease = open_lease(request.store, request.run_id, self._env)
-        self._claim = Claim(
-            self._lease,
-            request.run_id,
-            self._machine.instance_id,
-            seconds=request.lease_seconds,
-            token=_token(request.run_id),
-        )
-        self._on_demand = OnDemand(request.group, self._store, self._say)
-        self._leaving = False
-        self._said = ""
-        self._spec: RunSpec | None = None
-        self._useful_at = now()
-        """When the store, or an attempt, was of use last."""
-        self._ask_again_at = now()
-        self._published: set[int] = set()
-        """Attempts of this machine whose ends are in the store."""
-
-    def run(self) -> None:
-        """The run has ended, or this machine is being taken back."""
-        self._notices.start()
-        pause = 0.0
-        while self._notices.interruption is None and not self._leaving:
-            time.sleep(pause)
-            try:
-                pause = self._round()
-                self._useful_at = self._now()
-            except AgentError as error:
-                pause = RETRY_SECONDS
-                self._say(f"{error.code}: {error.message}")
-            except Exception:  # noqa: BLE001 (without this process nobody on the machine would take up the run)
-                pause = RETRY_SECONDS
-                self._say(traceback.format_exc())
-            if pause < 0:
-                break
-            if self._spec is not None and self._now() - self._useful_at > GIVE_UP_SECONDS:
-                self._say("giving up: the store could not be used for hours")
-                machine_end.end_now(self._run_id, self._spec.machine_end)
-                break
-        self._lease.close()
-        self._store.close()
-
-    def leave(self) -> None:
-        """The machine goes down: what goes on here is followed to its end, and nothing else taken up."""
-        self._leaving = True
-
-    def _round(self) -> float:
-        """Seconds until it is to be asked again; less than 0: never."""
-        for before in attempts(self._run_id):
-            # What a process before this one has not come to.
-            end = before.end()
-            if end is not None and before.attempt not in self._published:
-                self._publish_end(before.attempt, end)
-        if self._has_ended():
-            return -1.0
-        refused = self._claim.take(self._holder_has_ended)
-        if refused is not None:
-            if refused.ended:
-                return self._over(refused.ended)
-            self._say(f"{refused.holder or 'another machine'} has the lease: waiting")
-            if refused.holder and self._on_demand.is_this(self._spec or self._needs().spec):
-                # Its moment has come: the run cannot end in time any more where it is.
-                self._claim.ask_holder()
-            return ASK_SECONDS
-        with LeaseKeeper(self._claim, self._request.lease_seconds, lambda: self._note(keeper)) as keeper:
-            self._note(keeper)
-            if self._notices.interruption is not None:
-                return 0.0
-            # Only now nobody else can be writing an end.
-            if self._has_ended():
-                return -1.0
-            self._on_demand.took_over(self._needs().spec)
-            going = [each for each in attempts(self._run_id) if each.attempt == keeper.attempt]
-            if going and conclude_if_gone(going[0])[0] is None:
-                # A process before this one has started it, and was killed.
-                return self._after(going[0], self._needs(), self._followed(going[0], keeper), keeper)
-            return self._attempt(keeper)
-
-    def _holder_has_ended(self, holder: str) -> bool:
-        """Whether the lease is that of a machine which died: nobody has to wait until its time is over."""
-        if not INSTANCE.fullmatch(holder) or self._now() < self._ask_again_at:
-            return False
-        self._ask_again_at = self._now() + HOLDER_SECONDS
-        with contextlib.suppress(AgentError):
-            if this_machine().has_terminated(holder):
-                self._say(f"{holder}, which had the lease, has ended")
-                return True
-        return False
-
-    def _attempt(self, keeper: LeaseKeeper) -> float:
-        needs = self._needs()
-        last = self._last_end(keeper.attempt)
-        if keeper.attempt >= needs.run.max_attempts:
-            reason = last.reason.value if last is not None else EndReason.LOST.value
-            self._say(f"the run has had {keeper.attempt} of {needs.run.max_attempts} attempts")
-            keeper.give_up(reason)
-            return self._over(reason)
-        trouble = ""
-        try:
-            preparing.prepare(
-                needs.run,
-                needs.spec,
-                self._store,
-                first=not keeper.attempt,
-                holds=lambda: keeper.holds,
-                say=self._say,
-            )
-        except AgentError as error:
-            if error.code in TEMPORARY:
-                raise
-            trouble = error.message
-        number = keeper.begin_attempt()
-        if number is None:
-            return ASK_SECONDS
-        machine = replace(self._machine, created_at=time.time())
-        self._store.put(machine_key(number), dumps(machine).encode())
-        if not trouble:
-            try:
-                spec = replace(self._with_same_image(needs.spec, number), attempt=number, leased=True)
-                folder = self._started(spec)
-            except AgentError as error:
-                trouble = error.message
-        if trouble:
-            self._publish_end(number, EndRecord(EndReason.NOT_STARTED, time.time(), message=trouble))
-            self._say(f"attempt {number} could not be started: {trouble}")
-            return RETRY_SECONDS
-        end = self._followed(folder, keeper)
-        return self._after(folder, needs, end, keeper)
-
-    def _with_same_image(self, spec: RunSpec, number: int) -> RunSpec:
-        """An image that was pulled is taken by its digest, as an attempt before has got it."""
-        container = spec.container
-        if container is None or container.image is None or "@" in container.image:
-            return spec
-        for before in range(number - 1, 0, -1):
-            status = self._read(status_key(before), AttemptStatus)
-            if status is not None and status.image_digest is not None:
-                image = by_digest(container.image, status.image_digest)
-                return replace(spec, container=replace(container, image=image))
-        return spec
-
-    def _started(self, spec: RunSpec) -> AttemptFolder:
-        from runctl.agent.supervising.start import start
-
-        start({"spec": to_json(spec)})
-        self._say(f"attempt {spec.attempt} has begun")
-        return attempt_folder(spec.run_id, spec.attempt)
-
-    def _followed(self, folder: AttemptFolder, keeper: LeaseKeeper) -> EndRecord:
-        """How the attempt ended. Its supervisor hears of the lease by the file; without one it is stopped here."""
-        while True:
-            self._useful_at = self._now()
-            end, _, _ = conclude_if_gone(folder)
-            if end is not None:
-                if end.reason is EndReason.LOST:
-                    # Its supervisor was killed: nothing of the script may outlive the lease.
-                    stop({"run_id": folder.run_id, "attempt": folder.attempt, "force": True})
-                return end
-            self._on_demand.poll(folder)
-            if not keeper.holds:
-                with contextlib.suppress(AgentError):
-                    stop(
-                        {"run_id": folder.run_id, "attempt": folder.attempt, "reason": "LOST", "force": True}
-                    )
-            time.sleep(POLL_SECONDS)
-
-    def _after(self, folder: AttemptFolder, needs: Needs, end: EndRecord, keeper: LeaseKeeper) -> float:
-        asked_by = keeper.wanted_by
-        self._publish_end(folder.attempt, end)
-        if end.reason not in RETRIED:
-            keeper.give_up(end.reason.value)
-            return self._over(end.reason.value)
-        if asked_by:
-            preparing.let_go(needs.run, self._say)
-        keeper.give_up()
-        if folder.live().machine_ends_at is not None and not (end.hand_off and end.hand_off.is_rehearsal):
-            return -1.0
-        return YIELD_SECONDS if asked_by else RETRY_SECONDS
-
-    def _has_ended(self) -> bool:
-        """Whether an attempt has ended in a way that no other one follows."""
-        for key in self._store.keys(layout.ATTEMPTS):
-            if layout.is_end_key(key):
-                end = self._read(key, EndRecord)
-                if end is not None and end.reason not in RETRIED:
-                    self._over(end.reason.value)
-                    return True
-        return False
-
-    def _last_end(self, attempt: int) -> EndRecord | None:
-        return self._read(layout.end_key(attempt), EndRecord) if attempt else None
-
-    def _read(self, key: str, kind: type[_T]) -> _T | None:
-        """What is there, and can be read."""
-        with contextlib.suppress(ValueError, TypeError):
-            try:
-                return from_json(kind, loads(self._store.read(key)))
-            except AgentError as error:
-                if error.code != "store-missing":
-                    raise
-        return None
-
-    def _publish_end(self, attempt: int, end: EndRecord) -> None:
-        """The store has the attempt's end, as its machine or this process has written it; tried for a while."""
-        until = time.monotonic() + (PUBLISH_SECONDS if end.reason not in RETRIED else RETRY_SECONDS)
-        while True:
-            try:
-                self._store.put(layout.end_key(attempt), dumps(end).encode(), only_new=True)
-            except AgentError as error:
-                self._say(f"the end of attempt {attempt} is not in the store: {error.message}")
-                if time.monotonic() >= until:
-                    return
-                time.sleep(RETRY_SECONDS)
-            else:
-                self._published.add(attempt)
-                return
-
-    def _over(self, reason: str) -> float:
-        """The run has ended for good, here or elsewhere: the machine has nothing left to do."""
-        self._say(f"the run has ended: {reason}")
-        spec = self._needs().spec
-        bare = without_values(spec)
-        if bare != spec:
-            # Nobody starts it again: what is secret in it has no use any more.
-            self._store.put(SPEC, dumps(bare).encode())
-        if EndReason(reason) in RETRIED or not attempts(self._run_id):
-            # No attempt's own process sees to the machine's end.
-            machine_end.end_now(self._run_id, spec.machine_end)
-        return -1.0
-
-    def _needs(self) -> Needs:
-        try:
-            self._spec = from_json(RunSpec, loads(self._store.read(SPEC)))
-            return Needs(self._spec, from_json(StoredRun, loads(self._store.read(RUN))))
-        except (TypeError, ValueError) as error:
-            raise AgentError("store-corrupt", f"what the run needs cannot be read: {error}") from error
-
-    def _note(self, keeper: LeaseKeeper) -> None:
-        """The attempt's supervisor sees how far the lease is."""
-        until = max(0.0, keeper.until)
-        held = HeldLease(until, self._request.lease_seconds, keeper.wanted_by, keeper.trouble)
-        with contextlib.suppress(OSError):
-            durable.write_json(lease_file(self._run_id), held)
-
-    def _say(self, text: str) -> None:
-        if text != self._said:
-            self._said = text
-            sys.stderr.write(time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + text.rstrip() + "\n")
-            sys.stderr.flush()

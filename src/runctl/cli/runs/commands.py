@@ -127,17 +127,23 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
     from runctl.runs.control import machine_of, refresh
 
     record = cli.store.get(run_id)
+    if record.needs_refresh and (node is not None or record.nodes is not None):
+        # Its machines are others after each attempt.
+        (record,) = refresh(cli.session, [record])
     check_several(record, node)
-    if record.nodes is not None:
+    if record.nodes is not None and not (record.needs_refresh and (follow or wait)):
         code = show_node_logs(cli, record, follow=follow or wait, rank=node, tail=tail)
         return code if wait else 0
     if record.needs_refresh:
         if follow or wait:
             from runctl.cli.runs.show_log import follow_to_the_end
 
-            code = follow_to_the_end(cli, record, tail=tail)
+            code = follow_to_the_end(cli, record, tail=tail, rank=node)
             return code if wait else 0
         (record,) = refresh(cli.session, [record])
+        if record.nodes is not None:
+            show_node_logs(cli, record, follow=False, tail=tail)
+            return 0
     try:
         code = show_log(cli, machine_of(cli.session, record), record, follow=follow or wait, tail=tail)
     except (NotFound, Conflict, MachineError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from runctl.cli.context import Cli
+from runctl.cli.runs.node_logs import show_node_logs
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, Interrupted, MachineError, NotFound, RunctlError, Unreachable
 from runctl.core.money import usd
@@ -206,7 +207,7 @@ ASK_EVERY = 3.0
 """Seconds between two questions for the next machine."""
 
 
-def follow_to_the_end(cli: Cli, record: RunRecord, *, tail: int | None) -> int:
+def follow_to_the_end(cli: Cli, record: RunRecord, *, tail: int | None, rank: int | None = None) -> int:
     """Every attempt's log is shown as it is written, until the run has ended for good; the exit code of its end."""
     shown, code, told = 0, 0, ""
     try:
@@ -214,9 +215,14 @@ def follow_to_the_end(cli: Cli, record: RunRecord, *, tail: int | None) -> int:
             record = refresh_group(cli.session, record) if record.needs_refresh else record
             if record.attempt > shown and record.instance_id:
                 try:
-                    code = show_log(cli, machine_of(cli.session, record), record, follow=True, tail=tail)
+                    if record.nodes is not None:
+                        code = show_node_logs(cli, record, follow=True, rank=rank, tail=tail)
+                    else:
+                        code = show_log(cli, machine_of(cli.session, record), record, follow=True, tail=tail)
                 except RunctlError as error:
                     if record.end_reason is not None and not goes_on(record):
+                        if record.nodes is not None:
+                            raise
                         return show_kept_log(cli, record, error, tail=tail)
                     if not _is_under_way(error):
                         raise

@@ -57,7 +57,6 @@ def _renting(provider: str) -> click.Command:
             ("--deadline", "--spot-fallback"),
             ("--unattended", "--keep"),
             ("--unattended", "--wait"),
-            ("--nodes", "--unattended"),
             ("--nodes", "--contract"),
         ],
         needs=[

@@ -29,8 +29,11 @@ def launch_unattended(
             return 0
         cli.say(launch_plan_text(launch.plan))
         if launch.creation.existing is None:
-            what = f"this {types_text(launch.group.machine)}, again and again until the run has ended"
-            confirm_renting(cli, provider, what, highest_price(launch.group.machine), always=confirm)
+            count, types = launch.group.count, types_text(launch.group.machine)
+            these = f"this {types}" if count == 1 else f"these {count} {types}"
+            what = f"{these}, again and again until the run has ended"
+            price = highest_price(launch.group.machine, count)
+            confirm_renting(cli, provider, what, price, always=confirm)
         record = launch.start()
     cli.emit(record.as_run(SystemClock().now()), text=lambda: record.id, ids=[record.id])
     cli.progress.note(

@@ -1,7 +1,7 @@
-"""What a provider must do so that a run goes on with no computer watching it: a group that keeps one machine.
+"""What a provider must do so that a run goes on with no computer watching it: a group that keeps the run's machines.
 
-The group is made for one run. It rents a machine, and another one when that was taken back or has failed; the machine
-that sees the run's end ends the group, and itself with it.
+The group is made for one run. It rents a machine, or several, and another one when one was taken back or has failed;
+the machine that sees the run's end ends the group, and itself with it.
 """
 
 from __future__ import annotations
@@ -49,6 +49,21 @@ class GroupRequest:
     on_demand_from: datetime | None = None
     """A second group has no machine until then, and keeps one on demand from then on. The run's machine moves the
     moment; the one that comes takes over the run."""
+    count: int = 1
+    """How many machines it keeps; several are in one zone, and in a network of their own."""
+
+
+@dataclass(frozen=True)
+class GroupNetwork:
+    """What is made besides for several machines, which end with the run: it goes when they have ended."""
+
+    name: str
+    """Of the firewall: they reach each other, and nobody else reaches them but those who may log in."""
+    entrances: tuple[str, ...] = ()
+    """From where logins over SSH are let in."""
+    placement: str | None = None
+    """The group that puts them close to each other, by name; ``None``: there is none."""
+    placement_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,10 @@ class GroupPlan:
     """The ``ttl`` as a moment."""
     on_demand_from: datetime | None = None
     """As in the request."""
+    count: int = 1
+    """As in the request."""
+    network: GroupNetwork | None = None
+    """That of several machines."""
 
     @property
     def second(self) -> str:
@@ -113,7 +132,7 @@ class MachineGroup:
     """Its name."""
     run_id: RunId
     wanted: int
-    """How many machines it keeps: 1, or 0 when it is not started yet, or is ending."""
+    """How many machines it keeps; 0 when it is not started yet, or is ending."""
     machines: tuple[InstanceId, ...] = ()
     """Those that it has now."""
     is_ending: bool = False
@@ -128,7 +147,7 @@ class MachineGroup:
 
 
 class Groups(ABC):
-    """The ability to keep one machine for a run, without any computer of the user's."""
+    """The ability to keep a run's machines, without any computer of the user's."""
 
     @abstractmethod
     def plan(self, request: GroupRequest, progress: Progress = SILENT) -> GroupPlan:
@@ -136,7 +155,7 @@ class Groups(ABC):
 
     @abstractmethod
     def create(self, plan: GroupPlan, progress: Progress = SILENT) -> MachineGroup:
-        """The group exists, and is renting its machine.
+        """The group exists, and is renting its machines.
 
         Everything has the plan's name and the run's tag from the call that makes it, and the last call is the one that
         rents: the same plan finishes what an earlier call has begun. Raises `Conflict` for a group of that name that is

@@ -37,8 +37,9 @@ def launch_plan_text(plan: LaunchPlan) -> str:
     estimate = plan.estimate if plan.deadline is None else None
     if plan.group is not None:
         attempts = plan.run.recovery.rules.max_attempts
-        machine = create_plan_text(plan.machine, "with its group", estimate)
-        machine += "\n" + group_plan_text(plan.group, attempts)
+        count = "one instance" if plan.group.count == 1 else f"{plan.group.count} instances"
+        machine = create_plan_text(plan.machine, "with its group", estimate, count)
+        machine += "\n" + group_plan_text(plan.group, attempts, plan.engine)
         return "\n".join([machine, *run, *deadline, results, *_storing(plan.storing), *_home(plan.data_out)])
     end, price = plan.run.spec.machine_end, plan.machine.price
     hourly = price.usd if price is not None else None
@@ -78,6 +79,9 @@ def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
             "rights": group.rights,
             "ttl_seconds": group.ttl.total_seconds() if group.ttl is not None else None,
             "store": group.take_up.address,
+            "machines": group.count,
+            "engine": plan.engine.value if plan.engine is not None else None,
+            "network": to_builtins(group.network),
         }
     return document
 

@@ -13,7 +13,7 @@ from runctl.machines.expected_costs import expected_costs, expected_nodes_costs
 from runctl.machines.fallback import price_difference
 from runctl.machines.node_volumes import NodeVolume, Sharing
 from runctl.machines.nodes import Engine, NodeGroupPlan
-from runctl.providers.abilities.groups import GroupPlan
+from runctl.providers.abilities.groups import GroupNetwork, GroupPlan
 from runctl.providers.abilities.nodes import NodesPlan
 from runctl.providers.capacity import FallbackMode
 from runctl.providers.interface import CreatePlan, Rate
@@ -134,7 +134,7 @@ def limits_text(plan: CreatePlan) -> str:
     return "; ".join(parts)
 
 
-def group_plan_text(plan: GroupPlan, attempts: int) -> str:
+def group_plan_text(plan: GroupPlan, attempts: int, engine: Engine | None = None) -> str:
     """What the group rents, by which rights, when it ends, and what it cannot do."""
     machine = plan.machine
     other = "on-demand" if machine.market is Market.SPOT else "spot"
@@ -143,7 +143,13 @@ def group_plan_text(plan: GroupPlan, attempts: int) -> str:
             "group",
             f"{plan.name} (free), rents another machine when one is taken back or fails: {attempts} attempts at most",
         ),
-        ("ends", "with the run: its machine deletes group and template, and ends with them"),
+        *_several(plan, engine),
+        (
+            "ends",
+            "with the run: its machine deletes group and template, and ends with them"
+            if plan.count == 1
+            else "with the run: rank 0's machine deletes group and template, and all machines end with them",
+        ),
         *([("cannot", f"change to {other}, or ask anybody")] if plan.on_demand_from is None else []),
         (
             "store",
@@ -153,7 +159,10 @@ def group_plan_text(plan: GroupPlan, attempts: int) -> str:
         *(("", f"- {right}") for right in plan.rights),
     ]
     if plan.role:
-        fields.append(("", "the next runctl command that sees the run's end removes it (free until then)"))
+        what = "it" if plan.network is None else "it, and the network,"
+        fields.append(
+            ("", f"the next runctl command that sees the run's end removes {what} (free until then)")
+        )
     if plan.bid is not None:
         fields.append(
             (
@@ -168,6 +177,27 @@ def group_plan_text(plan: GroupPlan, attempts: int) -> str:
     return block("leave the run to a group:", fields)
 
 
+def _several(plan: GroupPlan, engine: Engine | None) -> list[tuple[str, str]]:
+    """What a group of several machines is besides, and what all of them cost."""
+    own = plan.network
+    if own is None:
+        return []
+    zone = plan.machine.zone or "one zone"
+    fields = [
+        (
+            "machines",
+            f"{plan.count}, in {zone} ({plan.machine.zone_reason}); those that are there wait for the others",
+        ),
+        *([("engine", engine.value)] if engine is not None else []),
+        ("reached", f"by each other, by their private addresses; {_entrances(own, plan.machine)}"),
+        ("placement", f"{'cluster' if own.placement else 'none'} ({own.placement_reason})"),
+    ]
+    per_hour = expected_costs(plan.machine).per_hour
+    if per_hour is not None:
+        fields.append(("all of it", f"{usd(per_hour * plan.count)} an hour with disks and addresses"))
+    return fields
+
+
 def nodes_plan_text(plan: NodeGroupPlan, engine: Engine | None, estimate: timedelta | None = None) -> str:
     """How many, who reaches them, how close they are, how their data comes to each, and what all of it costs."""
     nodes, costs = plan.nodes, expected_nodes_costs(plan, estimate)
@@ -180,7 +210,7 @@ def nodes_plan_text(plan: NodeGroupPlan, engine: Engine | None, estimate: timede
     fields = [
         ("machines", f"{nodes_count(plan)} of one type, in {zone}: {what}"),
         *([("engine", engine.value)] if engine is not None else []),
-        ("reached", f"by each other, by their private addresses; {_entrances(nodes)}"),
+        ("reached", f"by each other, by their private addresses; {_entrances(nodes, nodes.machine)}"),
         ("placement", f"{'cluster' if nodes.placement else 'none'} ({nodes.placement_reason})"),
     ]
     if plan.scores:
@@ -210,11 +240,11 @@ def nodes_count(plan: NodeGroupPlan) -> str:
     return str(nodes.most) if nodes.least == nodes.most else f"{nodes.least} to {nodes.most}"
 
 
-def _entrances(plan: NodesPlan) -> str:
+def _entrances(plan: NodesPlan | GroupNetwork, machine: CreatePlan) -> str:
     if plan.entrances:
         return f"SSH is let in from {listed(plan.entrances)}, as by the default group"
-    if plan.machine.security_groups:
-        return f"and by whom {listed(plan.machine.security_groups)} lets in"
+    if machine.security_groups:
+        return f"and by whom {listed(machine.security_groups)} lets in"
     return "nothing else is let in"
 
 

@@ -22,7 +22,7 @@ from runctl.core.machine_models import Instance, InstanceState, Volume
 from runctl.core.mount_points import is_within
 from runctl.costs.traffic import DataOut
 from runctl.machines.node_volumes import NodeVolume
-from runctl.machines.nodes import Engine, NodeGroupPlan
+from runctl.machines.nodes import Engine, NodeGroupPlan, NodesWanted
 from runctl.providers.abilities.groups import GroupPlan
 from runctl.providers.abilities.prices import StoragePrices
 from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
@@ -110,13 +110,18 @@ class LaunchPlan:
     storing: Storing | None = None
     group: GroupPlan | None = None
     """What rents the machine, and the next one, with nobody watching; ``None``: this computer rents it once."""
+    wanted: NodesWanted | None = None
+    """How many machines, and what makes one run of them; ``None``: there is one."""
     nodes: NodeGroupPlan | None = None
-    """Several machines, each as ``machine`` says; ``None``: one."""
-    engine: Engine | None = None
-    """What makes one run of them."""
+    """Several machines that this computer rents, each as ``machine`` says."""
     data_out: DataOut | None = None
     """What leaves the provider for this computer when results are brought home; ``None``: nothing does, or no price is
     known."""
+
+    @property
+    def engine(self) -> Engine | None:
+        """What makes one run of several machines."""
+        return None if self.wanted is None else self.wanted.engine
 
 
 def with_volumes(

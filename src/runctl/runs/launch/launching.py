@@ -32,7 +32,7 @@ from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
 from runctl.machines.machine import reach
 from runctl.machines.node_volumes import NodeVolume, Sharing
-from runctl.machines.nodes import Engine, NewNodes, NodeGroup, NodeGroupPlan, NodesWanted, new_nodes
+from runctl.machines.nodes import NewNodes, NodeGroup, NodeGroupPlan, NodesWanted, new_nodes
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.providers.abilities.limits import OFF
@@ -90,6 +90,11 @@ class LaunchRequest:
     """How long the run takes: what the plan's cost is added up for."""
     nodes: NodesWanted | None = None
     """It runs on several machines; ``None``: on one."""
+
+    @property
+    def count(self) -> int:
+        """On how many at most."""
+        return 1 if self.nodes is None else self.nodes.most
 
 
 @contextmanager
@@ -161,8 +166,8 @@ def launching(
             request.estimate,
             storing,
             data_out=home_of(own, planned, results),
+            wanted=request.nodes,
             nodes=rented.nodes,
-            engine=rented.engine,
         )
         yield Launch(training, plan, new, request.nodes, settled_image.image)
 
@@ -175,7 +180,6 @@ class _Rented:
     """Each of them."""
     new: NewMachine | NewNodes
     nodes: NodeGroupPlan | None = None
-    engine: Engine | None = None
 
     def deadline(self, spec: DeadlineSpec | None) -> DeadlinePlan | None:
         """What the deadline means for them."""
@@ -202,7 +206,7 @@ def _renting(
             yield _Rented(new.plan, new)
         return
     with new_nodes(session, provider, machine, nodes) as several:
-        yield _Rented(several.plan.nodes.machine, several, several.plan, nodes.engine)
+        yield _Rented(several.plan.nodes.machine, several, several.plan)
 
 
 def storing_of(

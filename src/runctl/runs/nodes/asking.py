@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord
+from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord
 from runctl.core.clock import SystemClock
 from runctl.core.errors import InstanceEnded, MachineError, RunctlError
 from runctl.core.run_models import RunPhase
@@ -117,10 +117,24 @@ def _ask(session: Session, record: RunRecord, node: KnownNode) -> tuple[KnownNod
 
 
 def end_of_gone(session: Session, record: RunRecord, node: KnownNode, gone: InstanceEnded) -> EndRecord:
-    """How it ended on a machine that is no more: as that has written into the run's store before, else as its provider
-    says."""
-    end = end_in_store(session, record, node.rank)
+    """How it ended on a machine that is no more: as that has written into the run's store before, as rank 0's end says,
+    or as its provider does."""
+    end = end_in_store(session, record, node.rank) or end_by_head(nodes_of(record), node.rank)
     return end or end_with_its_machine(gone, record.by_its_clock(SystemClock().now()))
+
+
+def end_by_head(nodes: KnownNodes, rank: int) -> EndRecord | None:
+    """How it ended on a machine whose own word is lost, where rank 0 has told how the run ended for good: it ends last,
+    and has heard all of them. Pure."""
+    head = nodes.ends.get(0)
+    if head is None or rank == 0 or head.run_reason in RETRIED or head.caused_by == rank:
+        return None
+    if head.reason is EndReason.COMPLETED:
+        return EndRecord(head.reason, head.ended_at, head.exit_code)
+    by = 0 if head.caused_by is None else head.caused_by
+    return EndRecord(
+        EndReason.STOPPED, head.ended_at, message=head.message, caused_by=by, cause=head.run_reason
+    )
 
 
 def stop_nodes(

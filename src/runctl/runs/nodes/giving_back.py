@@ -50,6 +50,8 @@ def give_back_nodes(session: Session, record: RunRecord, *, wait: bool = True) -
     gone with them. Without ``wait`` nobody waits until they have ended, and their network is `tidy_up_networks`'."""
     nodes = nodes_of(record)
     session.progress.step(f"giving {len(nodes.nodes)} machines back")
+    if record.unattended is not None:
+        return _group_ended(session, record, nodes.nodes[0])
     done = tuple(
         each for each in on_each(nodes, lambda node: _give_back(session, record, node)) if each is not None
     )
@@ -60,6 +62,16 @@ def give_back_nodes(session: Session, record: RunRecord, *, wait: bool = True) -
     there = session.in_region(record.region)
     left = tidy_up(there, record.provider, nodes.token, wait_for=[each.instance for each in done])
     return GivenBackNodes(done, left)
+
+
+def _group_ended(session: Session, record: RunRecord, head: KnownNode) -> GivenBackNodes:
+    """Its group would replace a machine that is given back: rank 0 says whether anything keeps them, else all end."""
+    there = session.in_region(record.region)
+    with suppress(RunctlError):
+        machine = node_machine(session, record, head)
+        return GivenBackNodes((give_back(there, machine, on_node(record, head), wait=None),))
+    require(there.provider(record.provider).groups).end(record.id, session.progress)
+    return GivenBackNodes(())
 
 
 def tidy_up_networks(session: Session, record: RunRecord) -> RunRecord:

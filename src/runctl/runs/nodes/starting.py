@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import secrets
 import threading
-import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from runctl.agent.after_run import MachineEnd
-from runctl.agent.node_spec import NodeSpec
+from runctl.agent.node_spec import NodeSpec, ports_of
 from runctl.agent.spec import RunSpec
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError
@@ -35,9 +34,6 @@ from runctl.runs.train.start import notice_by
 from runctl.runs.train.training import Training
 from runctl.transport.agent import AgentClient
 
-FIRST_PORT = 20000
-PORTS = 10000
-"""Below those that Linux gives to connections (32768 to 60999)."""
 AT_ONCE = 16
 
 
@@ -48,12 +44,6 @@ class Started:
     node: Node
     training: Training
     plan: RunPlan
-
-
-def ports_of(run_id: str, attempt: int) -> tuple[int, int]:
-    """For rank 0's agent and for the engine: two runs on the same machines seldom have the same. Pure."""
-    number = zlib.crc32(f"{run_id}/{attempt}".encode()) % (PORTS // 2)
-    return FIRST_PORT + 2 * number, FIRST_PORT + 2 * number + 1
 
 
 def node_specs(

@@ -17,6 +17,7 @@ from runctl.machines.intents import IntentState
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.interface import require
+from runctl.runs.nodes.asking import node_machine, nodes_of, stop_nodes
 from runctl.runs.records.run_record import RunRecord, from_status, with_end
 from runctl.runs.records.store import run_store
 from runctl.runs.recovery import RETRIED
@@ -46,7 +47,11 @@ def stop_unattended(
     there = session.in_region(record.region)
     groups = require(there.provider(record.provider).groups)
     record = as_it_is(session, record)
-    if not record.has_ended:
+    if not record.has_ended and record.nodes is not None:
+        record = stop_nodes(session, record, grace=grace, force=force)
+        store.put(record)
+        _wait_for_head(session, record, clock)
+    elif not record.has_ended:
         record = _script_stopped(session, record, clock, grace=grace, force=force)
     if not record.has_ended or record.end_reason in RETRIED:
         at = prefix_at(there, record.provider, str(record.store), record.id)
@@ -96,6 +101,12 @@ def _script_stopped(
         session.progress.warn(f"{error.message}; {record.instance_id} is told by its group's end")
         return run_store(session).find(record.id) or record
     return stopped
+
+
+def _wait_for_head(session: Session, record: RunRecord, clock: Clock) -> None:
+    """What rank 0 wrote is where it belongs, if its machine can be asked."""
+    with suppress(RunctlError):
+        _wait_for_upload(session, node_machine(session, record, nodes_of(record).nodes[0]), record, clock)
 
 
 def _wait_for_upload(session: Session, machine: Machine, record: RunRecord, clock: Clock) -> None:

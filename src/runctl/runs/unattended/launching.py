@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property, partial
 
+from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.deadline_spec import DeadlineSpec
+from runctl.agent.node_spec import NodeSpec, wanted_nodes
 from runctl.agent.package import build
 from runctl.agent.spec import RunSpec
 from runctl.core.blank_volumes import formats_unasked
@@ -67,12 +69,14 @@ from runctl.runs.stored.stored_run import RunFacts, check_conditional_writes, pr
 from runctl.runs.train.project_plan import ProjectPlan, plan_project
 from runctl.runs.train.training import Training, find_checkpoint
 from runctl.runs.unattended.request import (
+    check_nodes,
     check_request,
     check_settled,
     checked_store,
     identity_of,
     results_address,
     run_of,
+    shared_by,
 )
 from runctl.storage.attaching import may_be_written
 
@@ -87,15 +91,14 @@ def launching_unattended(
     `Groups.plan` and `Training.plan` raise, and `Unsupported`, `UsageError` for what needs somebody who watches.
     """
     train, own = request.train, session.provider(provider)
-    groups = require(own.groups)
-    store = checked_store(train)
-    check_request(train, request.after, machine)
+    groups, store = require(own.groups), _checked(own, request, machine)
     project = plan_project(train)
     resume = train.resume
     if request.resume_from is not None:
         resume = find_checkpoint(session, request.resume_from)
         train = replace(train, resume=resume)
     machine = with_volumes(machine, project.mount_requests, resume)
+    machine = machine if request.nodes is None else shared_by(machine, request.count)
     volumes = volumes_of(own, machine)
     deadline, on_demand_from = deadline_spec(session, provider, request.deadline), None
     if deadline is not None:
@@ -105,7 +108,7 @@ def launching_unattended(
     # A run that does nothing ends; a machine that ended itself would be replaced.
     train = replace(train, idle_timeout=machine.idle_timeout)
     machine = replace(without_repeats(machine, volumes), idle_timeout=OFF)
-    with session.creating(own, Kind.GROUP, identity_of(machine, train, store)) as creation:
+    with session.creating(own, Kind.GROUP, identity_of(machine, train, store, request.nodes)) as creation:
         known = run_store(session).find(run_of(creation.token))
         if known is not None and known.has_ended:
             # What an earlier call has begun was stopped, or is lost: the command means a new run.
@@ -113,17 +116,17 @@ def launching_unattended(
         run_id = run_of(creation.token)
         results = results_address(request.after, store)
         writes = (f"{store.url}/{run_id}", *([f"{results}/{run_id}"] if results is not None else []))
-        take_up = TakeUp(store.url, run_id, agent_sha256())
         plan = groups.plan(
             GroupRequest(
                 replace(machine, token=creation.token, writes=(*machine.writes, *writes)),
-                take_up,
+                TakeUp(store.url, run_id, agent_sha256()),
                 reads=(resume.path,) if resume is not None and resume.is_in_store else (),
                 on_demand_from=on_demand_from,
+                count=request.count,
             ),
             session.progress,
         )
-        session.ledger_record(provider).review(plan.machine)
+        session.ledger_record(provider).review(plan.machine, request.count)
         for warning in plan.machine.warnings:
             session.progress.warn(warning)
         by_deadline = None
@@ -142,7 +145,8 @@ def launching_unattended(
         end = replace(plan_machine_end(request.after, where, variables_of(own)), group=plan.end)
         # Its group starts the next attempt, and no computer.
         recovery = replace(run.recovery, auto_resume=False)
-        run = replace(run, spec=replace(run.spec, machine_end=end), results=results, recovery=recovery)
+        spec = replace(run.spec, machine_end=end, node=_nodes_of(request))
+        run = replace(run, spec=spec, results=results, recovery=recovery)
         pulls = training.role_pulls(run) if plan.role else ""
         check_settled(run.spec, needs_login=not pulls and training.needs_login(run))
         if pulls:
@@ -150,7 +154,7 @@ def launching_unattended(
         storing = storing_of(own, plan.machine, where, run.spec.store)
         yield UnattendedLaunch(
             training,
-            LaunchPlan(plan.machine, run, where, by_deadline, request.estimate, storing, plan),
+            LaunchPlan(plan.machine, run, where, by_deadline, request.estimate, storing, plan, request.nodes),
             plan,
             groups,
             creation,
@@ -159,12 +163,28 @@ def launching_unattended(
         )
 
 
+def _checked(own: Provider, request: LaunchRequest, machine: InstanceRequest) -> StoreSpec:
+    """Where everything lies that the next machine needs. Raises `UsageError`, `Unsupported`."""
+    store = checked_store(request.train)
+    check_request(request.train, request.after, machine)
+    if request.nodes is not None:
+        require(own.nodes)
+        check_nodes(request.nodes, moves=request.deadline is not None)
+    return store
+
+
 def _settled(
     session: Session, provider: str, spec: DeadlineSpec, plan: CreatePlan, machine: InstanceRequest
 ) -> DeadlineSpec:
     """As `settled_deadline`, of one machine."""
     on_demand = partial(session.rentals(provider).plan, on_demand_request(machine))
     return settled_deadline(session, provider, spec, plan, on_demand)
+
+
+def _nodes_of(request: LaunchRequest) -> NodeSpec | None:
+    """What its machines, once they have met, are told of each other; ``None``: there is one."""
+    wanted = request.nodes
+    return None if wanted is None else wanted_nodes(wanted.engine.value, wanted.most, wanted.options)
 
 
 def _with_estimate(session: Session, deadline: DeadlineSpec, project: ProjectPlan) -> DeadlineSpec:
@@ -269,6 +289,7 @@ class UnattendedLaunch:
             ),
             rules=plan.recovery.rules,
             registry=self.group.pulls.partition("/")[0],
+            nodes=(self.group.count, self.group.count) if self.group.count > 1 else None,
         ).rented_by(self.request)
         at = prefix_of(self.session, recipe)
         assert at is not None  # noqa: S101 - the plan has looked

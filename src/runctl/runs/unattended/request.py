@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.object_store import is_address
@@ -11,6 +11,7 @@ from runctl.agent.spec import RunSpec
 from runctl.core.errors import Unsupported, UsageError
 from runctl.core.ids import RunId, run_id_of
 from runctl.core.machine_models import Market
+from runctl.machines.nodes import NodesWanted
 from runctl.providers.capacity import FallbackMode
 from runctl.providers.interface import InstanceRequest
 from runctl.runs.launch.launch_plan import AfterRun, checked_address
@@ -32,12 +33,22 @@ class GroupIdentity:
     project: str | None
     store: str
     folder: str
+    nodes: NodesWanted | None = None
 
 
-def identity_of(machine: InstanceRequest, train: TrainRequest, store: StoreSpec) -> GroupIdentity:
+def identity_of(
+    machine: InstanceRequest, train: TrainRequest, store: StoreSpec, nodes: NodesWanted | None = None
+) -> GroupIdentity:
     """Of a launch. Pure."""
     return GroupIdentity(
-        machine, str(train.script), train.args, train.name, machine.project, store.url, str(train.cwd)
+        machine,
+        str(train.script),
+        train.args,
+        train.name,
+        machine.project,
+        store.url,
+        str(train.cwd),
+        nodes,
     )
 
 
@@ -86,6 +97,38 @@ def check_request(train: TrainRequest, after: AfterRun, machine: InstanceRequest
         raise Unsupported(
             "--no-sync-code uses the project that a machine has, and a new one has none", hint="leave it out"
         )
+
+
+def check_nodes(nodes: NodesWanted, *, moves: bool) -> None:
+    """Raises `UsageError`, `Unsupported` for what a group of several does not do; ``moves``: the run has a deadline."""
+    if nodes.least != nodes.most:
+        raise Unsupported(
+            f"--nodes {nodes.text}: a group keeps one number of machines, and a run in it has as many",
+            hint=f"--nodes {nodes.least}, or leave out --unattended",
+        )
+    if moves:
+        raise Unsupported(
+            "--deadline with --unattended changes to one machine on demand at the last moment, and not to several",
+            hint="leave out --unattended: whoever watches the run moves all of its machines",
+        )
+    if nodes.most < 2:
+        raise UsageError(
+            "--unattended with one machine needs no engine", hint="leave out --nodes and --engine"
+        )
+
+
+def shared_by(machine: InstanceRequest, count: int) -> InstanceRequest:
+    """What each of so many machines is rented by: a budget pays for all of them together.
+
+    Raises `Unsupported` for volumes that each would have to have.
+    """
+    if machine.volumes:
+        raise Unsupported(
+            f"{machine.volumes[0].volume} can be on one machine of a group only: who rents several makes a copy of a"
+            " volume for each, and a group rents with nobody there",
+            hint="read the data from s3://, put it into the image, or leave out --unattended",
+        )
+    return replace(machine, budget=None if machine.budget is None else machine.budget / count)
 
 
 def check_settled(spec: RunSpec, *, needs_login: bool) -> None:

@@ -18,6 +18,7 @@ from runctl.machines.session import Session
 from runctl.providers.abilities.groups import GroupActivity, Groups, MachineGroup
 from runctl.providers.ended import what_became_of
 from runctl.providers.interface import Provider, require
+from runctl.runs.nodes.asking import ask_nodes
 from runctl.runs.records.run_record import RunRecord, end_with_its_machine, from_status, with_end
 from runctl.runs.recovery import RETRIED
 from runctl.runs.stored.elsewhere import attempts_in_store, last_attempt, told_by_store
@@ -45,6 +46,9 @@ def as_it_is(session: Session, record: RunRecord) -> RunRecord:
         provider = there.provider(record.provider)
         groups = require(provider.groups)
         record = _by_store(there, provider, record)
+        if told_its_end(record):
+            # The other machines may have gone with the group before they could say how it ended there.
+            record = ask_nodes(session, record)
         view = view_of(groups, record.id)
         record = seen(record, view, SystemClock().now())
         if is_over(record):
@@ -52,6 +56,8 @@ def as_it_is(session: Session, record: RunRecord) -> RunRecord:
     except RunctlError as error:
         session.progress.warn(f"{record.id} cannot be asked about: {error.message}")
         return record
+    if record.nodes is not None and record.nodes.nodes:
+        return record if record.has_ended else _nodes_asked(session, record)
     if record.instance_id in view.machines:
         return _asked(session, there, provider, record)
     return record if record.has_ended or not record.instance_id else _without_machine(there, provider, record)
@@ -71,7 +77,7 @@ def _by_store(there: Session, provider: Provider, record: RunRecord) -> RunRecor
 def view_of(groups: Groups, run_id: RunId) -> GroupView:
     """What the provider says. Raises what it raises."""
     group, machines = groups.find(run_id), groups.machines(run_id)
-    asks = group is not None and not machines
+    asks = group is not None and len(machines) < max(1, group.wanted)
     return GroupView(group, machines, groups.activities(run_id, SHOWN_ACTIVITIES) if asks else ())
 
 
@@ -100,6 +106,8 @@ def seen(record: RunRecord, view: GroupView, now: datetime) -> RunRecord:
             phase,
             view.group.suspended if view.group is not None else (),
             tuple(_activity_text(each) for each in view.activities),
+            machines=len(view.machines),
+            wanted=view.group.wanted if view.group is not None else 0,
         ),
     )
     if phase is not GroupPhase.GONE or record.has_ended:
@@ -108,6 +116,12 @@ def seen(record: RunRecord, view: GroupView, now: datetime) -> RunRecord:
         f"the group {before.group} was deleted, and not by the run: nothing rents it a machine any more"
     )
     return with_end(record, end_with_its_machine(gone, record.by_its_clock(now)))
+
+
+def told_its_end(record: RunRecord) -> bool:
+    """Whether rank 0 of several machines has, for good, and others have not. Pure."""
+    head = record.nodes.ends.get(0) if record.nodes is not None else None
+    return head is not None and not record.has_ended and head.run_reason not in RETRIED
 
 
 def is_over(record: RunRecord) -> bool:
@@ -153,6 +167,17 @@ def _asked(session: Session, there: Session, provider: Provider, record: RunReco
         session.progress.warn(f"{record.instance_id} cannot be asked: {error.message}")
         return _without_machine(there, provider, record)
     return from_status(record, status, SystemClock().now())
+
+
+def _nodes_asked(session: Session, record: RunRecord) -> RunRecord:
+    """What the machines of the attempt say, or what is known of those that have ended."""
+    told = ask_nodes(session, record)
+    there = session.in_region(record.region).ledger_record(record.provider)
+    provider = session.in_region(record.region).provider(record.provider)
+    for node in told.nodes.nodes if told.nodes is not None else ():
+        with suppress(RunctlError):
+            there.seen(provider.instance(node.instance_id))
+    return told
 
 
 def _without_machine(there: Session, provider: Provider, record: RunRecord) -> RunRecord:

@@ -26,6 +26,7 @@ from runctl.sandbox.autoscaling.request import (
     launches_of,
     moment_of,
     not_found,
+    placement_of,
     processes_of,
     refuse_unsupported,
     size_of,
@@ -130,6 +131,7 @@ def _create(request: dict[str, Any]) -> None:
         distribution=distribution,
         capacity_rebalance=is_true(request.get("CapacityRebalance")),
         tags=[group_tag(name, tag) for tag in request.get("Tags", [])],
+        placement=placement_of(request, subnets),
     )
     check_sizes(group.desired, least, most)
     current().groups[name] = group
@@ -166,6 +168,7 @@ def _shown(group: Group) -> dict[str, Any]:
         "HealthCheckGracePeriod": GRACE_SECONDS,
         "Instances": _members(group),
         "CreatedTime": group.created,
+        **({"PlacementGroup": group.placement} if group.placement else {}),
         "SuspendedProcesses": [
             {"ProcessName": name, "SuspensionReason": "User suspended"} for name in sorted(group.suspended)
         ],

@@ -75,6 +75,8 @@ class Group:
     """Of the mixed instances policy; ``None`` for a group that has just a template."""
     capacity_rebalance: bool
     tags: list[dict[str, Any]]
+    placement: str = ""
+    """The placement group that its instances are launched into."""
     members: dict[str, datetime] = field(default_factory=dict)
     """Instance ids, and since when they are members; in that order."""
     suspended: set[str] = field(default_factory=set)

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +27,7 @@ from runctl.sandbox.autoscaling.groups import (
     next_step,
 )
 from runctl.sandbox.ec2 import backend, fleets
-from runctl.sandbox.ec2.fleet_pools import pools
+from runctl.sandbox.ec2.fleet_pools import Pool, pools
 from runctl.sandbox.ec2.world_backend import log
 from runctl.sandbox.world import World, current
 
@@ -171,7 +172,7 @@ def launch(world: World, group: Group) -> str:
         list(pools(request, region_backend)), market, str(settings[asked]), world.region
     ):
         try:
-            instance_id = fleets.run_instance(client, tagged, pool, market)
+            instance_id = fleets.run_instance(client, tagged, _placed(pool, group), market)
         except ClientError as error:
             refusal = error
             continue
@@ -179,6 +180,13 @@ def launch(world: World, group: Group) -> str:
         return instance_id
     assert refusal is not None  # noqa: S101 - a group has at least one subnet
     raise refusal
+
+
+def _placed(pool: Pool, group: Group) -> Pool:
+    if not group.placement:
+        return pool
+    placement = {**pool.launch.get("Placement", {}), "GroupName": group.placement}
+    return replace(pool, launch={**pool.launch, "Placement": placement})
 
 
 def resize(group: Group, desired: int | None, least: int | None, most: int | None) -> None:

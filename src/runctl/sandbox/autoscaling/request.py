@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -89,6 +89,19 @@ def subnets_of(request: Mapping[str, Any]) -> tuple[str, ...]:
             "The subnets are in the same Availability Zone; this sandbox takes one for each."
         )
     return ids
+
+
+def placement_of(request: Mapping[str, Any], subnets: Sequence[str]) -> str:
+    """The placement group, which must be there; one that is a cluster has a single Availability Zone."""
+    name = str(request.get("PlacementGroup") or "")
+    if not name:
+        return ""
+    found = [group for group in backend().list_placement_groups([], {}) if group.group_name == name]
+    if not found:
+        raise ValidationError(f"The placement group {name} does not exist.")
+    if found[0].strategy == "cluster" and len(subnets) > 1:
+        raise ValidationError("You cannot specify multiple Availability Zones and a cluster placement group.")
+    return name
 
 
 def check_sizes(desired: int, least: int, most: int) -> None:

@@ -20,7 +20,7 @@ MOST_GRACE = 1 / 3
 class LeaseWatch:
     """Ends a run in time before its machine's lease does, and when another machine asks for the run.
 
-    The lease is kept by a process of its own (`runctl.agent.supervising.take_up`), which writes down how far it is.
+    The lease is kept by a process of its own (`runctl.agent.supervising.run_keeper`), which writes down how far it is.
     """
 
     sharpens = True

@@ -1,9 +1,11 @@
 """Makes what a run's group needs, in the order in which a crash at any point leaves nothing that is billed: the role,
-the template, the group without a machine, and last the size that rents one. And ends all of it, the rights last."""
+the network of several machines, the template, the group without a machine, and last the size that rents. And ends all
+of it, the rights last."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -33,10 +35,13 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.fleets import PROFILE_TIMEOUT
 from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.launch import run_instances_arguments
+from runctl.providers.aws.ec2.private_network import make_network, remove_network_of
 from runctl.providers.first_boot import LIMIT_BYTES, compressed
 
 BUSY = frozenset({"ResourceContention", "ScalingActivityInProgress"})
 """The group is being changed: the same call is to be made again."""
+IN_USE = frozenset({"DependencyViolation", "InvalidPlacementGroup.InUse"})
+"""A machine that has just ended is still in the network."""
 BUSY_TIMEOUT = timedelta(minutes=2)
 ENDED_TIMEOUT = timedelta(minutes=5)
 """How long a machine may take to shut down before its role goes."""
@@ -52,7 +57,7 @@ def create(context: AwsContext, plan: GroupPlan, progress: Progress) -> MachineG
         _check_own(described, run_id)
     else:
         _ensure_role(context, plan, progress)
-        template = _ensure_template(context, plan, progress)
+        template = _ensure_template(context, _in_network(context, plan, progress), progress)
         progress.step(f"creating the Auto Scaling group {plan.name}")
         ensure_service_roles(session, spot=plan.machine.market is Market.SPOT)
         _create_group(context, plan, template, progress)
@@ -72,10 +77,12 @@ def create(context: AwsContext, plan: GroupPlan, progress: Progress) -> MachineG
                 MaxSize=0,
                 DesiredCapacity=0,
             )
-    progress.step(f"letting {plan.name} rent its machine")
+    progress.step(
+        f"letting {plan.name} rent {'its machine' if plan.count == 1 else f'{plan.count} machines'}"
+    )
     when_free(
         context,
-        lambda: scaling.set_desired_capacity(AutoScalingGroupName=plan.name, DesiredCapacity=1),
+        lambda: scaling.set_desired_capacity(AutoScalingGroupName=plan.name, DesiredCapacity=plan.count),
     )
     found = described_group(context, plan.name)
     if found is None:
@@ -84,6 +91,16 @@ def create(context: AwsContext, plan: GroupPlan, progress: Progress) -> MachineG
             hint="somebody has deleted it; the same command makes it again",
         )
     return group_of(found)
+
+
+def _in_network(context: AwsContext, plan: GroupPlan, progress: Progress) -> GroupPlan:
+    """The plan whose machines are in the network that was made for several of them."""
+    if plan.network is None:
+        return plan
+    progress.step("making a network for the machines")
+    machine = plan.machine
+    group = make_network(context, machine.client_token, plan.subnets[0], plan.network, run_tags(plan))
+    return replace(plan, machine=replace(machine, security_groups=(*machine.security_groups, group)))
 
 
 def _names(plan: GroupPlan) -> tuple[str, ...]:
@@ -247,6 +264,7 @@ def end(context: AwsContext, run_id: RunId, progress: Progress) -> tuple[str, ..
     if _delete_template(context, name, run_id):
         gone.append(f"launch template {name}")
     _wait_for_machines(context, run_id, progress)
+    when_free(context, lambda: gone.extend(remove_network_of(context, run_id)), IN_USE)
     if delete_role(context.session, name, run_id):
         gone.append(f"IAM role {name}")
     return tuple(gone)
@@ -326,13 +344,13 @@ def group_of(described: Mapping[str, Any]) -> MachineGroup:
     )
 
 
-def when_free(context: AwsContext, call: Callable[[], object]) -> None:
-    """Call it, again and again while the group is being changed."""
+def when_free(context: AwsContext, call: Callable[[], object], busy: Collection[str] = BUSY) -> None:
+    """Call it, again and again while the group is being changed; ``busy`` are the codes by which AWS says that."""
     for _ in attempts(context.clock, BUSY_TIMEOUT):
         try:
             call()
         except Exception as error:
-            if error_code(error) not in BUSY:
+            if error_code(error) not in busy:
                 raise
             failure = error
             continue

@@ -1,4 +1,4 @@
-"""Auto Scaling groups of size one, each for one run."""
+"""Auto Scaling groups, each for one run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class AutoScalingGroups(Groups):
         return carrying_out.live_machines(self._context, run_id)
 
     def end(self, run_id: RunId, progress: Progress = SILENT) -> tuple[str, ...]:
-        """Group, template, and the role when its machine has ended."""
+        """Group and template; network and role when its machines have ended."""
         return carrying_out.end(self._context, run_id, progress)
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from runctl.core import tags as tag
-from runctl.core.errors import UsageError
+from runctl.core.errors import Unsupported, UsageError
 from runctl.core.ids import RunId
 from runctl.core.machine_models import Market
 from runctl.core.progress import Progress
@@ -22,7 +22,10 @@ from runctl.providers.aws.autoscaling.rights import rights_text
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.planning import plan_create
+from runctl.providers.aws.ec2.private_network import plan_network
+from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
 from runctl.providers.first_boot import compressed
+from runctl.providers.interface import CreatePlan
 
 MOST_TYPES = 40
 """Overrides of a mixed instances policy."""
@@ -41,7 +44,12 @@ def plan_group(
 ) -> GroupPlan:
     """See `Groups.plan`. ``own_machine`` is one that the group has rented already."""
     run_id, wanted = request.take_up.run_id, request.machine
-    machine = plan_create(context, wanted, progress, own_machine)
+    machine = plan_create(context, wanted, progress, own_machine, request.count)
+    own_network = None
+    if request.count > 1:
+        machine = in_one_zone(machine, _scores(context, machine, request.count))
+        named = bool(wanted.security_groups)
+        machine, own_network = plan_network(context, machine, request.count, named=named)
     ttl = machine.longest
     volumes = tuple(mount.volume for mount in machine.volumes)
     own_profile = wanted.instance_profile or context.settings.instance_profile
@@ -62,7 +70,7 @@ def plan_group(
         idle_timeout=None,
         unused_for=None,
         tags={**machine.tags, tag.RUN: run_id},
-        will_also_create=(),
+        will_also_create=machine.will_also_create if own_network is not None else (),
     )
     return GroupPlan(
         machine=machine,
@@ -77,7 +85,32 @@ def plan_group(
         ttl=ttl,
         ends_at=context.clock.now() + ttl if ttl is not None else None,
         on_demand_from=request.on_demand_from,
+        count=request.count,
+        network=own_network,
     )
+
+
+def _scores(context: AwsContext, machine: CreatePlan, count: int) -> Mapping[str, int]:
+    """By zone, how likely it is that all are had there on the spot market; empty: nobody says."""
+    if machine.market is not Market.SPOT or len({offer.pool.zone for offer in machine.offers}) < 2:
+        return {}
+    types = sorted({offer.pool.instance_type for offer in machine.offers})
+    scores = Ec2SpotMarket(context).placement_scores(types, count)
+    return {} if isinstance(scores, Unsupported) else scores
+
+
+def in_one_zone(machine: CreatePlan, scores: Mapping[str, int]) -> CreatePlan:
+    """The plan with the offers of one zone: the likeliest, and of those as likely the one that is offered first. Pure.
+
+    A group spreads its machines over all zones that it has.
+    """
+    zones = list(dict.fromkeys(offer.pool.zone for offer in machine.offers))
+    if len(zones) < 2:
+        return replace(machine, zone=next(iter(zones), machine.zone))
+    best = max(zones, key=lambda zone: (scores.get(zone, 0), -zones.index(zone)))
+    reason = "the likeliest for all machines" if scores else "one for all machines"
+    offers = tuple(offer for offer in machine.offers if offer.pool.zone == best)
+    return replace(machine, zone=best, zone_reason=reason, offers=offers)
 
 
 def run_tags(plan: GroupPlan) -> dict[str, str]:
@@ -146,8 +179,9 @@ def group_arguments(plan: GroupPlan, template_id: str, *, second: bool = False) 
             "InstancesDistribution": distribution,
         },
         "MinSize": 0,
-        "MaxSize": 1,
+        "MaxSize": plan.count,
         "DesiredCapacity": 0,
+        **({"PlacementGroup": plan.network.placement} if plan.network and plan.network.placement else {}),
         "VPCZoneIdentifier": ",".join(plan.subnets),
         "CapacityRebalance": False,
         "Tags": [

@@ -15,15 +15,16 @@ from runctl.core.journal import Change, Effect
 from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
+from runctl.providers.abilities.groups import GroupNetwork
 from runctl.providers.abilities.nodes import Nodes, NodesPlan, NodesRequest
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import mounts_tag, tag_list, tags_of
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.volume_lookup import find_volume, in_use
-from runctl.providers.aws.ec2 import network, planning, private_network
+from runctl.providers.aws.ec2 import planning, private_network
 from runctl.providers.aws.ec2.fleets import Batch, delete_template, launch_from_pools
-from runctl.providers.aws.ec2.images import describe_instance_types, root_device
+from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.instances import describe, priced
 from runctl.providers.aws.ec2.launch import profile_of, run_instances_arguments, visible
 from runctl.providers.aws.ec2.releasing import released
@@ -46,28 +47,18 @@ class Ec2Nodes(Nodes):
         The VPC's default group, in which any machine of the account may be, is left out unless it is named: what it
         lets in over SSH from networks, the machines' own group does.
         """
-        session = self._context.session
         machine = planning.plan_create(self._context, request.machine, progress, count=request.least)
-        types = describe_instance_types(
-            session, sorted({offer.pool.instance_type for offer in machine.offers})
-        )
-        placement, reason = private_network.placement_of(types, machine.client_token, request.most)
-        named = bool(request.machine.security_groups or self._context.settings.security_groups)
-        groups: Sequence[Mapping[str, Any]] = ()
-        if machine.security_groups:
-            answer: Any = session.ec2.describe_security_groups(GroupIds=list(machine.security_groups))
-            groups = answer["SecurityGroups"]
-        name = private_network.name_of(machine.client_token)
-        created = [f"security group {name}: its machines reach each other, and nobody else reaches them"]
-        if placement is not None:
-            created.append(f"cluster placement group {placement}")
-        machine = replace(
+        named = bool(request.machine.security_groups)
+        machine, own = private_network.plan_network(self._context, machine, request.most, named=named)
+        return NodesPlan(
             machine,
-            security_groups=machine.security_groups if named else (),
-            will_also_create=(*machine.will_also_create, *created),
+            request.least,
+            request.most,
+            own.name,
+            own.entrances,
+            own.placement,
+            own.placement_reason,
         )
-        entrances = () if named else private_network.entrances_of(groups)
-        return NodesPlan(machine, request.least, request.most, name, entrances, placement, reason)
 
     def create(
         self, plan: NodesPlan, progress: Progress = SILENT, refused: RefusalListener = no_listener
@@ -120,10 +111,8 @@ class Ec2Nodes(Nodes):
         private_network.remove_old_networks(context, plan.token)
         progress.step("making a network for the machines")
         subnet = next(offer.subnet for offer in machine.offers if offer.subnet)
-        vpc = network.subnet(context.session, subnet).vpc
-        group = private_network.ensure_network(context, plan.token, vpc, plan.entrances, tags)
-        if plan.placement is not None:
-            private_network.ensure_placement(context, plan.placement, tags)
+        own_network = GroupNetwork(plan.network, plan.entrances, plan.placement)
+        group = private_network.make_network(context, plan.token, subnet, own_network, tags)
         own = replace(machine, tags=tags, security_groups=(*machine.security_groups, group))
         profile = profile_of(context, own, progress)
         arguments = run_instances_arguments(own, root_device(context.session, machine.image), profile)

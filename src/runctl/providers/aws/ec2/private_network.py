@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runctl.core import tags as tag
 from runctl.core.clock import parse_rfc3339
+from runctl.core.ids import RunId
+from runctl.providers.abilities.groups import GroupNetwork
 from runctl.providers.aws.calls.errors import error_code
 from runctl.providers.aws.calls.parse import tag_list, tags_of
 from runctl.providers.aws.context import AwsContext
-
-if TYPE_CHECKING:
-    from runctl.providers.aws.ec2.images import InstanceType
+from runctl.providers.aws.ec2 import network
+from runctl.providers.aws.ec2.images import InstanceType, describe_instance_types
+from runctl.providers.interface import CreatePlan
 
 PREFIX = "runctl-nodes-"
 DESCRIPTION = "runctl: the machines of one run reach each other"
@@ -79,6 +82,46 @@ def placement_of(types: Sequence[InstanceType], token: str, most: int) -> tuple[
     return name_of(token), "close to each other, for the fastest network between them"
 
 
+def plan_network(
+    context: AwsContext, machine: CreatePlan, most: int, *, named: bool
+) -> tuple[CreatePlan, GroupNetwork]:
+    """What is made for ``most`` such machines, and what each of them is then.
+
+    The VPC's default group, in which any machine of the account may be, is left out unless groups are named: what it
+    lets in over SSH from networks, the machines' own group does.
+    """
+    session = context.session
+    types = describe_instance_types(session, sorted({offer.pool.instance_type for offer in machine.offers}))
+    placement, reason = placement_of(types, machine.client_token, most)
+    named = named or bool(context.settings.security_groups)
+    groups: Sequence[Mapping[str, Any]] = ()
+    if machine.security_groups:
+        answer: Any = session.ec2.describe_security_groups(GroupIds=list(machine.security_groups))
+        groups = answer["SecurityGroups"]
+    name = name_of(machine.client_token)
+    created = [f"security group {name}: its machines reach each other, and nobody else reaches them"]
+    if placement is not None:
+        created.append(f"cluster placement group {placement}")
+    machine = replace(
+        machine,
+        security_groups=machine.security_groups if named else (),
+        will_also_create=(*machine.will_also_create, *created),
+    )
+    entrances = () if named else entrances_of(groups)
+    return machine, GroupNetwork(name, entrances, placement, reason)
+
+
+def make_network(
+    context: AwsContext, token: str, subnet: str, own: GroupNetwork, tags: Mapping[str, str]
+) -> str:
+    """The id of the security group, which is there as planned, with the placement group."""
+    vpc = network.subnet(context.session, subnet).vpc
+    group = ensure_network(context, token, vpc, own.entrances, tags)
+    if own.placement is not None:
+        ensure_placement(context, own.placement, tags)
+    return group
+
+
 def ensure_network(
     context: AwsContext, token: str, vpc: str, entrances: Sequence[str], tags: Mapping[str, str]
 ) -> str:
@@ -95,7 +138,8 @@ def ensure_network(
     except Exception as error:
         if error_code(error) != "InvalidGroup.Duplicate":
             raise
-        group_id = next(each["GroupId"] for each in _groups(context, token) if each["VpcId"] == vpc)
+        known = _groups(context, Own(tag.INTENT, token))
+        group_id = next(each["GroupId"] for each in known if each["VpcId"] == vpc)
     for permission in permissions(group_id, entrances):
         try:
             ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[permission])
@@ -121,12 +165,21 @@ def ensure_placement(context: AwsContext, name: str, tags: Mapping[str, str]) ->
 
 def remove_network(context: AwsContext, token: str) -> tuple[str, ...]:
     """Both groups of that token are gone; what was there. Raises EC2's error while a machine has one."""
+    return _removed(context, Own(tag.INTENT, token))
+
+
+def remove_network_of(context: AwsContext, run_id: RunId) -> tuple[str, ...]:
+    """The same of a run whose machines are a group's."""
+    return _removed(context, Own(tag.RUN, run_id))
+
+
+def _removed(context: AwsContext, own: Own) -> tuple[str, ...]:
     ec2: Any = context.session.ec2
     removed = []
-    for group in _groups(context, token):
+    for group in _groups(context, own):
         _unless_gone(lambda i=group["GroupId"]: ec2.delete_security_group(GroupId=i))  # type: ignore[misc]
         removed.append(f"security group {group['GroupName']}")
-    for placement in _placements(context, token):
+    for placement in _placements(context, own):
         name = placement["GroupName"]
         _unless_gone(lambda n=name: ec2.delete_placement_group(GroupName=n))  # type: ignore[misc]
         removed.append(f"placement group {name}")
@@ -142,7 +195,8 @@ def remove_old_networks(context: AwsContext, kept: str) -> None:
             tags.get(tag.INTENT, "")
             for item in (*_groups(context), *_placements(context))
             for tags in [tags_of(item.get("Tags"))]
-            if item["GroupName"].startswith(PREFIX) and _made_before(tags, oldest)
+            # That of a group's machines goes with the group, which may have no machine for an hour.
+            if item["GroupName"].startswith(PREFIX) and tag.RUN not in tags and _made_before(tags, oldest)
         }
         for token in left - {kept, ""}:
             # AWS refuses it while a machine of the run is there.
@@ -156,25 +210,34 @@ def _made_before(tags: Mapping[str, str], moment: datetime) -> bool:
     return False
 
 
-def _groups(context: AwsContext, token: str | None = None) -> list[Mapping[str, Any]]:
-    pages = context.session.ec2.get_paginator("describe_security_groups").paginate(Filters=_filters(token))
-    return [item for page in pages for item in page["SecurityGroups"] if _is_of(item, token)]
+@dataclass(frozen=True)
+class Own:
+    """By which tag what is made is known again."""
+
+    key: str
+    value: str
 
 
-def _placements(context: AwsContext, token: str | None = None) -> list[Mapping[str, Any]]:
-    answer: Any = context.session.ec2.describe_placement_groups(Filters=_filters(token))
-    return [item for item in answer["PlacementGroups"] if _is_of(item, token)]
+ANY = Own(tag.OWNED, tag.OWNED_VALUE)
 
 
-def _filters(token: str | None) -> Any:
-    if token is None:
-        return [{"Name": f"tag:{tag.OWNED}", "Values": [tag.OWNED_VALUE]}]
-    return [{"Name": f"tag:{tag.INTENT}", "Values": [token]}]
+def _groups(context: AwsContext, own: Own = ANY) -> list[Mapping[str, Any]]:
+    pages = context.session.ec2.get_paginator("describe_security_groups").paginate(Filters=_filters(own))
+    return [item for page in pages for item in page["SecurityGroups"] if _is_of(item, own)]
 
 
-def _is_of(item: Mapping[str, Any], token: str | None) -> bool:
+def _placements(context: AwsContext, own: Own = ANY) -> list[Mapping[str, Any]]:
+    answer: Any = context.session.ec2.describe_placement_groups(Filters=_filters(own))
+    return [item for item in answer["PlacementGroups"] if _is_of(item, own)]
+
+
+def _filters(own: Own) -> Any:
+    return [{"Name": f"tag:{own.key}", "Values": [own.value]}]
+
+
+def _is_of(item: Mapping[str, Any], own: Own) -> bool:
     tags = tags_of(item.get("Tags"))
-    return tag.is_ours(tags) and (token is None or tags.get(tag.INTENT) == token)
+    return tag.is_ours(tags) and tags.get(own.key) == own.value
 
 
 def _tags(tags: Mapping[str, str], name: str) -> list[Any]:

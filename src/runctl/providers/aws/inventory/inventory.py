@@ -267,7 +267,8 @@ def used_by(found: Sequence[Resource]) -> Iterator[Resource]:
         ):
             networks.setdefault(each.tags[tag.INTENT], []).append(each)
     for each in found:
-        if each.kind is ResourceKind.INSTANCE:
+        if each.kind in {ResourceKind.INSTANCE, ResourceKind.GROUP}:
+            # A group that has no machine now rents the next one into it.
             for own in networks.get(each.tags.get(tag.INTENT, ""), ()):
                 users.setdefault((own.kind, own.region, own.id), []).append(each.id)
         if each.kind is ResourceKind.GROUP and each.source:

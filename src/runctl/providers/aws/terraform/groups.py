@@ -118,6 +118,8 @@ def group(item: Described, names: Names, region: str) -> TerraformResource:
         body["vpc_zone_identifier"] = sorted(item["VPCZoneIdentifier"].split(","))
     elif item.get("AvailabilityZones"):
         body["availability_zones"] = sorted(item["AvailabilityZones"])
+    if item.get("PlacementGroup"):
+        body["placement_group"] = item["PlacementGroup"]
     if item.get("CapacityRebalance"):
         body["capacity_rebalance"] = True
     suspended = sorted(each["ProcessName"] for each in item.get("SuspendedProcesses", ()))
