@@ -172,7 +172,8 @@ class ProviderPlugin:
     """The machines that are known without asking anybody, by name, each with a few words about it: for completion, and
     to tell whose machine a name is. Never raises."""
     account_variables: tuple[str, ...] = ()
-    """Environment variables that lead to another account: names seen in one are not offered in another."""
+    """Environment variables that lead to another account: names seen in one are not offered in another. A key
+    among them is remembered by its digest."""
 
     def id_of(self, kind: str) -> IdKind | None:
         """How its ids of this kind look."""

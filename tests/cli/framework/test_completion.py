@@ -130,7 +130,13 @@ def test_names_of_another_account_or_sandbox_are_not_offered(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "damaged", ["", "[]", '{"aws||": {"instances": [{"id": "i-2"}]}}', '{"aws||": {"instances": 5}}', "{"]
+    "damaged",
+    [
+        *("", "[]", "{"),
+        '{"aws/0123456789abcdef": {"instances": [{"id": "i-2"}]}}',
+        '{"aws/0123456789abcdef": {"instances": 5}}',
+        '{"runpod|rpa_mine": {"instances": []}}',
+    ],
 )
 def test_a_damaged_memory_offers_nothing_and_is_written_anew(damaged: str) -> None:
     from runctl.cli.framework.completion_memory import INSTANCES, Seen, remember, seen
@@ -140,6 +146,18 @@ def test_a_damaged_memory_offers_nothing_and_is_written_anew(damaged: str) -> No
     assert seen(INSTANCES) == []
     remember(INSTANCES, [Seen("i-1", None, "")], provider="aws", region=None)
     assert [thing.id for thing in seen(INSTANCES)] == ["i-1"]
+    assert "rpa_mine" not in (cache_folder() / "completion.json").read_text()
+
+
+def test_the_key_of_an_account_is_not_written_to_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from runctl.cli.framework.completion_memory import INSTANCES, Seen, remember, seen
+
+    monkeypatch.setenv("RUNPOD_API_KEY", "rpa_mine")
+    remember(INSTANCES, [Seen("7h9k2m4n6p", "digits", "")], provider="runpod", region=None)
+    assert [thing.id for thing in seen(INSTANCES, "runpod")] == ["7h9k2m4n6p"]
+    assert "rpa_mine" not in (cache_folder() / "completion.json").read_text()
+    monkeypatch.setenv("RUNPOD_API_KEY", "rpa_another")
+    assert seen(INSTANCES, "runpod") == []
 
 
 def test_completion_without_any_state_offers_nothing_and_makes_no_file() -> None:

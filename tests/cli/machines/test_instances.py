@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
+from runctl.cli.machines.instances import monthly_cost
 from runctl.core.errors import Conflict, MachineError, NotFound, PermissionDenied, Unreachable
 from runctl.core.machine_models import InstanceState
 from tests.cli.conftest import Invoke, data_of, error_of
@@ -154,6 +156,20 @@ def test_terminate_without_a_terminal_refuses_and_ends_nothing(invoke: Invoke, s
     )
     assert "other" not in result.stderr
     assert "terminate" not in script.names()
+
+
+@pytest.mark.parametrize(
+    ("prices", "words"),
+    [
+        (("8.00",), "for $8.00 a month"),
+        ((None,), "and is billed at a price that the provider does not tell"),
+        ((None, None), "and are billed at a price that the provider does not tell"),
+        (("8.00", None), "for $8.00 a month and at a price that the provider does not tell of the others"),
+    ],
+)
+def test_a_price_that_nobody_tells_is_not_nothing(prices: tuple[str | None, ...], words: str) -> None:
+    volumes = [a_volume(price_per_month=Decimal(price) if price else None) for price in prices]
+    assert monthly_cost(volumes) == words
 
 
 def test_terminate_takes_several_and_an_alias(invoke: Invoke, script: Script) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
@@ -37,6 +38,7 @@ class Seen:
     region: str = ""
 
 
+_ACCOUNT = re.compile("[^/]+/[0-9a-f]{16}")
 _FIELDS = {field.name for field in fields(Seen)}
 
 
@@ -68,9 +70,15 @@ def seen(kind: str, provider: str | None = None) -> list[Seen]:
 
 
 def _account(provider: str) -> str:
-    """What tells two accounts or two sandboxes from each other, as far as this computer can know without asking."""
+    """What tells two accounts or two sandboxes from each other, as far as this computer can know without asking.
+
+    A digest: some of the variables are secret, and this is written to a file.
+    """
+    from hashlib import sha256
+
     variables = plugin(provider).account_variables
-    return "|".join([provider, *(os.environ.get(variable, "") for variable in variables)])
+    values = "\0".join(os.environ.get(variable, "") for variable in variables)
+    return f"{provider}/{sha256(values.encode()).hexdigest()[:16]}"
 
 
 def _file() -> Path:
@@ -88,7 +96,11 @@ def _read() -> dict[str, dict[str, list[dict[str, Any]]]]:
         found = json.loads(text)
     except ValueError:
         return {}
-    return found if _is_sound(found) else {}
+    return (
+        {where: kinds for where, kinds in found.items() if _ACCOUNT.fullmatch(where)}
+        if _is_sound(found)
+        else {}
+    )
 
 
 def _is_sound(found: Any) -> bool:

@@ -287,10 +287,23 @@ def _disks(cli: Cli, provider: str, instances: Sequence[Instance]) -> str:
     if going:
         parts.append(f"deleted with it: {', '.join(map(_disk, going))}")
     if staying:
-        cost = sum((each.price_per_month for each in staying if each.price_per_month is not None), Decimal(0))
         stays = "stay" if staying[1:] else "stays"
-        parts.append(f"{', '.join(map(_disk, staying))} {stays}, for {usd(cost)} a month")
+        parts.append(f"{', '.join(map(_disk, staying))} {stays}, {monthly_cost(staying)}")
     return "; ".join(parts) or "it has no disks of runctl's"
+
+
+def monthly_cost(volumes: Sequence[Volume]) -> str:
+    """What they cost while they stay, as far as their provider tells. Pure."""
+    known = [each.price_per_month for each in volumes if each.price_per_month is not None]
+    cost = f"for {usd(sum(known, Decimal(0)))} a month"
+    if len(known) == len(volumes):
+        return cost
+    untold = "at a price that the provider does not tell"
+    return (
+        f"{cost} and {untold} of the others"
+        if known
+        else f"and {'are' if volumes[1:] else 'is'} billed {untold}"
+    )
 
 
 def _disk(volume: Volume) -> str:
