@@ -297,6 +297,8 @@ class NewNodes:
             )
         if facts:
             add_fact(error, facts, hint)
+            if isinstance(error, RunctlError):
+                error.was_rented = True
         return error
 
     def _rent(self, ask_fallback: AskFallback) -> tuple[Instance, ...]:

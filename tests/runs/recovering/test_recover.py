@@ -292,7 +292,8 @@ def test_whoever_asks_when_the_search_is_over_hears_of_capacity_as_it_is_now() -
     there.teardown()
 
 
-def test_what_fails_on_each_machine_is_tried_less_and_less_often() -> None:
+@pytest.mark.parametrize("by", ["boot", "readiness", "no answer", "no more of it"])
+def test_what_fails_on_each_machine_is_tried_less_and_less_often(by: str) -> None:
     there = Recovery()
     there.world.end(FIRST)
     began = there.world.clock.now()
@@ -305,7 +306,17 @@ def test_what_fails_on_each_machine_is_tried_less_and_less_often() -> None:
     with contextlib.ExitStack() as exits:
         exits.enter_context(patch.object(there.world.clock, "sleep", sleep))
         refused = exits.enter_context(
-            patch.object(recover, "volumes_as_before", side_effect=MachineError("it reads from no store"))
+            patch.object(Cloud, "wait_ready", side_effect=Unreachable("it is not ready after 15 minutes"))
+            if by == "readiness"
+            else patch.object(
+                recover,
+                "volumes_as_before",
+                side_effect={
+                    "boot": MachineError("it reads from no store"),
+                    "no answer": Unreachable("it does not answer"),
+                    "no more of it": CapacityError("no more volumes"),
+                }[by],
+            )
         )
         with pytest.raises(Interrupted):
             watch_runs(there.session, [there.store.get(RUN)], clock=there.world.clock)

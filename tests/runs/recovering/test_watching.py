@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from runctl.agent.spec import EndReason
-from runctl.core.errors import Interrupted
+from runctl.core.errors import CapacityError, Interrupted, MachineError, RunctlError, Unreachable
 from runctl.core.progress import SILENT
 from runctl.core.run_models import RunPhase
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.recovering import watching
 from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered
-from runctl.runs.recovering.watching import goes_on, pause_after
+from runctl.runs.recovering.watching import DeadlineWatch, Pauses, counts, goes_on, pause_after
+from runctl.testing.clock import ManualClock
 from tests.runs.sample_runs import a_run
 
 
@@ -32,7 +33,8 @@ def test_whoever_stops_watching_is_told_how_to_watch_the_same_runs(monkeypatch: 
     monkeypatch.setattr(watching, "run_store", lambda _: SimpleNamespace(get=str))
     session: Any = SimpleNamespace(progress=SILENT)
     records: Any = [SimpleNamespace(id="run-a"), SimpleNamespace(id="run-b")]
-    clock: Any = SimpleNamespace(sleep=interrupted)
+    clock = ManualClock()
+    clock.on_sleep = interrupted
 
     with pytest.raises(Interrupted) as stopped:
         watching.watch_runs(session, records, clock=clock)
@@ -65,13 +67,15 @@ def test_runs_that_go_on_are_asked_side_by_side_and_only_the_others_are_recovere
     by_id = {record.id: record for record in going}
     monkeypatch.setattr(watching, "run_store", lambda _: SimpleNamespace(get=by_id.__getitem__))
     session: Any = SimpleNamespace(progress=SILENT)
+    clock = ManualClock()
+    clock.on_sleep = again
     told: list[str] = []
 
     with pytest.raises(Interrupted):
         watching.watch_runs(
             session,
             going,
-            clock=SimpleNamespace(sleep=again),
+            clock=clock,
             on_change=lambda r: told.append(r.why),
         )
 
@@ -94,3 +98,63 @@ def test_a_run_that_cannot_be_recovered_is_tried_less_and_less_often(failures: i
 
 def test_whoever_looks_once_an_hour_is_not_made_to_look_more_often() -> None:
     assert pause_after(1, timedelta(hours=1)) == timedelta(hours=1)
+
+
+def test_what_was_paid_for_in_vain_is_put_off_whatever_it_failed_by() -> None:
+    assert not counts(Unreachable("the network is down"))
+    assert not counts(CapacityError("there is no machine"))
+    assert counts(MachineError("it reads from no store"))
+    for error in (Unreachable("it never answered"), CapacityError("it was taken back as it booted")):
+        error.was_rented = True
+        assert counts(error)
+
+
+def test_a_search_without_capacity_does_not_make_what_fails_on_each_machine_a_first_failure() -> None:
+    clock = ManualClock()
+    pauses, failed = Pauses(timedelta(seconds=10), clock), MachineError("it reads from no store")
+    pauses.failed("run-a", failed)
+    pauses.looked_at(Recovered(a_run("run-a"), Outcome.NO_CAPACITY))
+    pauses.failed("run-a", failed)
+
+    clock.advance(timedelta(seconds=39))
+    assert pauses.has("run-a")
+    clock.advance(timedelta(seconds=1))
+    assert not pauses.has("run-a")
+    pauses.looked_at(Recovered(a_run("run-a"), Outcome.STARTED))
+    pauses.looked_at(Recovered(a_run("run-a"), Outcome.GOES_ON, was_rented=True))
+    clock.advance(timedelta(seconds=20))
+    assert not pauses.has("run-a")
+
+
+@pytest.mark.parametrize("rented", [True, False])
+def test_a_machine_that_never_answers_is_rented_less_and_less_often_for_a_deadline(
+    monkeypatch: pytest.MonkeyPatch, rented: bool
+) -> None:
+    clock, record, tried = ManualClock(), a_run("run-a"), []
+    waits = 360
+
+    class Over:
+        """An hour, in which nobody stops following the log."""
+
+        def wait(self, seconds: float) -> bool:
+            nonlocal waits
+            clock.sleep(seconds)
+            waits -= 1
+            return waits < 0
+
+    def fails(*_: object, **__: object) -> None:
+        tried.append(clock.now())
+        error: RunctlError = Unreachable("it did not answer in 15 minutes")
+        error.was_rented = rented
+        raise error
+
+    monkeypatch.setattr(watching, "recover_run", fails)
+    monkeypatch.setattr(watching, "run_store", lambda _: SimpleNamespace(find=lambda _: record))
+    session: Any = SimpleNamespace(progress=SILENT, apart=lambda: session)
+    watch = DeadlineWatch(session, record, clock=clock)
+    monkeypatch.setattr(watch, "_over", Over())
+
+    watch._watch()
+
+    # After 20 s, 40 s and so on, up to ten minutes; what costs nothing is tried every time.
+    assert len(tried) <= 12 if rented else len(tried) == 360

@@ -7,6 +7,7 @@ from runctl.core.errors import (
     Interrupted,
     NotFound,
     QuotaExceeded,
+    RunctlError,
     Unsupported,
     UsageError,
     add_fact,
@@ -154,5 +155,7 @@ def after_failure(
             f"interrupted; {facts}",
             hint=f"{hint + '; ' if hint else ''}runctl runs recover {run.record.id}",
         )
+    if isinstance(error, RunctlError) and not may_have_started:
+        error.was_rented = True
     add_fact(error, facts, hint)
     return error

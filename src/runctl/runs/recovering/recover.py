@@ -106,6 +106,8 @@ class Recovered:
     outcome: Outcome
     why: str = ""
     """For a person, after the run's id."""
+    was_rented: bool = False
+    """Something was rented for it in vain, and given back."""
 
 
 class BeingRecovered(Conflict):
@@ -179,7 +181,8 @@ def _recover_nodes(run: RecoveredRun, *, once: bool) -> Recovered:
         return _held_elsewhere(run, held)
     if following is not None:
         return Recovered(following, Outcome.STARTED, f"goes on as attempt {following.attempt}")
-    return Recovered(run.record, Outcome.ENDED if why else Outcome.NO_CAPACITY, why or "has no machines")
+    outcome = Outcome.ENDED if why else Outcome.NO_CAPACITY
+    return Recovered(run.record, outcome, why or "has no machines", run.was_rented)
 
 
 def _nodes_stay(run: RecoveredRun) -> Recovered | None:
@@ -317,7 +320,7 @@ def _moved(run: RecoveredRun) -> Recovered:
             raise
         if market is Market.SPOT:
             SpotPools(run, ASK_FOR_SPOT).refused(error)
-        return Recovered(record, Outcome.GOES_ON, not_to_be_had(market, error))
+        return Recovered(record, Outcome.GOES_ON, not_to_be_had(market, error), error.was_rented)
 
 
 def _move(run: RecoveredRun, market: Market, reason: Why) -> Recovered:
@@ -370,6 +373,7 @@ def _to_the_next_attempt(run: RecoveredRun, *, once: bool, afresh: bool) -> Reco
                 return Recovered(run.record, Outcome.ENDED, why)
             except CapacityError as error:
                 refusal, market = error.message, Market(step.market)
+                run.was_rented |= error.was_rented
                 waits = deadline is not None or elapsed - attempts[-1].ended_at <= rules.retry_within
                 if market is Market.SPOT:
                     pools.refused(error)
@@ -384,9 +388,10 @@ def _to_the_next_attempt(run: RecoveredRun, *, once: bool, afresh: bool) -> Reco
                     # Whoever asked once hears that there was no capacity, however long others have searched before.
                     outcome = Outcome.NO_CAPACITY if once else Outcome.ENDED
                     why = f"has no machine: {refusal}"
-                    return Recovered(run.record, outcome, why if once else f"{why}; {TRY_AGAIN}")
+                    why = why if once else f"{why}; {TRY_AGAIN}"
+                    return Recovered(run.record, outcome, why, run.was_rented)
         if once:
-            return Recovered(run.record, Outcome.NO_CAPACITY, f"has no machine: {refusal}")
+            return Recovered(run.record, Outcome.NO_CAPACITY, f"has no machine: {refusal}", run.was_rented)
         run.session.progress.step(f"waiting for a machine for {run.record.id}")
         run.clock.sleep(PAUSE)
 

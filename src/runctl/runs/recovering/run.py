@@ -60,6 +60,9 @@ class RecoveredRun:
         """Its machines."""
         return self.session.rentals(self.record.provider)
 
+    was_rented = False
+    """Something was rented for the next attempt in vain."""
+
     lease: LeaseKeeper | None = None
     """This computer's right to start the next attempt; ``None``: the run has no store that this computer may use."""
 

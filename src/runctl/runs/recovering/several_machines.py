@@ -92,6 +92,7 @@ def recover_nodes(run: RecoveredRun, *, once: bool) -> tuple[RunRecord | None, s
             except CapacityError as error:
                 run.session.progress.update(f"no machines yet: {error.message}")
                 refused[market] = clock.monotonic()
+                run.was_rented |= error.was_rented
                 if market is Market.SPOT:
                     # Whether that calls for on-demand, for waiting or for giving up is decided there.
                     continue

@@ -62,12 +62,47 @@ def goes_on(record: RunRecord) -> bool:
     return not record.has_ended and record.state is not RunPhase.PENDING
 
 
+def counts(error: RunctlError) -> bool:
+    """Whether what has failed so is to be tried less often: it was paid for, or time alone mends nothing. Pure."""
+    return error.was_rented or not isinstance(error, Unreachable | CapacityError)
+
+
 def pause_after(failures: int, every: timedelta) -> timedelta:
     """How long nobody tries to recover a run that could not be recovered so many times in a row. Pure.
 
     What fails on the machine fails on the next one too, as a rule, and each is paid for.
     """
     return min(every * float(2 ** min(failures, 20)), max(every, LONGEST_PAUSE))
+
+
+class Pauses:
+    """When each run may be tried again that could not be recovered."""
+
+    def __init__(self, every: timedelta, clock: Clock) -> None:
+        self._every, self._clock = every, clock
+        self._failures: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
+
+    def has(self, run_id: str) -> bool:
+        """Whether it is not to be tried yet."""
+        return self._clock.monotonic() < self._not_before.get(run_id, 0.0)
+
+    def failed(self, run_id: str, error: RunctlError) -> None:
+        """It could not be recovered."""
+        if counts(error):
+            self._put_off(run_id)
+
+    def looked_at(self, recovered: Recovered) -> None:
+        """This has come of it."""
+        if recovered.was_rented:
+            self._put_off(recovered.record.id)
+        elif recovered.outcome is not Outcome.NO_CAPACITY:
+            self._failures.pop(recovered.record.id, None)
+
+    def _put_off(self, run_id: str) -> None:
+        self._failures[run_id] = self._failures.get(run_id, 0) + 1
+        pause = pause_after(self._failures[run_id], self._every)
+        self._not_before[run_id] = self._clock.monotonic() + pause.total_seconds()
 
 
 def watch_runs(
@@ -87,12 +122,11 @@ def watch_runs(
     open_ids = [record.id for record in records]
     not_looked_at = set(open_ids)
     told: dict[str, str] = {}
-    failures: dict[str, int] = {}
-    not_before: dict[str, float] = {}
+    pauses = Pauses(every, clock)
 
     def has_ended(run_id: str, asked: RunRecord | None) -> bool:
         """Whether it has ended for good; where it was interrupted, it is recovered."""
-        if run_id in not_before and clock.monotonic() < not_before[run_id]:
+        if pauses.has(run_id):
             return False
         afresh = run_id in not_looked_at
         not_looked_at.discard(run_id)
@@ -107,10 +141,7 @@ def watch_runs(
         except Interrupted:
             raise
         except RunctlError as error:
-            if not isinstance(error, Unreachable | CapacityError):
-                failures[run_id] = failures.get(run_id, 0) + 1
-                pause = pause_after(failures[run_id], every)
-                not_before[run_id] = clock.monotonic() + pause.total_seconds()
+            pauses.failed(run_id, error)
             if told.get(run_id) != error.message:
                 told[run_id] = error.message
                 session.progress.warn(
@@ -121,7 +152,7 @@ def watch_runs(
                 "unsupported",
                 "project-not-kept",
             }
-        failures.pop(run_id, None)
+        pauses.looked_at(recovered)
         if told.get(run_id) != recovered.why:
             told[run_id] = recovered.why
             on_change(recovered)
@@ -149,8 +180,11 @@ class DeadlineWatch:
     A run without a deadline is left alone. At the end a move that has begun is finished first.
     """
 
-    def __init__(self, session: Session, record: RunRecord, every: timedelta = ASK_EVERY) -> None:
+    def __init__(
+        self, session: Session, record: RunRecord, every: timedelta = ASK_EVERY, clock: Clock | None = None
+    ) -> None:
         self._session, self._record, self._every = session, record, every
+        self._pauses = Pauses(every, clock or SystemClock())
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -173,12 +207,18 @@ class DeadlineWatch:
             record = store.find(self._record.id)
             if record is None or record.has_ended or record.attempt != self._record.attempt:
                 return
+            if self._pauses.has(record.id):
+                continue
             try:
-                why = recover_run(session, record).why
+                recovered = recover_run(session, record)
             except BeingRecovered:
                 continue
             except RunctlError as error:
+                self._pauses.failed(record.id, error)
                 why = error.message
+            else:
+                self._pauses.looked_at(recovered)
+                why = recovered.why
             if why != told and self._tells(why):
                 session.progress.note(f"{record.id} {why}")
             told = why
