@@ -18,6 +18,16 @@ def usd(amount: Decimal) -> str:
     return f"${amount.quantize(decimals, rounding=ROUND_HALF_EVEN)}"
 
 
+def hourly(amount: Decimal) -> str:
+    """A price of an hour, for a person: ``$1.21 an hour``."""
+    return f"{usd(amount)} an hour"
+
+
+def monthly(amount: Decimal) -> str:
+    """A price of a month, for a person: ``$8.00 a month``."""
+    return f"{usd(amount)} a month"
+
+
 def plain(amount: Decimal) -> str:
     """For JSON: a decimal string without exponent, of two to six places: ``8.00``, ``0.1578``."""
     text = format(amount.quantize(Decimal("0.000001"), rounding=ROUND_HALF_EVEN), "f")

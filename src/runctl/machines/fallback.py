@@ -8,7 +8,7 @@ from enum import Enum
 
 from runctl.core.errors import CapacityError, QuotaExceeded, UsageError
 from runctl.core.machine_models import Market
-from runctl.core.money import usd
+from runctl.core.money import hourly, usd
 from runctl.providers.capacity import FallbackMode, SpotFallback
 from runctl.providers.interface import CreatePlan
 
@@ -53,7 +53,7 @@ def check_fallback(plan: CreatePlan) -> None:
         return
     if plan.fallback.mode is FallbackMode.ON_DEMAND and on_demand.usd > most:
         raise UsageError(
-            f"{plan.instance_type} costs {usd(on_demand.usd)} an hour on demand, which is above --max-price {most}",
+            f"{plan.instance_type} costs {hourly(on_demand.usd)} on demand, which is above --max-price {most}",
             hint="leave out --max-price or --spot-fallback, or raise the limit",
         )
 
@@ -69,7 +69,7 @@ def price_difference(plan: CreatePlan) -> str:
     on_demand = plan.on_demand_price
     if on_demand is None:
         return "on demand, at a price that is not known"
-    text = f"on demand for {usd(on_demand.usd)} an hour"
+    text = f"on demand for {hourly(on_demand.usd)}"
     if plan.market is not Market.SPOT or plan.price is None or plan.price.usd <= 0:
         return text
     more = on_demand.usd - plan.price.usd

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runctl.core.machine_models import Market
-from runctl.core.money import usd
+from runctl.core.money import hourly, usd
 from runctl.core.text import counted, size
 from runctl.render.json import to_builtins
 from runctl.render.plans.machine_plans import create_plan_document
@@ -70,7 +70,7 @@ def _machine(plan: PrewarmPlan) -> list[tuple[str, str]]:
         ("market", market),
     ]
     if machine.price is not None:
-        fields.append(("price", f"{usd(machine.price.usd)} an hour ({machine.price.source})"))
+        fields.append(("price", f"{hourly(machine.price.usd)} ({machine.price.source})"))
     fields += [("also makes", resource) for resource in machine.will_also_create]
     if machine.ttl is not None:
         fields.append(

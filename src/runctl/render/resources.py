@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from runctl.cleanup.listing import Group, GroupKey, Priced, by_group, grouped
 from runctl.core.clock import rfc3339
-from runctl.core.money import plain, usd
+from runctl.core.money import monthly, plain, usd
 from runctl.core.text import counted, printable, size, time_span
 from runctl.providers.abilities.inventory import Resource, Unread
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit
@@ -82,7 +82,7 @@ def insights_text(found: Sequence[Insight]) -> str:
     """Two lines for each: what was noticed, and the command that changes it."""
     parts = []
     for each in found:
-        saves = "" if each.usd_per_month is None else f", saves {usd(each.usd_per_month)} a month"
+        saves = "" if each.usd_per_month is None else f", saves {monthly(each.usd_per_month)}"
         parts.append(f"{each.resource.label}: {printable(each.message)}{saves}\n    {each.command}")
     return "\n".join(parts)
 
@@ -109,7 +109,7 @@ def resource_details(found: Detail, now: datetime) -> str:
             "created": f"{resource.created_at:%Y-%m-%d %H:%M:%S} UTC, {time_span(now - resource.created_at)} ago"
             if resource.created_at
             else None,
-            "price": f"{usd(found.usd_per_month)} a month" if found.usd_per_month is not None else None,
+            "price": monthly(found.usd_per_month) if found.usd_per_month is not None else None,
             "details": resource.details,
             "cleanup": f"{'removes it' if found.verdict.removable else 'keeps it'}: {found.verdict.why}",
         }
@@ -238,7 +238,7 @@ def as_page(priced: Sequence[Priced], unread: Sequence[Unread], regions: Sequenc
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Resources</title><style>{_STYLE}</style></head><body>
-<h1>{len(priced):,} resources, {usd(total)} a month</h1>
+<h1>{len(priced):,} resources, {monthly(total)}</h1>
 <p>{now:%Y-%m-%d %H:%M} UTC, in {html.escape(", ".join(regions)) or "all regions"}</p>
 {missing}
 <table><thead><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr></thead><tbody>

@@ -12,7 +12,7 @@ from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.spec import AttemptStatus
 from runctl.core.machine_models import Market
-from runctl.core.money import usd
+from runctl.core.money import hourly, usd
 from runctl.core.names import project_of
 from runctl.core.run_models import (
     GitState,
@@ -245,7 +245,7 @@ def _fallback(run: Run) -> str | None:
         if each.fallback is None:
             continue
         spot, price = each.fallback.spot_price_per_hour, each.price_per_hour
-        more = f", {usd(price - spot)} an hour more" if spot is not None and price is not None else ""
+        more = f", {hourly(price - spot)} more" if spot is not None and price is not None else ""
         told.append(f"attempt {each.attempt}, as no spot machine was available{more}")
     return "; ".join(told) or None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from runctl.core.money import usd
+from runctl.core.money import hourly, monthly, usd
 from runctl.core.text import time_span
 from runctl.render.tables import PLAIN, Column, Screen, fit
 
@@ -64,19 +64,19 @@ def _kept(things: list[KeptThing], screen: Screen) -> str:
 def sums(status: Status) -> list[str]:
     """What all of it comes to, a line each, and the budget."""
     own = [thing for thing in status.kept if thing.machine_runs]
-    disks = f", disks of these machines included ({_monthly(own)} a month)" if own else ""
+    disks = f", disks of these machines included ({monthly(_total(own))})" if own else ""
     lines = [
-        f"{usd(status.usd_per_hour)} an hour now{disks}",
+        f"{hourly(status.usd_per_hour)} now{disks}",
         f"{usd(status.usd_today)} today, {usd(status.usd_this_month)} this month (UTC)",
     ]
     if status.usd_per_month_stopped:
-        lines.append(f"{usd(status.usd_per_month_stopped)} a month stay when nothing runs")
+        lines.append(f"{monthly(status.usd_per_month_stopped)} stay when nothing runs")
     lines += [_budget(each) for each in status.budget]
     return lines
 
 
-def _monthly(things: list[KeptThing]) -> str:
-    return usd(sum((each.usd_per_month or Decimal(0) for each in things), Decimal(0)))
+def _total(things: list[KeptThing]) -> Decimal:
+    return sum((each.usd_per_month or Decimal(0) for each in things), Decimal(0))
 
 
 def _budget(used: BudgetUse) -> str:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from runctl.core.clock import parse_rfc3339
 from runctl.core.machine_models import Instance, InstanceState, Volume
-from runctl.core.money import usd
+from runctl.core.money import hourly, monthly, usd
 from runctl.core.tags import BUDGET, EXPIRES_AT, IDLE_TIMEOUT, LOGIN_USER, NAME
 from runctl.core.text import time_span
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
@@ -82,7 +82,7 @@ def instance_details(instance: Instance, now: datetime) -> str:
             "public address": instance.public_ip,
             "private address": instance.private_ip,
             "login user": instance.tags.get(LOGIN_USER),
-            "price": None if instance.price_per_hour is None else f"{usd(instance.price_per_hour)} an hour",
+            "price": None if instance.price_per_hour is None else hourly(instance.price_per_hour),
             "project": instance.project,
             "owner": instance.owner,
             "created": f"{instance.created_at:%Y-%m-%d %H:%M:%S} UTC, {duration(age)} ago",
@@ -138,7 +138,7 @@ def volume_details(volume: Volume) -> str:
             "device": volume.device,
             "mount point": volume.mount_point,
             "persistent": "yes" if volume.persistent else None,
-            "price": None if volume.price_per_month is None else f"{usd(volume.price_per_month)} a month",
+            "price": None if volume.price_per_month is None else monthly(volume.price_per_month),
         }
     )
 

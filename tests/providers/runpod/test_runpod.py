@@ -308,7 +308,7 @@ def test_the_doctor_and_the_plan_say_how_long_the_balance_lasts() -> None:
     funds = Funds(Decimal(12), Decimal("0.5"), Decimal(80))
     assert funds_check(Funds()).status is DoctorStatus.SKIPPED
     assert funds_check(funds).detail == (
-        "$12.00; $0.50 an hour is spent now; at most $80.00 an hour may be; enough for 24 hours"
+        "$12.00; $0.5000 an hour is spent now; at most $80.00 an hour may be; enough for 24 hours"
     )
     assert funds_check(Funds(Decimal(11), Decimal("0.5"))).status is DoctorStatus.WARNING
     assert funds_check(Funds(Decimal(0))).status is DoctorStatus.FAILED

@@ -20,7 +20,7 @@ from runctl.cli.machines.resolve import find_instance, instance_argument
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError, Unsupported
 from runctl.core.machine_models import Instance, InstanceState, Market, Volume
-from runctl.core.money import usd
+from runctl.core.money import monthly
 from runctl.core.run_models import RunPhase
 from runctl.core.tags import NAME
 from runctl.machines.finding import instance_ids
@@ -295,7 +295,7 @@ def _disks(cli: Cli, provider: str, instances: Sequence[Instance]) -> str:
 def monthly_cost(volumes: Sequence[Volume]) -> str:
     """What they cost while they stay, as far as their provider tells. Pure."""
     known = [each.price_per_month for each in volumes if each.price_per_month is not None]
-    cost = f"for {usd(sum(known, Decimal(0)))} a month"
+    cost = f"for {monthly(sum(known, Decimal(0)))}"
     if len(known) == len(volumes):
         return cost
     untold = "at a price that the provider does not tell"

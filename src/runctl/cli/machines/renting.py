@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from runctl.cli.context import Cli
 from runctl.core.errors import CapacityError, RunctlError, UsageError
 from runctl.core.machine_models import Market
-from runctl.core.money import usd
+from runctl.core.money import hourly
 from runctl.providers.capacity import FallbackMode
 
 if TYPE_CHECKING:
@@ -56,18 +56,18 @@ def confirm_renting(cli: Cli, provider: str, what: str, price: Rate | None, *, a
         return
     configured = cli.defaults(provider)
     limit = configured.ask_above
-    hourly = None if price is None else price.usd
+    per_hour = None if price is None else price.usd
     answer = decide(
         costs_money=cli.provider(provider).costs_money(),
-        price_per_hour=hourly,
+        price_per_hour=per_hour,
         ask_above=limit,
         terminal=cli.has_terminal,
         always=always,
     )
-    cost = "at a price that is not known" if hourly is None else f"for {usd(hourly)} an hour"
+    cost = "at a price that is not known" if per_hour is None else f"for {hourly(per_hour)}"
     if answer is Answer.REFUSE and limit is not None and not always:
         raise UsageError(
-            f"{what} is not rented {cost} without confirmation: {configured.ask_above_key} is {usd(limit)} an hour",
+            f"{what} is not rented {cost} without confirmation: {configured.ask_above_key} is {hourly(limit)}",
             hint="--yes rents it; or choose a cheaper machine",
             code="confirmation-needed",
         )
@@ -100,7 +100,7 @@ def ask_fallback(cli: Cli, plan: CreatePlan, error: CapacityError) -> bool:
     """Whether the on-demand machine is to be rented in place of a spot machine that could not be had."""
     if not may_be_asked(cli):
         return False
-    price = "at a price that is not known" if plan.price is None else f"for {usd(plan.price.usd)} an hour"
+    price = "at a price that is not known" if plan.price is None else f"for {hourly(plan.price.usd)}"
     cli.say(error.message)
     try:
         cli.confirm(f"Rent {plan.instance_type} on demand {price} instead?")

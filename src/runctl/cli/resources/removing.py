@@ -15,7 +15,7 @@ from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import DURATION
 from runctl.cli.resources.common import PROVIDER, check_provider, warn_of_unread
-from runctl.core.money import usd
+from runctl.core.money import monthly
 from runctl.core.tags import is_ours
 from runctl.core.text import counted
 from runctl.providers.abilities.inventory import Resource, ResourceKind
@@ -106,7 +106,7 @@ def cleanup_command(
     if not plan.remove:
         _emit_outcome(cli, None, "nothing to remove")
         return incomplete
-    saved = f", which saves {usd(plan.usd_per_month)} a month" if plan.usd_per_month else ""
+    saved = f", which saves {monthly(plan.usd_per_month)}" if plan.usd_per_month else ""
     cli.confirm(f"Remove {counted(len(plan.remove), 'resource')}{saved}?")
     outcome = cleaning.carry_out(plan)
     _emit_outcome(cli, outcome, "removed")
@@ -283,7 +283,7 @@ def _emit_plan(cli: Cli, plan: CleanupPlan, *, kept: bool) -> None:
         parts = [
             _table("would be removed:", plan.remove, error=False) or "nothing would be removed",
             _table("stays:", plan.keep, error=False) if kept else "",
-            f"saves {usd(plan.usd_per_month)} a month" if plan.remove else "",
+            f"saves {monthly(plan.usd_per_month)}" if plan.remove else "",
         ]
         return "\n\n".join(filter(None, parts))
 

@@ -8,7 +8,7 @@ from runctl.cli.context import Cli
 from runctl.cli.runs.node_logs import show_node_logs
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, Interrupted, MachineError, NotFound, RunctlError, Unreachable
-from runctl.core.money import usd
+from runctl.core.money import hourly, usd
 from runctl.machines.machine import Machine
 from runctl.render.json import line
 from runctl.render.progress import LogOutput, finish
@@ -121,7 +121,7 @@ def _say_end(cli: Cli, followed: Followed, *, log_was_shown: bool) -> None:
     if cost and record.price_per_hour is not None and record.ended_at is not None:
         span = record.ended_at - record.created_at
         lines.append(
-            f"cost: {usd(cost)} ({span.total_seconds():.0f} s at {usd(record.price_per_hour)} an hour, {record.market}"
+            f"cost: {usd(cost)} ({span.total_seconds():.0f} s at {hourly(record.price_per_hour)}, {record.market}"
             f"{'' if _machine_ends(followed) else '; the instance is billed until it is terminated'})"
         )
     cli.say("\n".join(lines))

@@ -14,7 +14,7 @@ from runctl.cli.machines.renting import ask_fallback
 from runctl.cli.runs.attempts import follow_attempts
 from runctl.core.clock import SystemClock
 from runctl.core.errors import InstanceEnded, Interrupted, RunctlError
-from runctl.core.money import usd
+from runctl.core.money import hourly, usd
 from runctl.core.text import counted, size
 from runctl.machines.machine import Machine
 from runctl.machines.renting import READY_TIMEOUT
@@ -165,7 +165,7 @@ def _cost(ended: GivenBack) -> str:
     instance = ended.instance
     if ended.cost is None or instance.price_per_hour is None:
         return f"{instance.id} is given back after {ended.seconds:.0f} s"
-    price = f"{usd(instance.price_per_hour)} an hour, {instance.market.value}"
+    price = f"{hourly(instance.price_per_hour)}, {instance.market.value}"
     return f"cost: {usd(ended.cost)} ({ended.seconds:.0f} s at {price}); {instance.id} is given back"
 
 

@@ -12,7 +12,7 @@ from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import UsageError
 from runctl.core.machine_models import Instance
-from runctl.core.money import HOURS_PER_MONTH, usd
+from runctl.core.money import HOURS_PER_MONTH, hourly, usd
 
 IDLE_TIMEOUT = timedelta(hours=1)
 """Of a machine that was not rented for a run."""
@@ -120,7 +120,7 @@ def paid_time(budget: Decimal, per_hour: Decimal | None) -> timedelta | None:
     seconds = int((budget * 3600 / per_hour).to_integral_value(ROUND_FLOOR))
     if seconds < LEAST.total_seconds():
         raise UsageError(
-            f"a budget of {usd(budget)} pays for {max(0, seconds)} seconds of a machine at {usd(per_hour)} an hour",
+            f"a budget of {usd(budget)} pays for {max(0, seconds)} seconds of a machine at {hourly(per_hour)}",
             hint="raise --budget, or choose a cheaper machine: runctl offers",
             code=TOO_LITTLE,
         )

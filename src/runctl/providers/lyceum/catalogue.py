@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from runctl.core.errors import CapacityError, NotFound, Unsupported, UsageError
 from runctl.core.machine_models import Market
+from runctl.core.money import hourly
 from runctl.core.names import did_you_mean
 from runctl.costs.rates import Per, Rate
 from runctl.providers.capacity import LeftOut, Needs, Offer, Pool, RefusalReason
@@ -111,11 +112,11 @@ def choose(
             left_out.append(LeftOut(offer.pool, RefusalReason.PRICE.value, price))
         else:
             offers.append(offer)
-    if not offers:
+    if not offers and request.max_price is not None:
         cheapest = min(each.price.usd for each in left_out if each.price is not None)
         raise CapacityError(
-            f"no machine that will do costs ${request.max_price} an hour or less",
-            hint=f"the cheapest is ${cheapest} an hour: --max-price {cheapest}",
+            f"no machine that will do costs {hourly(request.max_price)} or less",
+            hint=f"the cheapest is {hourly(cheapest)}: --max-price {cheapest}",
         )
     if request.avoid:
         offers = [

@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from runctl.core.errors import CapacityError, NotFound, UsageError
+from runctl.core.money import hourly
 from runctl.core.names import did_you_mean
 from runctl.costs.rates import Per, Rate
 from runctl.providers.capacity import LeftOut, Needs, Offer, Pool, RefusalReason
@@ -111,11 +112,11 @@ def choose(
             left_out.append(LeftOut(pool, RefusalReason.PRICE.value, rate))
         else:
             offers.append(Offer(pool, rate, last=not in_stock(kind.gpu, request.zone)))
-    if not offers:
+    if not offers and request.max_price is not None:
         cheapest = min(each.price.usd for each in left_out if each.price is not None)
         raise CapacityError(
-            f"no pod that will do costs ${request.max_price} an hour or less",
-            hint=f"the cheapest is ${cheapest} an hour: --max-price {cheapest}",
+            f"no pod that will do costs {hourly(request.max_price)} or less",
+            hint=f"the cheapest is {hourly(cheapest)}: --max-price {cheapest}",
         )
     by_price = request.needs is not None
 

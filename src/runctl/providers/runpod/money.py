@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from runctl.core import tags as tag
 from runctl.core.errors import RunctlError
+from runctl.core.money import hourly, usd
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.abilities.bill import Bill, BilledAmount
 from runctl.providers.interface import Check, DoctorStatus
@@ -33,11 +34,11 @@ def funds_check(funds: Funds) -> Check:
     name, balance = "runpod: balance", funds.clientBalance
     if balance is None:
         return Check(name, DoctorStatus.SKIPPED, "RunPod does not tell it")
-    parts = [f"${balance:.2f}"]
+    parts = [usd(balance)]
     if funds.currentSpendPerHr:
-        parts.append(f"${funds.currentSpendPerHr:.2f} an hour is spent now")
+        parts.append(f"{hourly(funds.currentSpendPerHr)} is spent now")
     if funds.spendLimit:
-        parts.append(f"at most ${funds.spendLimit:.2f} an hour may be")
+        parts.append(f"at most {hourly(funds.spendLimit)} may be")
     left = hours_left(funds)
     if left is not None and balance > 0:
         parts.append(f"enough for {left:.0f} hours")
@@ -56,14 +57,14 @@ def funds_warnings(funds: Funds, per_hour: Decimal) -> tuple[str, ...]:
     left = hours_left(funds, per_hour)
     if left is not None and left < SOON_HOURS:
         found.append(
-            f"the balance of ${funds.clientBalance:.2f} lasts for {left:.1f} hours with this pod: {AT_ZERO};"
-            f" {ADD_CREDIT}"
+            f"the balance of {usd(funds.clientBalance or Decimal(0))} lasts for {left:.1f} hours with this pod:"
+            f" {AT_ZERO}; {ADD_CREDIT}"
         )
     spending = (funds.currentSpendPerHr or Decimal(0)) + per_hour
     if funds.spendLimit is not None and spending > funds.spendLimit:
         found.append(
-            f"with this pod ${spending:.2f} an hour would be spent, and the account's limit is"
-            f" ${funds.spendLimit:.2f}: RunPod may refuse it"
+            f"with this pod {hourly(spending)} would be spent, and the account's limit is"
+            f" {hourly(funds.spendLimit)}: RunPod may refuse it"
         )
     return tuple(found)
 

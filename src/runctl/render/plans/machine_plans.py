@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from runctl.core.machine_models import Market
-from runctl.core.money import usd
+from runctl.core.money import hourly, monthly, usd
 from runctl.core.text import listed
 from runctl.machines.expected_costs import expected_costs, expected_nodes_costs
 from runctl.machines.fallback import price_difference
@@ -40,16 +40,16 @@ def create_plan_text(
         fields.append(
             (
                 "volume",
-                f"{mount.volume} at {mount.mount_point}{_monthly(plan.volume_prices.get(mount.volume))}",
+                f"{mount.volume} at {mount.mount_point}{_at_price(plan.volume_prices.get(mount.volume))}",
             )
         )
     if plan.data_volume_size_gib is not None:
         size = f"{plan.data_volume_size_gib} GiB at {plan.data_mount_point}"
         fields.append(
-            ("data disk", f"{size}, ends with the instance{_monthly(plan.volume_prices.get('data'))}")
+            ("data disk", f"{size}, ends with the instance{_at_price(plan.volume_prices.get('data'))}")
         )
     root = f"{plan.root_volume_size_gib} GiB" if plan.root_volume_size_gib else "the image's size"
-    fields.append(("root disk", f"{root}, ends with the instance{_monthly(plan.volume_prices.get('root'))}"))
+    fields.append(("root disk", f"{root}, ends with the instance{_at_price(plan.volume_prices.get('root'))}"))
     for name, text in (
         ("key pair", plan.key_name),
         ("groups", ", ".join(plan.security_groups)),
@@ -88,14 +88,14 @@ def _in_all(plan: CreatePlan, estimate: timedelta | None) -> list[tuple[str, str
     costs = expected_costs(plan, estimate)
     parts = []
     if costs.disks_per_month:
-        parts.append(f"its disks ({usd(costs.disks_per_month)} a month)")
+        parts.append(f"its disks ({monthly(costs.disks_per_month)})")
     if costs.volumes_per_month:
-        parts.append(f"its volumes ({usd(costs.volumes_per_month)} a month)")
+        parts.append(f"its volumes ({monthly(costs.volumes_per_month)})")
     if costs.address_per_hour:
-        parts.append(f"a public address ({usd(costs.address_per_hour)} an hour)")
+        parts.append(f"a public address ({hourly(costs.address_per_hour)})")
     fields = []
     if costs.per_hour is not None and parts:
-        fields.append(("in all", f"{usd(costs.per_hour)} an hour with {listed(parts)}"))
+        fields.append(("in all", f"{hourly(costs.per_hour)} with {listed(parts)}"))
     if costs.expected is not None:
         amount, time = usd(costs.expected.usd), duration(costs.expected.duration)
         said = (
@@ -105,13 +105,11 @@ def _in_all(plan: CreatePlan, estimate: timedelta | None) -> list[tuple[str, str
         )
         fields.append(("expected", said))
     if costs.stopped_per_month:
-        fields.append(("stopped", f"{usd(costs.stopped_per_month)} a month while it is stopped"))
+        fields.append(("stopped", f"{monthly(costs.stopped_per_month)} while it is stopped"))
     kept = [mount.volume for mount in plan.volumes]
     if kept and costs.volumes_per_month:
-        cost = (
-            f"{listed(kept)} {'keeps' if len(kept) == 1 else 'keep'} costing {usd(costs.volumes_per_month)}"
-        )
-        fields.append(("afterwards", f"{cost} a month until deleted; nothing else does"))
+        cost = f"{listed(kept)} {'keeps' if len(kept) == 1 else 'keep'} costing {monthly(costs.volumes_per_month)}"
+        fields.append(("afterwards", f"{cost} until deleted; nothing else does"))
     else:
         fields.append(("afterwards", "nothing of the machine: its disks end with it"))
     return fields
@@ -167,7 +165,7 @@ def group_plan_text(plan: GroupPlan, attempts: int, engine: Engine | None = None
         fields.append(
             (
                 "bid",
-                f"{usd(plan.bid)} an hour: while spot costs more there is no machine, and one that runs is taken back",
+                f"{hourly(plan.bid)}: while spot costs more there is no machine, and one that runs is taken back",
             )
         )
     if plan.ttl is not None:
@@ -223,9 +221,7 @@ def nodes_plan_text(plan: NodeGroupPlan, engine: Engine | None, estimate: timede
     if costs.per_hour is not None:
         copies = f", {usd(costs.copies_per_hour)} of it for copies" if costs.copies_per_hour else ""
         at_most = "" if nodes.least == nodes.most else "at most "
-        fields.append(
-            ("all of it", f"{at_most}{usd(costs.per_hour)} an hour with disks and addresses{copies}")
-        )
+        fields.append(("all of it", f"{at_most}{hourly(costs.per_hour)} with disks and addresses{copies}"))
     if costs.expected is not None:
         at_most = "at most " if costs.expected.at_most or nodes.least != nodes.most else ""
         fields.append(
@@ -253,7 +249,7 @@ def _sharing(volume: NodeVolume) -> str:
         return "all machines have it, read-only"
     if volume.sharing is Sharing.ALONE:
         return "the machine has it"
-    price = f", {usd(volume.copy_price.usd)} a month each" if volume.copy_price is not None else ""
+    price = f", {monthly(volume.copy_price.usd)} each" if volume.copy_price is not None else ""
     if volume.sharing is Sharing.EMPTY:
         return (
             f"rank 0 has the volume itself, the others an empty one each{price}, deleted with their machines"
@@ -313,7 +309,7 @@ def _without_tokens(value: Any) -> Any:
 def _hourly(plan: CreatePlan) -> list[str]:
     if plan.price is None:
         return ["not known"]
-    lines = [f"{usd(plan.price.usd)} an hour ({plan.price.source})"]
+    lines = [f"{hourly(plan.price.usd)} ({plan.price.source})"]
     other = plan.on_demand_price
     if plan.market is Market.SPOT and other is not None and other.usd > 0:
         saved = round(100 * (1 - plan.price.usd / other.usd))
@@ -322,8 +318,8 @@ def _hourly(plan: CreatePlan) -> list[str]:
     return lines
 
 
-def _monthly(price: Rate | None) -> str:
-    return f", {usd(price.usd)} a month ({price.source})" if price else ""
+def _at_price(price: Rate | None) -> str:
+    return f", {monthly(price.usd)} ({price.source})" if price else ""
 
 
 def because(what: str, reason: str) -> str:

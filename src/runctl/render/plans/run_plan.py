@@ -10,7 +10,7 @@ from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
 from runctl.agent.spec import CONTRACT_ROOT, ContainerSpec
 from runctl.containers.where import LOCAL
 from runctl.core.machine_models import Market
-from runctl.core.money import usd
+from runctl.core.money import hourly
 from runctl.core.text import counted, size
 from runctl.project.left_out import described
 from runctl.providers.registry import is_this_computer
@@ -64,7 +64,7 @@ def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
     if spec.timeout_seconds is not None:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
     if price and instance.price_per_hour is not None and instance.market is not Market.OWNED:
-        rows.append(("price", f"{usd(instance.price_per_hour)} an hour ({instance.market.value})"))
+        rows.append(("price", f"{hourly(instance.price_per_hour)} ({instance.market.value})"))
     return [f"{label:<8} {value}" for label, value in rows]
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from runctl.core.machine_models import Snapshot, Volume
-from runctl.core.money import usd
+from runctl.core.money import monthly, usd
 from runctl.costs.rates import Rate
 from runctl.machines.replicas import ReplicasPlan, replica_name
 from runctl.providers.abilities.volume_plans import (
@@ -41,7 +41,7 @@ def volume_plan_text(plan: VolumePlan) -> str:
             because(f"{_shape(request.type, request.iops, request.throughput)}, {kept}", request.type_reason),
         ),
         ("zone", because(request.zone or "left to the provider", plan.zone_reason)),
-        ("price", _monthly(plan.price)),
+        ("price", _rate(plan.price)),
         ("until", UNTIL_DELETED),
     ]
     if plan.initialization is not None:
@@ -77,12 +77,12 @@ def snapshot_plan_text(plan: SnapshotPlan, now: datetime) -> str:
     fields = [
         ("of", _named(volume)),
         ("copies", "every block that was ever written"),
-        ("price", f"at most {_monthly(plan.price)}"),
+        ("price", f"at most {_rate(plan.price)}"),
     ]
     if before is not None:
         age = duration(now - before.created_at)
         fields[1] = ("copies", f"what has changed since {before.name or before.id}, {age} ago")
-        fields[2] = ("price", f"for what has changed only; at most {_monthly(plan.price)}")
+        fields[2] = ("price", f"for what has changed only; at most {_rate(plan.price)}")
     fields.append(("until", "it is deleted; it outlives its volume"))
     if plan.name:
         fields.insert(0, ("name", plan.name))
@@ -103,7 +103,7 @@ def resize_plan_text(plan: ResizePlan) -> str:
     if plan.changes:
         more = difference(plan.price_before, plan.price_after)
         extra = "" if more is None else f", {usd(abs(more))} {'more' if more >= 0 else 'less'} than now"
-        fields.append(("price", f"{_monthly(plan.price_after)}{extra}"))
+        fields.append(("price", f"{_rate(plan.price_after)}{extra}"))
     if plan.volume.attached_to is not None:
         fields.append(
             ("then", f"partition and file system grow on {plan.volume.attached_to}, while they are used")
@@ -123,7 +123,7 @@ def clone_plan_text(plan: ClonePlan) -> str:
         ("size", f"{plan.size_gib:,} GiB"),
         ("type", _shape(plan.type, plan.iops, plan.throughput)),
         ("zone", f"{plan.source.zone} (a copy stays in its zone; move takes one elsewhere)"),
-        ("price", _monthly(plan.price)),
+        ("price", _rate(plan.price)),
         ("until", UNTIL_DELETED),
         ("copying", plan.copy_fee),
     ]
@@ -151,13 +151,13 @@ def move_plan_text(plan: MovePlan) -> str:
                 "new volume",
                 f"{plan.target.size_gib:,} GiB, {_shape(request.type, request.iops, request.throughput)}",
             ),
-            ("price", _monthly(plan.target.price)),
+            ("price", _rate(plan.target.price)),
         ]
     if plan.initialization is not None:
         fields.append(("filling", initialization_text(plan.initialization)))
     if plan.source is not None:
         name, price = plan.old_name or plan.source.id, plan.source.price_per_month
-        cost = "paid for" if price is None else f"costs {usd(price)} a month"
+        cost = "paid for" if price is None else f"costs {monthly(price)}"
         kept = f"kept, and {cost}, as {name}, until you delete it"
         fields.append(("old volume", "deleted with its data" if plan.delete_source else kept))
     return block(title, fields)
@@ -172,7 +172,7 @@ def replicas_plan_text(plan: ReplicasPlan) -> str:
         if each.existing is not None:
             fields.append((each.zone, f"{_named(each.existing)} has the same data already"))
             continue
-        costs = _monthly(each.wanted.price) if each.wanted is not None else "-"
+        costs = _rate(each.wanted.price) if each.wanted is not None else "-"
         fields.append((each.zone, f"a volume{f' {name}' if name else ''} from a temporary snapshot, {costs}"))
         fields += [("deleted", f"{_named(old)}, which lacks what was written since") for old in each.outdated]
     fields += [
@@ -224,7 +224,7 @@ def snapshots_sum(snapshots: Sequence[Snapshot]) -> str:
     """What all of them cost at the most, and why it is likely less."""
     total = sum((s.price_per_month for s in snapshots if s.price_per_month is not None), Decimal(0))
     many = "1 snapshot" if len(snapshots) == 1 else f"{len(snapshots)} snapshots"
-    return f"{many}, at most {usd(total)} a month; {INCREMENTAL}"
+    return f"{many}, at most {monthly(total)}; {INCREMENTAL}"
 
 
 def snapshot_details(snapshot: Snapshot, now: datetime) -> str:
@@ -243,7 +243,7 @@ def snapshot_details(snapshot: Snapshot, now: datetime) -> str:
             "taken": f"{snapshot.created_at:%Y-%m-%d %H:%M:%S} UTC, {duration(now - snapshot.created_at)} ago",
             "price": None
             if snapshot.price_per_month is None
-            else f"at most {usd(snapshot.price_per_month)} a month",
+            else f"at most {monthly(snapshot.price_per_month)}",
         }
     )
 
@@ -259,5 +259,5 @@ def _shape(kind: str | None, iops: int | None, throughput: int | None) -> str:
     return ", ".join([kind or "the provider's usual type", *speed])
 
 
-def _monthly(price: Rate | None) -> str:
-    return f"{usd(price.usd)} a month ({price.source})" if price else "not known"
+def _rate(price: Rate | None) -> str:
+    return f"{monthly(price.usd)} ({price.source})" if price else "not known"

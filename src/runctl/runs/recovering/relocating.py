@@ -13,7 +13,7 @@ from runctl.agent.object_store import parse_source
 from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Instance, Volume, VolumeState
-from runctl.core.money import usd
+from runctl.core.money import monthly
 from runctl.core.run_models import MovedVolume
 from runctl.core.tags import CREATED_FROM, MOVED_TO, PROJECT, REPLICA_OF
 from runctl.machines.moving import MoveRequest, moving
@@ -239,7 +239,7 @@ def _say_kept(run: RecoveredRun, volume_id: str) -> None:
         own = require(run.provider.volumes).find(volume_id)
     except RunctlError:
         return
-    price = f", {usd(own.price_per_month)} a month" if own.price_per_month is not None else ""
+    price = f", {monthly(own.price_per_month)}" if own.price_per_month is not None else ""
     delete = volume_command(run.provider.name, "delete", own.name or own.id)
     run.session.progress.note(
         f"the volume that the run had in {own.zone} is kept as {own.name or own.id}, and paid for{price}: {delete}"

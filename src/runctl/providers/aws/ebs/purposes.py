@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from runctl.core.money import usd
+from runctl.core.money import monthly
 from runctl.providers.abilities.volume_plans import Suggestion
 from runctl.providers.aws.ebs.types import TYPES
 from runctl.providers.aws.prices.region_rates import Item, RegionRates
@@ -47,7 +47,7 @@ def suggest(purpose: str, size_gib: int, rates: RegionRates) -> Suggestion:
 
 def _extra(rates: RegionRates, throughput: int, included: int) -> str:
     price = rates.rates.get(Item.GP3_THROUGHPUT)
-    more = "" if price is None else f", for {usd(price.cost(Decimal(throughput)))} a month"
+    more = "" if price is None else f", for {monthly(price.cost(Decimal(throughput)))}"
     return f"{more} more than {included} MiB/s" if more else ""
 
 
@@ -64,5 +64,5 @@ def _archive(size_gib: int, rates: RegionRates) -> Suggestion:
         )
     reason = f"sc1, the cheapest, is {least} to {most:,} GiB: gp3 without extras"
     if size_gib < least and sc1 is not None and gp3 is not None and sc1.usd * least < gp3.usd * size_gib:
-        reason += f"; --size {least} would make it sc1 and cheaper, {usd(sc1.usd * least)} a month"
+        reason += f"; --size {least} would make it sc1 and cheaper, {monthly(sc1.usd * least)}"
     return Suggestion("gp3", None, None, reason)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from runctl.core.errors import CapacityError, NotFound, QuotaExceeded, RunctlError, UsageError
-from runctl.core.money import usd
+from runctl.core.money import hourly, usd
 from runctl.core.text import counted
 from runctl.providers.aws.calls.errors import NotOffered
 from runctl.providers.aws.ec2.network import Subnet
@@ -81,8 +81,8 @@ def _rank(offer: Offer) -> tuple[bool, Decimal, Pool]:
 
 def _dear(price: Rate | None, most: Decimal) -> str:
     if price is None:
-        return f"its price is not known, and the limit is {usd(most)} an hour"
-    return f"above the limit of {usd(most)} an hour"
+        return f"its price is not known, and the limit is {hourly(most)}"
+    return f"above the limit of {hourly(most)}"
 
 
 def _nothing_left(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runctl.core.errors import UsageError, ZoneMismatch
+from runctl.core.money import hourly
 from runctl.providers.aws.prices.spot_history import SpotQuote
 
 
@@ -83,6 +84,4 @@ def zone_for_volume(zones: Sequence[str], quotes: Sequence[SpotQuote], instance_
     if not usable:
         return ZoneChoice(sorted(zones)[0], "the region's first zone (no spot prices to choose by)")
     best = min(usable, key=lambda quote: (quote.usd, quote.zone))
-    return ZoneChoice(
-        best.zone, f"{instance_type} is cheapest there as spot, ${best.usd.normalize():f} an hour"
-    )
+    return ZoneChoice(best.zone, f"{instance_type} is cheapest there as spot, {hourly(best.usd)}")
