@@ -76,6 +76,19 @@ def planned(*texts: str, plan: CreatePlan = PLAN) -> MountPlan:
     return plan_mounts([parse_mount(text) for text in texts], facts, automatic=True)
 
 
+def test_a_run_saves_on_the_volume_that_is_made_with_its_machine_and_its_results_are_brought_all_the_same(
+    tmp_path: Path,
+) -> None:
+    with_volume = replace(PLAN, volumes=(), new_volume_gib=10, market=Market.ON_DEMAND)
+    found = planned(plan=with_volume)
+    assert found.saves is not None
+    assert found.saves.volume is not None
+    assert (found.saves.spec.source, found.saves.volume.id) == ("/mnt/NEW-VOLUME", "NEW-VOLUME")
+    results = plan_results(AfterRun(), found.saves, tmp_path, rented=True)
+    assert results.safety is Safety.FOLDER, "whether it comes mounted, only the machine can tell"
+    assert planned(plan=replace(with_volume, market=Market.SPOT)).saves is None, "the next has another one"
+
+
 def test_the_machine_is_asked_for_with_every_volume_that_the_run_names_each_once() -> None:
     request = with_volumes(
         InstanceRequest(),

@@ -17,8 +17,8 @@ from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.mounts import MountRequest
 from runctl.core.errors import NotFound, UsageError
 from runctl.core.files import check_is_here
-from runctl.core.ids import InstanceId
-from runctl.core.machine_models import Instance, InstanceState, Volume
+from runctl.core.ids import InstanceId, VolumeId
+from runctl.core.machine_models import Instance, InstanceState, Market, Volume, VolumeState
 from runctl.core.mount_points import is_within
 from runctl.costs.traffic import DataOut
 from runctl.machines.node_volumes import NodeVolume
@@ -33,6 +33,8 @@ from runctl.runs.train.plan import RunPlan
 NEW_MACHINE = InstanceId("a new machine")
 """Stands for the id of a machine that is not rented yet."""
 DATA_DISK = "data"
+NEW_VOLUME = "NEW-VOLUME"
+"""Stands for a volume that is made with the machine: its provider says its name, and where it is mounted, then only."""
 """Stands for the id of a disk that is created with the machine."""
 DEFAULT_RESULTS = "results"
 FETCH_WITHIN = timedelta(hours=12)
@@ -211,7 +213,32 @@ def mounts_to_be(
     if plan.data_volume_size_gib is not None:
         size = plan.data_volume_size_gib << 30
         mounted.append(MachineMount(plan.data_mount_point, "", DATA_DISK, "", size, size))
+    # Where a spot machine is taken back, the next one is made with another: none of it is carried on.
+    if plan.new_volume_gib is not None and plan.market is not Market.SPOT:
+        size = plan.new_volume_gib << 30
+        mounted.append(MachineMount(f"/mnt/{NEW_VOLUME}", "", NEW_VOLUME, "", size, size))
+        volumes = {**volumes, NEW_VOLUME: _new_volume(plan.new_volume_gib, instance)}
     return MountFacts(instance, mounted, volumes)
+
+
+def _new_volume(size_gib: int, instance: Instance) -> Volume:
+    return Volume(
+        id=VolumeId(NEW_VOLUME),
+        name=None,
+        state=VolumeState.IN_USE,
+        size_gib=size_gib,
+        type="",
+        iops=None,
+        throughput=None,
+        zone=instance.zone or "",
+        encrypted=False,
+        attached_to=instance.id,
+        device=None,
+        mount_point=None,
+        persistent=False,
+        price_per_month=None,
+        instances=(instance.id,),
+    )
 
 
 def check_resume_path(resume: ResumeFrom | None, facts: MountFacts) -> None:
@@ -237,7 +264,9 @@ def plan_results(after: AfterRun, saves: PlannedMount | None, cwd: Path, *, rent
             )
         return ResultsPlan(Safety.STORE, checked_address(after.results))
     volume = saves.volume if saves is not None else None
-    outlives = rented and volume is not None and not volume.ends_with_instance
+    # Whether one that is made with the machine comes mounted, only the machine can tell.
+    known = volume is not None and volume.id != NEW_VOLUME
+    outlives = rented and volume is not None and known and not volume.ends_with_instance
     if after.results is None and after.bring_results and volume is not None and outlives:
         return ResultsPlan(Safety.VOLUME, volume.name or str(volume.id))
     if after.results is not None or (rented and after.bring_results and not after.keep):
