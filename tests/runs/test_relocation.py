@@ -110,6 +110,17 @@ def test_what_has_the_same_data_and_is_free_is_a_replica() -> None:
     assert same_data(LARGE, others) == (), "somebody may have written to it"
 
 
+def test_a_replica_and_what_it_names_stand_in_for_each_other_and_other_copies_for_nobody() -> None:
+    source = replace(LARGE, tags={**OURS, CONTENT: "one"})
+    b, c = a_replica("us-east-1b"), a_replica("us-east-1c")
+    a_runs = replace(source, id=VolumeId("vol-copy"), zone="us-east-1d")
+    others = [source, b, c, a_runs]
+
+    assert same_data(source, others) == (b, c)
+    assert same_data(b, others) == (source, c)
+    assert same_data(a_runs, others) == (source, b, c)
+
+
 def test_zones_with_replicas_come_first_and_one_of_each_volume_is_the_soonest() -> None:
     b, c = a_replica("us-east-1b"), a_replica("us-east-1c")
     datasets = VolumeInUse(LARGE, read_only=True, replicas=(c, b))
@@ -165,11 +176,11 @@ def test_the_recipe_names_the_new_volume_everywhere_and_remembers_the_old_one() 
     volumes = tuple(KeptVolume(volume, f"/mnt/{volume}", False) for volume in ("vol-1", "vol-3"))
     recipe = Recipe(RunSpec("run-aaaa", "train.py", mounts=mounts), "aws", None, volumes=volumes)
 
-    moved = with_volume(recipe, "vol-1", "vol-9", ("vol-1",))
+    moved = with_volume(recipe, "vol-1", volumes[0].replaced_by("vol-9", is_copy=True))
 
     assert [mount.volume_id for mount in moved.spec.mounts] == ["vol-9", "vol-3"]
     assert moved.volumes == (
-        KeptVolume("vol-9", "/mnt/vol-1", False, ("vol-1",)),
+        KeptVolume("vol-9", "/mnt/vol-1", False, ("vol-1",), is_copy=True),
         KeptVolume("vol-3", "/mnt/vol-3", False),
     )
     assert VolumeId("vol-9") == moved.volumes[0].volume_id

@@ -52,6 +52,8 @@ CREATED_FROM: Final = "runctl:made-from"
 FILLED_FROM: Final = "runctl:filled-from"
 """On a volume: the address in an object store that all of it was filled from. It goes when the volume is mounted for
 writing, as the two may differ then."""
+COPY_FOR: Final = "runctl:copy-for"
+"""On a volume: the run that filled it in the place of another one, in another zone."""
 CONTENT: Final = "runctl:content"
 """On a volume and on its replicas, a token: those that have the same one have the same data. It goes when the volume is
 mounted for writing."""
@@ -99,6 +101,7 @@ NOT_COPIED: Final = frozenset(
         SHAPE,
         UNUSED,
         CREATED_FROM,
+        COPY_FOR,
         HELPER_FOR,
         RUN,
         RANK,

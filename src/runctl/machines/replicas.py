@@ -55,16 +55,26 @@ class ReplicasPlan:
 
 
 def same_data(volume: Volume, others: Sequence[Volume]) -> tuple[Volume, ...]:
-    """Those of the others that have the same data as the volume, and that a machine could have now. Pure."""
+    """The volume's replicas, and what it is itself a replica of, that a machine could have now. Pure.
+
+    They have the same data for as long as all have the same content. Other copies have it too: those are somebody's.
+    """
+    return tuple(each for each in _same_content(volume, others) if not each.instances)
+
+
+def _same_content(volume: Volume, others: Sequence[Volume]) -> tuple[Volume, ...]:
+    """As `same_data`, with those that machines have."""
     content = volume.tags.get(tag.CONTENT)
+    if content is None:
+        return ()
+    same = [each for each in others if each.tags.get(tag.CONTENT) == content]
+    originals = {each.tags.get(tag.REPLICA_OF) for each in (volume, *same)}
     return tuple(
         each
-        for each in others
-        if content is not None
-        and each.tags.get(tag.CONTENT) == content
+        for each in same
+        if (tag.REPLICA_OF in each.tags or each.id in originals)
         and each.id != volume.id
         and each.state not in OVER
-        and not each.instances
     )
 
 

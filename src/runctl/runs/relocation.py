@@ -99,6 +99,11 @@ class VolumeInUse:
     replicas: tuple[Volume, ...] = ()
     """Volumes in other zones that have the same data: nobody has written to it since they were made."""
 
+    @property
+    def in_its_place(self) -> tuple[Volume, ...]:
+        """The replicas that the run can go on with: of what it writes to itself, they lack that from its start on."""
+        return self.replicas if self.read_only else ()
+
 
 def refill_of(volume: Volume, mibps: float) -> Refill | None:
     """How long a helper machine takes to bring the same onto another volume like it, if it is known where that is;
@@ -118,7 +123,7 @@ def plan_relocations(
     if named_zone is not None and volumes:
         return (Relocation(why_not=f"{named_zone} was asked for by name"),)
     anywhere = plan_relocation(volumes, no_snapshots=no_snapshots)
-    zones = sorted({replica.zone for used in volumes for replica in used.replicas})
+    zones = sorted({replica.zone for used in volumes for replica in used.in_its_place})
     there = [plan_relocation(volumes, zone=zone, no_snapshots=no_snapshots) for zone in zones]
     sooner = sorted((each for each in there if not each.why_not), key=lambda each: each.seconds)
     return (*sooner, anywhere) if not anywhere.why_not or not sooner else tuple(sooner)
@@ -150,7 +155,7 @@ def _quickest(used: VolumeInUse, zone: str | None, no_snapshots: str) -> tuple[V
         ways.append(move(Way.REFILL, refill.seconds, source=refill.source))
     ways += [
         move(Way.REPLICA, REPLICA_SECONDS, replica=replica)
-        for replica in used.replicas
+        for replica in used.in_its_place
         if replica.zone == zone
     ]
     if not ways:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runctl.agent.object_store import parse_source
-from runctl.core.errors import NotFound, RunctlError, Unsupported
+from runctl.core.errors import Conflict, NotFound, RunctlError, Unsupported
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Instance, Volume, VolumeState
 from runctl.core.money import monthly
 from runctl.core.run_models import MovedVolume
-from runctl.core.tags import CREATED_FROM, MOVED_TO, PROJECT, REPLICA_OF
+from runctl.core.tags import COPY_FOR, CREATED_FROM, MOVED_TO, PROJECT, REPLICA_OF
 from runctl.machines.moving import MoveRequest, moving
 from runctl.machines.replicas import same_data
 from runctl.machines.volumes import new_volume
@@ -38,10 +38,19 @@ from runctl.runs.stored.recipe import KeptVolume, Recipe
 
 
 def current_volume(run: RecoveredRun, kept: KeptVolume) -> Volume:
-    """The volume that has the data now: somebody may have moved it since. Raises `NotFound`."""
+    """The volume that has the data now: somebody may have moved it since.
+
+    Where that is gone, and the run only reads it, it is the user's own. Raises `NotFound`.
+    """
     find = require(run.provider.volumes).find
-    volume = find(kept.volume_id)
-    seen = {volume.id}
+    try:
+        volume = find(kept.volume_id)
+    except NotFound:
+        if not (kept.read_only and kept.moved_from):
+            raise
+        volume = find(kept.moved_from[0])
+    # What the run has left behind itself, it does not follow.
+    seen = {volume.id, *map(VolumeId, kept.moved_from)}
     while (following := volume.tags.get(MOVED_TO)) is not None and following not in seen:
         try:
             there = find(following)
@@ -95,19 +104,17 @@ def bring_volumes(run: RecoveredRun, instance: Instance) -> None:
         _volumes_in_use(run) if away else (), zone=instance.zone, no_snapshots=_no_snapshots(run)
     )
     ways = {move.volume_id: move for move in relocation.moves}
-    for kept, volume in found:
-        moved_from = kept.moved_from
+    for known, volume in found:
+        kept = known
         if volume.id != kept.volume_id:
-            # Somebody else has moved it, or a process that was killed when it had: the one before is theirs.
-            moved_from = ()
-            _adopt(run, _find(run, kept.volume_id), volume, moved_from)
-            _say_kept(run, kept.volume_id)
+            kept = _found_elsewhere(run, kept, volume)
         if instance.zone is None or volume.zone == instance.zone:
             continue
         way = ways.get(volume.id)
         source = way.source if way is not None else None
-        if way is not None and way.replica is not None:
-            following = way.replica
+        replica = way.replica if way is not None else None
+        if replica is not None:
+            following = replica
             label = volume.name or volume.id
             run.session.progress.note(
                 f"{label} is in {instance.zone} already: {following.name or following.id}"
@@ -116,7 +123,31 @@ def bring_volumes(run: RecoveredRun, instance: Instance) -> None:
             following = _filled(run, volume, instance.zone, source)
         else:
             following = _moved(run, volume, instance.zone)
-        _adopt(run, volume, following, (*moved_from, str(volume.id)), source)
+        to = kept.replaced_by(str(following.id), is_copy=replica is None)
+        _adopt(run, volume, following, to, source)
+
+
+def _found_elsewhere(run: RecoveredRun, kept: KeptVolume, volume: Volume) -> KeptVolume:
+    """The run goes on with that volume, which has the data of the one that it had."""
+    if volume.id in kept.moved_from:
+        # What it had last is gone.
+        label = volume.name or volume.id
+        run.session.progress.warn(
+            f"{kept.volume_id}, which the run had last, is gone: it goes on with {label}"
+        )
+        found = kept.replaced_by(str(volume.id), is_copy=False)
+        run.keep(with_volume(run.recipe, kept.volume_id, found))
+        return found
+    # Somebody else has moved it, or a process that was killed when it had: the one before is theirs.
+    found = replace(kept, volume_id=str(volume.id), moved_from=(), is_copy=False)
+    try:
+        before = require(run.provider.volumes).find(kept.volume_id)
+    except NotFound:
+        run.keep(with_volume(run.recipe, kept.volume_id, found))
+        return found
+    _adopt(run, before, volume, found)
+    _say_kept(run, kept.volume_id)
+    return found
 
 
 def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume:
@@ -124,9 +155,8 @@ def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume
     volumes = require(run.provider.volumes)
     label = volume.name or volume.id
     run.session.progress.note(f"{label} is refilled in {zone}, from {source}")
-    begun = (
-        each for each in volumes.list() if each.tags.get(CREATED_FROM) == volume.id and each.zone == zone
-    )
+    tags = {CREATED_FROM: str(volume.id), COPY_FOR: run.record.id}
+    begun = (each for each in volumes.list() if each.zone == zone and tags.items() <= each.tags.items())
     created = next(begun, None)
     if created is None:
         shape = volumes.chosen_shape(volume)
@@ -138,7 +168,7 @@ def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume
             zone=zone,
             name=f"{volume.name}-in-{zone}" if volume.name else None,
             project=volume.tags.get(PROJECT),
-            tags={CREATED_FROM: str(volume.id)},
+            tags=tags,
         )
         with new_volume(run.session, run.provider.name, request) as new:
             created = new.carry_out()
@@ -153,10 +183,6 @@ def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume
     )
     plan = prewarm.plan(PrewarmRequest(created, parse_source(source), may_format=True))
     return prewarm.carry_out(plan).volume
-
-
-def _find(run: RecoveredRun, volume_id: str) -> Volume:
-    return require(run.provider.volumes).find(volume_id)
 
 
 def _moved(run: RecoveredRun, volume: Volume, zone: str) -> Volume:
@@ -178,24 +204,20 @@ def _moved(run: RecoveredRun, volume: Volume, zone: str) -> Volume:
     return moved.volume
 
 
-def _adopt(
-    run: RecoveredRun, old: Volume, new: Volume, moved_from: tuple[str, ...], source: str | None = None
-) -> None:
+def _adopt(run: RecoveredRun, old: Volume, new: Volume, kept: KeptVolume, source: str | None = None) -> None:
     """From now on it is the run's volume, also for a process that goes on after this one was killed."""
-    run.keep(with_volume(run.recipe, str(old.id), str(new.id), moved_from))
+    run.keep(with_volume(run.recipe, str(old.id), kept))
     attempt = run.record.attempt + 1
     run.volume_moved(MovedVolume(old.name, old.id, old.zone, new.id, new.zone, attempt, source))
 
 
-def with_volume(recipe: Recipe, old: str, new: str, moved_from: tuple[str, ...] = ()) -> Recipe:
+def with_volume(recipe: Recipe, old: str, new: KeptVolume) -> Recipe:
     """The recipe with one volume in place of another that its data came from. Pure."""
     mounts = tuple(
-        replace(mount, volume_id=new) if mount.volume_id == old else mount for mount in recipe.spec.mounts
+        replace(mount, volume_id=new.volume_id) if mount.volume_id == old else mount
+        for mount in recipe.spec.mounts
     )
-    volumes = tuple(
-        replace(kept, volume_id=new, moved_from=moved_from) if kept.volume_id == old else kept
-        for kept in recipe.volumes
-    )
+    volumes = tuple(new if kept.volume_id == old else kept for kept in recipe.volumes)
     return replace(recipe, spec=replace(recipe.spec, mounts=mounts), volumes=volumes)
 
 
@@ -205,19 +227,13 @@ def tidy_up(run: RecoveredRun) -> None:
     for kept in run.recipe.volumes:
         own, *copies = kept.moved_from or ("",)
         for copy in copies:
-            _delete_copy(run, copy)
+            # An earlier version may have taken the user's own for a copy.
+            if copy not in {own, kept.volume_id}:
+                _delete_copy(run, copy)
         if copies:
-            run.keep(_without_copies(run.recipe, kept.volume_id))
-        elif own:
+            run.keep(with_volume(run.recipe, kept.volume_id, replace(kept, moved_from=(own,))))
+        elif own and own != kept.volume_id:
             _say_kept(run, own)
-
-
-def _without_copies(recipe: Recipe, volume_id: str) -> Recipe:
-    volumes = tuple(
-        replace(kept, moved_from=kept.moved_from[:1]) if kept.volume_id == volume_id else kept
-        for kept in recipe.volumes
-    )
-    return replace(recipe, volumes=volumes)
 
 
 def _delete_copy(run: RecoveredRun, volume_id: str) -> None:
@@ -226,6 +242,9 @@ def _delete_copy(run: RecoveredRun, volume_id: str) -> None:
         if REPLICA_OF in volumes.find(volume_id).tags:
             # Somebody wants it to be there.
             return
+        other = run.recipes.by_volume().get(volume_id)
+        if other is not None:
+            raise Conflict(f"{other} goes on with it")
         volumes.delete(VolumeId(volume_id), run.session.progress, include_protected=True)
     except RunctlError as error:
         delete = volume_command(run.provider.name, "delete", volume_id)

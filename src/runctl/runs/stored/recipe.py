@@ -34,9 +34,21 @@ class KeptVolume:
     """On the machine."""
     read_only: bool
     moved_from: tuple[str, ...] = ()
-    """The volumes whose data it has, which followed the run from zone to zone; the first is the user's own."""
+    """The volumes that the run had before it, from zone to zone: the user's own, which is never deleted, then copies
+    that the run itself has made and does not need any more."""
     blank: bool = False
     """It was created empty, and the first attempt makes its file system."""
+    is_copy: bool = False
+    """The run itself has made it, in the place of the user's own."""
+
+    def replaced_by(self, volume_id: str, *, is_copy: bool) -> KeptVolume:
+        """The volume that takes its place. Only what the run itself has made is left to be deleted. Pure."""
+        own = self.moved_from[0] if self.moved_from else self.volume_id
+        left = (*self.moved_from[1:], *((self.volume_id,) if self.is_copy else ()))
+        copies = (each for each in dict.fromkeys(left) if each not in {own, volume_id})
+        return replace(
+            self, volume_id=volume_id, moved_from=(own, *copies), is_copy=is_copy and volume_id != own
+        )
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,10 @@ class Recipes:
         with self._database.reading() as connection:
             rows = connection.execute("SELECT recipe FROM recipes ORDER BY kept_at, run_id").fetchall()
         return [msgspec.json.decode(row["recipe"], type=Recipe) for row in rows]
+
+    def by_volume(self) -> dict[str, str]:
+        """The runs that go on with a volume, by its id: those that have not ended for good."""
+        return {kept.volume_id: recipe.run_id for recipe in self.all() for kept in recipe.volumes}
 
     def prune(self, projects: KeptProjects, clock: Clock | None = None) -> None:
         """Recipes that are too old are gone, and the projects that no recipe names."""

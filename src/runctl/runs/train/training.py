@@ -195,9 +195,7 @@ class Training:
             refill = (
                 None if isinstance(filling, Unsupported) else refill_of(volume, filling.volume_mibps(volume))
             )
-            # One that the run writes to differs from its replicas from its start on.
-            replicas = same_data(volume, known) if read_only else ()
-            return VolumeInUse(volume, read_only, refill, replicas)
+            return VolumeInUse(volume, read_only, refill, same_data(volume, known))
 
         soonest, *_ = plan_relocations(
             [in_use(volume, read_only=read_only) for volume, read_only in volumes],
