@@ -47,6 +47,10 @@ def test_what_leaves_is_at_most_the_first_paid_price() -> None:
     )
 
 
+def test_what_is_too_little_to_tell_is_a_bound_itself() -> None:
+    assert data_out_text(data_out_of(OUT, 1000)).startswith("<$0.0001 for the data that leave the region (")
+
+
 def test_a_provider_that_asks_nothing_for_traffic_says_so() -> None:
     free = TieredRate((Tier(Decimal(0), Decimal(0)),), Per.GIB, DAY, "price list")
     assert data_out_of(free, 5 * GIB).usd == 0

@@ -126,7 +126,7 @@ def _storing(storing: Storing | None) -> list[str]:
 
 
 def _home(out: DataOut | None) -> list[str]:
-    return [] if out is None or not out.usd_per_gib else [f"{'home':<9}{data_out_text(out)}"]
+    return [] if out is None or not out.usd_per_gib else [f"{'data out':<9}{data_out_text(out)}"]
 
 
 def _results(results: ResultsPlan) -> str:
