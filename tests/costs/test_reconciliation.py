@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
 
-from runctl.costs.ledger import By, EntryKind
+from runctl.costs.ledger import By, Entry, EntryKind
 from runctl.costs.rates import Per
 from runctl.costs.reconciliation import Reconciliation, reconcile
-from runctl.costs.report import report
+from runctl.costs.report import CostReport, report
 from runctl.providers.aws.bill import amounts_of, kind_of
 from runctl.render.costs import reconciliation_text
 from tests.costs.entries import an_entry, at, interval
@@ -23,11 +24,19 @@ ENTRIES = [
 ]
 
 
+def by_kind(entries: Sequence[Entry]) -> dict[str, CostReport]:
+    return {
+        kind.value: report([entry for entry in entries if entry.kind is kind], By.KIND, SINCE, UNTIL)
+        for kind in EntryKind
+    }
+
+
 def held_against(billed: dict[str, str], *, preliminary: bool = False) -> Reconciliation:
     return reconcile(
-        report(ENTRIES, By.KIND, SINCE, UNTIL),
+        by_kind(ENTRIES),
         {kind: Decimal(usd) for kind, usd in billed.items()},
         "aws",
+        since=SINCE,
         until=UNTIL,
         preliminary=preliminary,
         hint="activate the tag",
@@ -50,6 +59,23 @@ def test_each_difference_has_its_own_reason() -> None:
     assert "another computer" in found["instance"]
     assert "what it does not share" in found["snapshot"]
     assert found["traffic"] == "not in the ledger"
+
+
+def test_what_is_an_estimate_explains_its_own_kind_alone() -> None:
+    disk = an_entry(
+        "vol-1", interval("2026-06-01", "2026-06-05", "3", Per.MONTH), kind=EntryKind.VOLUME, estimated=True
+    )
+    found = reconcile(
+        by_kind([*ENTRIES, disk]),
+        {"instance": Decimal(6), "volume": Decimal(3)},
+        "aws",
+        since=SINCE,
+        until=UNTIL,
+        preliminary=False,
+        hint="",
+    )
+    assert "when vol-1 ended is an estimate" in explained(found)["volume"]
+    assert "vol-1" not in explained(found)["instance"]
 
 
 def test_a_bill_that_grows_still_is_said_to() -> None:

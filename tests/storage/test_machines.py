@@ -86,8 +86,8 @@ def test_what_was_weighed_is_said_with_time_and_price() -> None:
     decision = decide(origin, 100 * GIB, READING)
 
     assert decision.considered == (
-        "reading every block: at least 0:16:40, $0.0200",
-        "a new volume from the snapshot with the highest initialisation rate: about 0:05:42, $0.3600",
+        "reading every block: at least 16m, $0.0200",
+        "a new volume from the snapshot with the highest initialisation rate: about 5m, $0.3600",
     )
 
 

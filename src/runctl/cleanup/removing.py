@@ -12,7 +12,7 @@ from datetime import timedelta
 from runctl.core.clock import Clock
 from runctl.core.errors import Conflict, OutcomeUnknown, RunctlError, Unreachable
 from runctl.core.progress import SILENT, Progress
-from runctl.core.text import counted
+from runctl.core.text import counted, time_span
 from runctl.core.waiting import attempts
 from runctl.providers.abilities.inventory import Inventory, Resource, ResourceKind
 
@@ -151,7 +151,7 @@ def _remove(
                 break
     except RunctlError as error:
         return Failure(resource, error.message, error.code, error.hint)
-    late = Unreachable(f"it is still there after {timeout}", hint="the same command looks again")
+    late = Unreachable(f"it is still there after {time_span(timeout)}", hint="the same command looks again")
     return Failure(resource, late.message, late.code, late.hint)
 
 

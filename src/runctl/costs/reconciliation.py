@@ -47,16 +47,17 @@ class Reconciliation:
 
 
 def reconcile(
-    ledger: CostReport,
+    ledger: Mapping[str, CostReport],
     billed: Mapping[str, Decimal],
     provider: str,
     *,
+    since: datetime,
     until: datetime,
     preliminary: bool,
     hint: str,
 ) -> Reconciliation:
-    """Each kind's difference; ``ledger`` is by kind, ``billed`` are USD by kind."""
-    known = {line.key: line.usd for line in ledger.lines}
+    """Each kind's difference; ``ledger`` has a report of each kind, ``billed`` are USD by kind."""
+    known = {kind: found.usd for kind, found in ledger.items() if found.lines}
     kinds = [kind.value for kind in EntryKind]
     shown = [kind for kind in kinds if kind in known or kind in billed]
     shown += sorted(kind for kind in billed if kind not in kinds)
@@ -70,12 +71,14 @@ def reconcile(
                 own,
                 asked,
                 asked - own,
-                "" if nothing else _explanation(kind, asked - own, asked, ledger, preliminary=preliminary),
+                ""
+                if nothing
+                else _explanation(kind, asked - own, asked, ledger.get(kind), preliminary=preliminary),
             )
         )
     return Reconciliation(
         provider,
-        ledger.since,
+        since,
         until,
         tuple(lines),
         sum((line.ledger_usd for line in lines), NOTHING),
@@ -86,7 +89,7 @@ def reconcile(
 
 
 def _explanation(
-    kind: str, difference: Decimal, billed: Decimal, ledger: CostReport, *, preliminary: bool
+    kind: str, difference: Decimal, billed: Decimal, ledger: CostReport | None, *, preliminary: bool
 ) -> str:
     if kind not in {each.value for each in EntryKind}:
         return "not in the ledger"
@@ -104,9 +107,9 @@ def _explanation(
         reasons.append("the ledger has what each look found, and layers that images share more than once")
     if difference > 0:
         reasons.append("what another computer has rented and ended is on the bill alone")
-    if difference > 0 and ledger.unpriced:
+    if ledger is not None and difference > 0 and ledger.unpriced:
         reasons.append(f"no price is known of {_some(ledger.unpriced)}")
-    if ledger.estimated:
+    if ledger is not None and ledger.estimated:
         reasons.append(f"when {_some(ledger.estimated)} ended is an estimate")
     return "; ".join(reasons)
 

@@ -19,6 +19,7 @@ from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Instance, Volume
 from runctl.core.money import HOURS_PER_MONTH
 from runctl.core.mount_points import usual_mount_points
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.machines.volumes import agents, new_clone, new_volume
 from runctl.providers.abilities.volume_plans import CloneRequest, VolumeRequest
@@ -237,7 +238,7 @@ class NodeCopies:
             if status.progress is not None:
                 progress.update(done=status.progress, total=100)
         raise Unreachable(
-            f"{copy} does not have its data after {COPY_TIMEOUT}", hint="the same command goes on"
+            f"{copy} does not have its data after {time_span(COPY_TIMEOUT)}", hint="the same command goes on"
         )
 
 

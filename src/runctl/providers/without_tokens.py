@@ -12,6 +12,7 @@ from runctl.core.clock import Clock
 from runctl.core.errors import CapacityError, OutcomeUnknown, RunctlError, Unreachable
 from runctl.core.journal import Change, Effect, Journal
 from runctl.core.progress import Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.capacity import Offer, Refusal, RefusalListener, RefusalReason
 from runctl.providers.interface import CreatePlan
@@ -111,7 +112,7 @@ class Creations(Generic[Made]):
             if created is not None:
                 return created
         raise OutcomeUnknown(
-            f"{error.message}; no {self.noun} of that name has appeared within {self.found_within}",
+            f"{error.message}; no {self.noun} of that name has appeared within {time_span(self.found_within)}",
             hint=f"the same command looks for it first; {self._command('list')} shows what there is",
             may_still_happen=True,
         )

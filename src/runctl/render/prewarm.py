@@ -6,7 +6,7 @@ from typing import Any
 
 from runctl.core.machine_models import Market
 from runctl.core.money import hourly, usd
-from runctl.core.text import counted, size
+from runctl.core.text import counted, size, time_span
 from runctl.render.json import to_builtins
 from runctl.render.plans.machine_plans import create_plan_document
 from runctl.render.traffic import requests_text
@@ -36,7 +36,7 @@ def prewarm_plan_text(plan: PrewarmPlan) -> str:
         fields.append(("takes", _takes(plan)))
     fields.append(("costs", _cost(plan)))
     if plan.requests is not None:
-        fields.append(("and", requests_text(plan.requests)))
+        fields.append(("requests", requests_text(plan.requests)))
     fields.append(("afterwards", _afterwards(plan)))
     width = max(len(name) for name, _ in fields)
     return "\n".join(["prewarm one volume:", *(f"  {name.ljust(width)}  {text}" for name, text in fields)])
@@ -74,7 +74,10 @@ def _machine(plan: PrewarmPlan) -> list[tuple[str, str]]:
     fields += [("also makes", resource) for resource in machine.will_also_create]
     if machine.ttl is not None:
         fields.append(
-            ("ends", f"when it is done; by itself {IDLE_MINUTES} minutes after, or after {machine.ttl}")
+            (
+                "ends",
+                f"when it is done; by itself {IDLE_MINUTES} minutes after, or after {time_span(machine.ttl)}",
+            )
         )
     return fields
 

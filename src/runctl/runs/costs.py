@@ -282,13 +282,19 @@ def reconcile_costs(
         for entry in Ledger(session.database).touching(since, until, in_sandbox=session.in_sandbox)
         if (entry.provider, entry.account) == (provider, account)
     ]
+    counted = min(until, clock.now())
+    ledger = {
+        kind.value: report([entry for entry in entries if entry.kind is kind], By.KIND, since, counted)
+        for kind in EntryKind
+    }
     billed: dict[str, Decimal] = {}
     for amount in amounts:
         billed[amount.kind] = billed.get(amount.kind, NOTHING) + amount.usd
     return reconcile(
-        report(entries, By.KIND, since, min(until, clock.now())),
+        ledger,
         billed,
         provider,
+        since=since,
         until=until,
         preliminary=any(amount.preliminary for amount in amounts),
         hint=bill.hint,

@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from runctl.core.money import usd
+from runctl.core.text import time_span
 from runctl.providers.abilities.filling import VolumeOrigin
 from runctl.storage.machines import Estimate
 
@@ -69,4 +70,4 @@ def _price(reading: Estimate) -> str:
 
 
 def _span(seconds: float) -> str:
-    return str(timedelta(seconds=max(1, round(seconds))))
+    return time_span(timedelta(seconds=max(1, round(seconds))))

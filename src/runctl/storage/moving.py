@@ -23,6 +23,7 @@ from runctl.core.ids import new_client_token
 from runctl.core.journal import Change, Effect
 from runctl.core.machine_models import Snapshot, Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.abilities.volume_plans import Initialization, SnapshotRequest, VolumePlan, VolumeRequest
 from runctl.providers.abilities.volumes import Volumes
@@ -441,6 +442,6 @@ def _wait_filled(provider: Provider, target: Volume, progress: Progress, clock: 
         left = "" if status.remaining_seconds is None else f", about {status.remaining_seconds} s left"
         progress.update(f"{target.id} is being filled{left}", done=status.progress or 0, total=100)
     raise Unreachable(
-        f"volume {target.id} does not have all its data after {INITIALIZATION_TIMEOUT}",
+        f"volume {target.id} does not have all its data after {time_span(INITIALIZATION_TIMEOUT)}",
         hint="the provider goes on with it by itself; run the same command again later to continue",
     )

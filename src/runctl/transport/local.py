@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, ClassVar
 
 from runctl.core.errors import MachineError, NotFound
+from runctl.core.text import time_span
 from runctl.transport.commands import exit_code, interactive, sudo
 from runctl.transport.executing import Executing
 from runctl.transport.interface import CommandTimeout
@@ -125,7 +126,9 @@ class LocalTransport(Executing):
                 _end(process, needs_sudo=needs_sudo)
                 raise
             _end(process, needs_sudo=needs_sudo)
-        raise CommandTimeout(f"{argv[0]} did not end within {timeout} on this computer")
+        raise CommandTimeout(
+            f"{argv[0]} did not end within {timeout and time_span(timeout)} on this computer"
+        )
 
 
 def _end(process: subprocess.Popen[bytes], *, needs_sudo: bool) -> None:

@@ -25,6 +25,7 @@ from runctl.core.errors import (
     RunctlError,
     Unreachable,
 )
+from runctl.core.text import time_span
 from runctl.core.waiting import Backoff
 from runctl.transport.commands import (
     PUT,
@@ -227,7 +228,9 @@ class SshTransport(Executing):
             if call.err.exit_code is not None and call.ended:
                 return call.err.exit_code
             if deadline is not None and time.monotonic() >= deadline:
-                raise CommandTimeout(f"{argv[0]} did not end within {timeout} on {self.target}")
+                raise CommandTimeout(
+                    f"{argv[0]} did not end within {timeout and time_span(timeout)} on {self.target}"
+                )
             if call.has_begun():
                 self._still_there(float("inf"))
                 raise Unreachable(

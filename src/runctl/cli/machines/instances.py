@@ -224,11 +224,13 @@ def terminate_command(provider: str) -> click.Command:
 
         ended = ending(cli.session, provider, references, wait=timeout if wait else None)
         found = ended.found
+        live = [instance for instance in found if not instance.state.is_over]
         if dry_run:
+            if live:
+                cli.progress.note(_disks(cli, provider, live))
             cli.progress.note("would be ended:")
             emit_instances(cli, found)
             return
-        live = [instance for instance in found if not instance.state.is_over]
         if live:
             running = _record_runs(cli, live)
             cli.progress.note(_disks(cli, provider, live))

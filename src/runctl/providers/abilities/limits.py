@@ -13,6 +13,7 @@ from runctl.core.clock import rfc3339
 from runctl.core.errors import UsageError
 from runctl.core.machine_models import Instance
 from runctl.core.money import HOURS_PER_MONTH, hourly, usd
+from runctl.core.text import time_span
 
 IDLE_TIMEOUT = timedelta(hours=1)
 """Of a machine that was not rented for a run."""
@@ -89,14 +90,14 @@ def settled_limits(
     """
     if ttl is not None and not LEAST <= ttl <= LONGEST_TTL:
         raise UsageError(
-            f"a time to live of {ttl} is too {'short' if ttl < LONGEST_TTL else 'long'}",
+            f"a time to live of {time_span(ttl)} is too {'short' if ttl < LONGEST_TTL else 'long'}",
             hint="use one minute to 366 days, such as --ttl 12h; a number without a unit is seconds",
         )
     if idle_timeout is None:
         idle_timeout = OFF if for_a_run else IDLE_TIMEOUT
     if idle_timeout != OFF and not LEAST <= idle_timeout <= LONGEST_TTL:
         raise UsageError(
-            f"an idle timeout of {idle_timeout} is too {'short' if idle_timeout < LONGEST_TTL else 'long'}",
+            f"an idle timeout of {time_span(idle_timeout)} is too {'short' if idle_timeout < LONGEST_TTL else 'long'}",
             hint="use one minute to 366 days, such as --idle-timeout 30m, or off",
         )
     return MachineLimits(

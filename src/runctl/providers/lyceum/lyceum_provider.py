@@ -21,6 +21,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import SILENT, Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.abilities import lazy_ability
 from runctl.providers.first_boot import user_data
@@ -213,7 +214,7 @@ class LyceumProvider(Provider):
 
     def _late(self, instance_id: InstanceId, timeout: timedelta, seen: str) -> Unreachable:
         return Unreachable(
-            f"{instance_id} is not ready after {timeout}" + (f" ({seen})" if seen else ""),
+            f"{instance_id} is not ready after {time_span(timeout)}" + (f" ({seen})" if seen else ""),
             hint=f"it is billed; go on: runctl lyceum wait {instance_id};"
             f" undo: runctl lyceum terminate {instance_id}",
         )

@@ -22,6 +22,7 @@ from runctl.core.journal import Change, Effect
 from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import SILENT, Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.abilities.limits import settled_limits, unused_tags
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
@@ -197,7 +198,8 @@ class LyceumRenting(Renting):
             if state_of(vm) is InstanceState.TERMINATED:
                 return self._context.instance(vm)
         raise Unreachable(
-            f"{instance_id} has not ended after {timeout}", hint=f"runctl lyceum terminate {instance_id}"
+            f"{instance_id} has not ended after {time_span(timeout)}",
+            hint=f"runctl lyceum terminate {instance_id}",
         )
 
     def _body(self, plan: CreatePlan, offer: Offer) -> dict[str, Any]:

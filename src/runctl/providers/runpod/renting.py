@@ -26,6 +26,7 @@ from runctl.core.machine_models import Instance, InstanceState, Market, Volume
 from runctl.core.mount_points import is_system_folder, usual_mount_points
 from runctl.core.names import did_you_mean
 from runctl.core.progress import SILENT, Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.costs.rates import Rate
 from runctl.providers.abilities.limits import settled_limits, unused_tags
@@ -236,7 +237,8 @@ class RunPodRenting(Renting):
             if state_of(pod) is InstanceState.TERMINATED:
                 return self._context.instance(instance_id)
         raise Unreachable(
-            f"{instance_id} has not ended after {timeout}", hint=f"runctl runpod terminate {instance_id}"
+            f"{instance_id} has not ended after {time_span(timeout)}",
+            hint=f"runctl runpod terminate {instance_id}",
         )
 
     def _body(self, plan: CreatePlan, offer: Offer, gpus: tuple[GpuType, ...]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from runctl.core.errors import Conflict, Unreachable, ZoneMismatch
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import Volume, VolumeState
 from runctl.core.progress import Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code
 from runctl.providers.aws.calls.parse import device_in_use, free_device, volume_of
@@ -64,7 +65,7 @@ def attach_volume(
                 _end_with_instance(context, volume, attachment)
                 return volume_of(item, context.prices.rates, instance["InstanceType"], seen_from=instance_id)
     raise Unreachable(
-        f"volume {volume_id} did not become attached to {instance_id} within {ATTACH_TIMEOUT}",
+        f"volume {volume_id} did not become attached to {instance_id} within {time_span(ATTACH_TIMEOUT)}",
         hint=f"check it: aws ec2 describe-volumes --volume-ids {volume_id}; or try again",
     )
 
@@ -92,7 +93,8 @@ def detach_volume(
         if instance_id not in {a["InstanceId"] for a in find_described(context, volume.id)["Attachments"]}:
             return volume
     raise Unreachable(
-        f"volume {volume.id} is still on {instance_id} after {DETACH_TIMEOUT}", hint="try again in a minute"
+        f"volume {volume.id} is still on {instance_id} after {time_span(DETACH_TIMEOUT)}",
+        hint="try again in a minute",
     )
 
 

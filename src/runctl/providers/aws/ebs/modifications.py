@@ -16,6 +16,7 @@ from runctl.core.errors import Conflict, ProviderError, Unreachable, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Volume
 from runctl.core.progress import SILENT, Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.abilities.volume_plans import (
     DiskShape,
@@ -106,7 +107,7 @@ class EbsResizing(Resizing):
                 )
             progress.update(f"{volume.id} is {latest.state if latest else 'being looked at'}")
         raise Unreachable(
-            f"volume {volume.id} is still being modified after {MODIFY_TIMEOUT}",
+            f"volume {volume.id} is still being modified after {time_span(MODIFY_TIMEOUT)}",
             hint="AWS goes on with it by itself; run the same command again later to continue",
         )
 

@@ -12,6 +12,7 @@ from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderErr
 from runctl.core.ids import SnapshotId, VolumeId, new_client_token
 from runctl.core.machine_models import Snapshot, SnapshotState
 from runctl.core.progress import SILENT, Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.abilities.volume_plans import DiskShape, Initialization, SnapshotPlan, SnapshotRequest
 from runctl.providers.abilities.volumes import Snapshots
@@ -173,7 +174,8 @@ class EbsSnapshots(Snapshots):
                 f"copying what has changed to {snapshot_id}", done=snapshot.progress or 0, total=100
             )
         raise Unreachable(
-            f"snapshot {snapshot_id} is {snapshot.state.value if snapshot else 'not visible'} after {timeout}",
+            f"snapshot {snapshot_id} is {snapshot.state.value if snapshot else 'not visible'}"
+            f" after {time_span(timeout)}",
             hint="AWS goes on with it by itself: runctl aws ebs snapshots shows how far it is",
         )
 

@@ -12,6 +12,7 @@ from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderErr
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Volume, VolumeState
 from runctl.core.progress import Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.filters import describe
@@ -123,7 +124,7 @@ def wait_state(
         progress.update(f"{volume_id} is {volume.state.value}")
     state = volume.state.value if volume else "not visible"
     raise Unreachable(
-        f"volume {volume_id} is {state}, not {wanted.value}, after {timeout}",
+        f"volume {volume_id} is {state}, not {wanted.value}, after {time_span(timeout)}",
         hint="a mounted file system keeps a volume from being detached: unmount it, or use --force when the machine"
         " does not answer"
         if wanted is VolumeState.AVAILABLE and state == "in-use"

@@ -21,6 +21,7 @@ from runctl.core.errors import (
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.progress import Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import (
     CAPACITY,
@@ -280,7 +281,7 @@ def visible(context: AwsContext, instance_id: InstanceId) -> Mapping[str, Any]:
         if described is not None:
             return described
     raise Unreachable(
-        f"EC2 has launched {instance_id} and does not show it after {VISIBLE_TIMEOUT}",
+        f"EC2 has launched {instance_id} and does not show it after {time_span(VISIBLE_TIMEOUT)}",
         hint=f"runctl aws wait {instance_id}",
     )
 
@@ -307,7 +308,7 @@ def wait_running(
         progress.update(f"{instance_id} is {state.value}")
     seen = "pending" if described is not None else "not visible"
     raise Unreachable(
-        f"{instance_id} is {seen}, not running, after {timeout}",
+        f"{instance_id} is {seen}, not running, after {time_span(timeout)}",
         hint="EC2 is slow or stuck: try again, or another zone or instance type",
     )
 

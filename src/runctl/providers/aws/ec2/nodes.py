@@ -14,6 +14,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
 from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import SILENT, Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.abilities.groups import GroupNetwork
 from runctl.providers.abilities.nodes import Nodes, NodesPlan, NodesRequest
@@ -150,7 +151,7 @@ class Ec2Nodes(Nodes):
             described = describe(self._context, instance_id)
             if tags_of(described.get("Tags")).get(tag.RANK) == str(rank):
                 return described
-        raise Unreachable(f"EC2 does not show the rank of {instance_id} after {TAGGED_WITHIN}")
+        raise Unreachable(f"EC2 does not show the rank of {instance_id} after {time_span(TAGGED_WITHIN)}")
 
     def _tag(self, instance_id: InstanceId, tags: Mapping[str, str]) -> None:
         ec2: Any = self._context.session.ec2

@@ -19,6 +19,7 @@ from runctl.core.errors import (
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import refused_by_aws
 from runctl.providers.aws.calls.parse import DATA_DEVICE, DATA_VOLUME, instance_of, mounts_of, tags_of
@@ -84,7 +85,8 @@ class _Wait:
 
     def late(self, stage: str, seen: str) -> Unreachable:
         return Unreachable(
-            f"{self.instance_id} is not ready after {self.timeout}: {stage}" + (f" ({seen})" if seen else ""),
+            f"{self.instance_id} is not ready after {time_span(self.timeout)}: {stage}"
+            + (f" ({seen})" if seen else ""),
             hint=f"it is running and billed; go on: runctl aws wait {self.instance_id};"
             f" undo: runctl aws terminate {self.instance_id}",
         )

@@ -8,6 +8,7 @@ from runctl.core.errors import NotFound, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance, InstanceState, Volume, VolumeState
 from runctl.core.progress import Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.parse import instance_of
 from runctl.providers.aws.context import AwsContext
@@ -39,7 +40,7 @@ def released(context: AwsContext, volume: Volume, progress: Progress) -> Volume:
         progress.update(f"{volume.name or volume.id} is still attached after {waited:.0f} s")
     raise Unreachable(
         f"volume {volume.name or volume.id} is still attached to {', '.join(volume.instances) or 'its machine'}, which"
-        f" is shutting down, after {RELEASE_TIMEOUT}",
+        f" is shutting down, after {time_span(RELEASE_TIMEOUT)}",
         hint=f"EC2 goes on with it: the same command waits again; runctl aws ebs detach {volume.id} --force takes it",
     )
 
@@ -59,7 +60,7 @@ def wait_ended(
         progress.update(f"{instance_id} is {now['State']['Name']}")
     else:
         raise Unreachable(
-            f"{instance_id} is still {described['State']['Name']} after {timeout}",
+            f"{instance_id} is still {described['State']['Name']} after {time_span(timeout)}",
             hint=f"EC2 goes on with it: runctl aws terminate {instance_id} --wait waits again",
         )
     for volume_id in volumes:

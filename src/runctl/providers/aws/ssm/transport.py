@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, ClassVar
 from runctl.core.clock import Clock
 from runctl.core.errors import MachineError, RunctlError, Unreachable, Unsupported
 from runctl.core.progress import SILENT, Progress
+from runctl.core.text import time_span
 from runctl.providers.aws.ssm.run_command import RemoteError, RunCommand
 from runctl.providers.aws.ssm.terminal import terminal
 from runctl.transport.commands import sized
@@ -152,7 +153,9 @@ class SsmTransport(Executing):
             if kept:
                 self._drop(command_id)
         if report["timed_out"]:
-            raise CommandTimeout(f"{argv[0]} did not end within {timeout} on {self.instance_id}")
+            raise CommandTimeout(
+                f"{argv[0]} did not end within {timeout and time_span(timeout)} on {self.instance_id}"
+            )
         return int(report["exit"])
 
     def _start(
