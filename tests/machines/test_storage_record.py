@@ -101,6 +101,27 @@ def test_what_has_grown_costs_more_from_its_change_on_and_a_look_in_between_chan
     assert len(looks.entries()) == 1
 
 
+def test_what_was_deleted_has_cost_until_it_was_missed(looks: Looks) -> None:
+    looks.found(0, replace(OBJECTS, size_bytes=500 << 30))
+    # What is left was there before: its time is as it was.
+    looks.found(30, replace(OBJECTS, size_bytes=10 << 30))
+    assert looks.cost(30) == Decimal(15)
+
+    until_then = looks.cost(60)
+    looks.found(60, replace(OBJECTS, size_bytes=5 << 30))
+    assert Decimal("15.29") < looks.cost(60) == until_then
+
+
+def test_a_new_price_counts_from_when_it_was_known(looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks.found(0, IMAGE)
+    dearer = Rate(Decimal("0.20"), Per.GIB_MONTH, JUNE, "a test")
+    monkeypatch.setattr(Prices, "image_storage", lambda *_: dearer)
+    looks.found(30, IMAGE)
+
+    assert looks.cost(30) == Decimal(1)
+    assert looks.cost(60) == Decimal(3)
+
+
 def test_what_is_gone_ended_when_it_was_last_seen_and_may_come_back(looks: Looks) -> None:
     looks.found(10, OBJECTS)
     looks.found(15)

@@ -114,7 +114,8 @@ def with_stored(
 ) -> Entry:
     """The entry of what is stored at an address and seen so at ``now``; ``usd`` is what all of it costs a month.
 
-    Since it has ``changed`` last it is as large as it is now. How large it was before, only earlier looks tell.
+    Since it has ``changed`` last it is as large as it is now. How large it was before, only earlier looks tell: where
+    it has not changed since the last one, something was deleted, or has another price, and counts from now on.
     """
     changed, now = whole_seconds(min(changed, now)), whole_seconds(now)
     seen = replace(
@@ -128,10 +129,12 @@ def with_stored(
         return replace(seen, ended_at=None, estimated=False, intervals=(*entry.intervals, step))
     if usd is None or current.usd == usd:
         return seen
-    if current.usd is None or changed <= current.start:
+    # What is deleted moves no time of what is left, nor does a new price: it was so by now.
+    since = changed if entry.seen_at is None or changed > entry.seen_at else now
+    if current.usd is None or since <= current.start:
         return replace(seen, intervals=(*entry.intervals[:-1], replace(current, usd=usd)))
-    step = Interval(changed, None, usd, Per.MONTH, continues=True)
-    return replace(seen, intervals=(*entry.intervals[:-1], replace(current, end=changed), step))
+    step = Interval(since, None, usd, Per.MONTH, continues=True)
+    return replace(seen, intervals=(*entry.intervals[:-1], replace(current, end=since), step))
 
 
 def with_spot_prices(entry: Entry, steps: Sequence[PriceStep], rules: BillingRules) -> Entry:
