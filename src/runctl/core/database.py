@@ -196,6 +196,9 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE INDEX ledger_by_life ON ledger (in_sandbox, ended_at, began_at, estimated, total, project, owner);
     """,
+    """
+    ALTER TABLE runs ADD COLUMN search_began_at TEXT;
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

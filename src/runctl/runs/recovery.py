@@ -40,7 +40,7 @@ class RecoveryRules:
     max_attempts: int
     """In all, the first included."""
     retry_within: float
-    """Seconds after an end in which a machine must be found."""
+    """Seconds after a machine was looked for first in which one must be found."""
     on_demand_after: float | None = None
     """Seconds without spot capacity after which on-demand is allowed; ``None``: never."""
     deadline: Deadline | None = None
@@ -71,6 +71,13 @@ class Progress:
     """As far as is known, in the order in which they are preferred."""
     on_demand_available: bool = True
     """As far as is known: late is better than never, so that spot is taken where there is nothing else."""
+    search_began: float | None = None
+    """Since the run's start; ``None``: as the last attempt ended."""
+
+    def searched(self, last: PastAttempt) -> float:
+        """For how long a machine has been looked for, after the last attempt."""
+        began = last.ended_at if self.search_began is None else max(self.search_began, last.ended_at)
+        return self.elapsed - began
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ def decide_next(
         return GiveUp(f"ended as {last.reason.value}, which another machine does not change")
     if len(attempts) >= rules.max_attempts:
         return GiveUp(f"has had {len(attempts)} of {rules.max_attempts} attempts")
-    searched = progress.elapsed - last.ended_at
+    searched = progress.searched(last)
     if rules.deadline is not None:
         market = _by_deadline(rules.deadline, attempts, progress)
     elif progress.pools_with_capacity:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from runctl.agent import lease
+from runctl.agent.checkpoint_spec import KEYS_FILE, StoreSpec
 from runctl.agent.interruption import HandOff
 from runctl.agent.spec import EndReason, EndRecord
 from runctl.core.config import Config
@@ -25,6 +26,7 @@ from runctl.core.errors import (
     InstanceEnded,
     Interrupted,
     MachineError,
+    ProviderError,
     Unreachable,
 )
 from runctl.core.machine_models import InstanceState, Market
@@ -38,7 +40,7 @@ from runctl.runs.recovering.recover import Outcome, Recovered, recover_run
 from runctl.runs.recovering.watching import watch_runs
 from runctl.runs.run_logs import sources
 from runctl.runs.run_logs.sources import KeptLog
-from runctl.runs.stored import leases
+from runctl.runs.stored import leases, lent_store
 from runctl.runs.stored.recipe import Recipes
 from tests.runs.recovering.recovery_machine import Recovery
 from tests.runs.recovering.world import FIRST, RUN, Agent, Cloud, Killed, Rents
@@ -289,6 +291,90 @@ def test_whoever_asks_when_the_search_is_over_hears_of_capacity_as_it_is_now() -
     assert asked().outcome is Outcome.ENDED
     assert list(there.world.machines) == [FIRST]
     assert asked(afresh=True).outcome is Outcome.STARTED
+    there.teardown()
+
+
+def taken_back_while_nobody_looked(there: Recovery, hours: float) -> None:
+    there.world.end(FIRST, interrupted=True)
+    now = there.world.clock.now()
+    gone = InstanceEnded("it was taken back", interrupted=True, at=now)
+    there.store.put(with_its_machine(there.store.get(RUN), gone, now))
+    there.world.clock.advance(timedelta(hours=hours))
+
+
+def test_a_machine_is_looked_for_an_hour_long_though_nobody_knew_of_the_end_for_longer() -> None:
+    there = Recovery()
+    taken_back_while_nobody_looked(there, 2)
+    there.world.capacity = False
+    asked = partial(recover_run, there.session, there.store.get(RUN), clock=there.world.clock)
+
+    for _ in range(59):
+        assert asked().outcome is Outcome.NO_CAPACITY
+        there.world.clock.advance(timedelta(seconds=61))
+    there.world.clock.advance(timedelta(minutes=2))
+    asked()
+    assert asked().outcome is Outcome.ENDED
+
+    # What the attempt has cost ends where it ended.
+    record = there.store.get(RUN)
+    assert record.search_began_at is not None
+    assert record.ended_at == record.search_began_at - timedelta(hours=2)
+    there.teardown()
+
+
+def test_on_demand_is_paid_only_when_spot_was_looked_for_as_long_as_that_is_to_wait() -> None:
+    there = Recovery()
+    recipes = Recipes(there.session.database)
+    recipe = recipes.get(RUN)
+    rules = replace(recipe.rules, on_demand_after=1800.0)
+    recipes.put(replace(recipe, rules=rules), there.world.clock)
+    taken_back_while_nobody_looked(there, 2)
+    there.world.spot = False
+    asked = partial(recover_run, there.session, there.store.get(RUN), clock=there.world.clock)
+
+    assert asked().outcome is Outcome.NO_CAPACITY
+    there.world.clock.advance(timedelta(minutes=29))
+    assert asked().outcome is Outcome.NO_CAPACITY
+    there.world.clock.advance(timedelta(minutes=2))
+    recovered = asked()
+
+    assert (recovered.outcome, recovered.record.market) == (Outcome.STARTED, "on-demand")
+    # The next search is one of its own.
+    assert recovered.record.search_began_at is None
+    there.teardown()
+
+
+def test_a_machine_is_given_back_whose_keys_were_not_to_be_had() -> None:
+    there = Recovery()
+    recipes = Recipes(there.session.database)
+    recipe = recipes.get(RUN)
+    store = StoreSpec("s3://bucket/runs", keys_file=KEYS_FILE)
+    recipes.put(replace(recipe, spec=replace(recipe.spec, store=store)), there.world.clock)
+    there.world.end(FIRST)
+
+    with (
+        patch.object(lent_store, "bring_keys", side_effect=ProviderError("no keys now")),
+        pytest.raises(ProviderError, match=r"no keys now; .* is given back"),
+    ):
+        recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+
+    assert there.store.get(RUN).attempt == 1
+    assert not there.world.going()
+    with patch.object(lent_store, "bring_keys"):
+        recovered_by_another(there)
+        there.teardown()
+
+
+def test_nobody_goes_on_without_the_lease_because_the_store_is_asked_too_often() -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+    throttled = ProviderError("slow down", code="throttled")
+
+    with patch.object(recover, "lease_held", side_effect=throttled), pytest.raises(Unreachable) as refused:
+        recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+
+    assert refused.value.code == "throttled"
+    assert list(there.world.machines) == [FIRST]
     there.teardown()
 
 

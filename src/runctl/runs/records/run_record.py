@@ -145,6 +145,8 @@ class RunRecord:
     """How it goes on with no computer watching it; ``None``: its machine was not rented by a group."""
     nodes: KnownNodes | None = None
     """Its machines, of which ``instance_id`` is rank 0's; ``None``: it has one."""
+    search_began_at: datetime | None = None
+    """When a machine was looked for first after this attempt; ``None``: not yet. Nobody may have looked for long."""
     clock_ahead: float = 0.0
     """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
 

@@ -208,6 +208,7 @@ def _to_row(record: RunRecord) -> tuple[object, ...]:
         "created_at": record.created_at.isoformat(),
         "started_at": record.started_at.isoformat() if record.started_at else None,
         "ended_at": record.ended_at.isoformat() if record.ended_at else None,
+        "search_began_at": record.search_began_at.isoformat() if record.search_began_at else None,
         "mounts": json.dumps([asdict(mount) for mount in record.mounts]),
         "price_per_hour": str(record.price_per_hour) if record.price_per_hour is not None else None,
         "interpreter": json.dumps(record.interpreter),
@@ -237,6 +238,8 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
     values["created_at"] = parse_rfc3339(row["created_at"])
     values["started_at"] = parse_rfc3339(row["started_at"]) if row["started_at"] else None
     values["ended_at"] = parse_rfc3339(row["ended_at"]) if row["ended_at"] else None
+    searched = row["search_began_at"]
+    values["search_began_at"] = parse_rfc3339(searched) if searched else None
     values["mounts"] = tuple(
         Mount(
             source=mount["source"],

@@ -44,7 +44,9 @@ def progress_of(
     """Where the run is now; ``on_demand``: on-demand machines are available, as far as is known."""
     attempts = (*record.past, as_known(record))
     work = deadline.job.work if deadline is not None and deadline.job is not None else 0.0
-    return Progress(elapsed, durable_seconds(record, attempts, work), pools, on_demand)
+    began = record.search_began_at
+    searches_since = None if began is None else (began - attempts[0].created_at).total_seconds()
+    return Progress(elapsed, durable_seconds(record, attempts, work), pools, on_demand, searches_since)
 
 
 def elapsed_of(run: RecoveredRun) -> float:

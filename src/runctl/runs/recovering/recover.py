@@ -25,6 +25,7 @@ from runctl.core.errors import (
     NotFound,
     PermissionDenied,
     ProviderError,
+    Unreachable,
 )
 from runctl.core.files import data_folder, make_private_folder
 from runctl.core.journal import Change, Effect
@@ -75,6 +76,7 @@ from runctl.runs.recovery import (
 )
 from runctl.runs.stored.elsewhere import catch_up
 from runctl.runs.stored.leases import HeldElsewhere, lease_held
+from runctl.runs.stored.lent_store import bring_first_keys
 from runctl.runs.stored.stored_results import end_in_store
 from runctl.runs.train.start import start
 from runctl.runs.unattended.state import group_text, lives
@@ -206,6 +208,9 @@ def _leased(run: RecoveredRun) -> Iterator[None]:
             try:
                 run.lease = stack.enter_context(lease_held(run.at, run.record.id))
             except (PermissionDenied, NotFound, ProviderError) as error:
+                if error.code == "throttled":
+                    # A moment later it answers: somebody else may have the lease.
+                    raise Unreachable(error.message, hint=error.hint, code=error.code) from error
                 run.session.progress.detail(
                     f"other computers are not kept from recovering {run.record.id}: {error.message}"
                 )
@@ -348,6 +353,7 @@ def _move(run: RecoveredRun, market: Market, reason: Why) -> Recovered:
 
 def _to_the_next_attempt(run: RecoveredRun, *, once: bool, afresh: bool) -> Recovered:
     """Rent, attach, send, start; as often as `decide_next` says so."""
+    run.begin_search()
     rules, attempts = rules_of(run.recipe), history(run.record)
     pools = SpotPools(run, timedelta(seconds=REFUSED_FOR), afresh=afresh)
     on_spot = run.recipe.request is None or run.recipe.request.market is Market.SPOT
@@ -374,7 +380,7 @@ def _to_the_next_attempt(run: RecoveredRun, *, once: bool, afresh: bool) -> Reco
             except CapacityError as error:
                 refusal, market = error.message, Market(step.market)
                 run.was_rented |= error.was_rented
-                waits = deadline is not None or elapsed - attempts[-1].ended_at <= rules.retry_within
+                waits = deadline is not None or progress.searched(attempts[-1]) <= rules.retry_within
                 if market is Market.SPOT:
                     pools.refused(error)
                 else:
@@ -453,6 +459,8 @@ def _start_on(
             run.read_end_on_volume()
         if spec.tree is not None:
             kept_projects().send(spec.tree, spec.project, machine.agent, instance.id, run.session.progress)
+        # Before anything says that the attempt may have started.
+        bring_first_keys(machine, spec)
         run.begin(spec, instance, is_new=known is None)
         record = known or run.written_down(spec, instance)
         record = start(record, spec, machine, run.store, clock=run.clock, progress=run.session.progress)

@@ -100,9 +100,22 @@ class RecoveredRun:
         self.__dict__["recipe"] = recipe
 
     def searched(self) -> timedelta:
-        """For how long the run has had no machine."""
-        ended = self.record.ended_at or self.record.created_at
-        return self.record.by_its_clock(self.clock.now()) - ended
+        """For how long a machine has been looked for."""
+        began = self.record.search_began_at or self.record.ended_at or self.record.created_at
+        return self.record.by_its_clock(self.clock.now()) - began
+
+    def begin_search(self) -> None:
+        """A machine is looked for from now on, if it was not before: nobody may have looked since the attempt's end.
+
+        Raises `Conflict` as `check_wanted` does.
+        """
+        before = self.record
+        if before.search_began_at is not None:
+            return
+        record = replace(before, search_began_at=before.by_its_clock(self.clock.now()))
+        if not self.store.replace(record, before):
+            raise self.stopped()
+        self.record = record
 
     def read_end_on_volume(self) -> None:
         """What the last attempt wrote of its end before its machine was gone, where that is on a volume that is mounted

@@ -61,10 +61,13 @@ def recover_nodes(run: RecoveredRun, *, once: bool) -> tuple[RunRecord | None, s
     The machines of the attempt before are given back first. What was rented for an attempt that could not be started is
     given back, after Ctrl-C too. Raises what renting and starting raise.
     """
+    run.begin_search()
     record, recipe, clock = run.record, run.recipe, run.clock
     check_recoverable(record, recipe)
     give_back_nodes(run.session, record)
-    _give_back_strays(run)
+    if run.lease is not None:
+        # Without it, another computer may be about to start the run on them.
+        _give_back_strays(run)
     rules, attempts = rules_of(recipe), history(record)
     spot = recipe.request is not None and recipe.request.market is Market.SPOT
     spot = spot or record.deadline is not None

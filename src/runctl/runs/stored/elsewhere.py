@@ -196,6 +196,7 @@ def _next_attempt(record: RunRecord, number: int, machine: StoredMachine, gone: 
         log_bytes=None,
         log_sha256=None,
         resumed=None,
+        search_began_at=None,
         past=record.past if is_first else (*record.past, as_known(record)),
     )
 

@@ -36,10 +36,13 @@ def launch(
     ``sync`` brings the code over and returns the digest of its tree (``None``: it is not to be synced). The intent is
     recorded before the machine is told, so that a crash in between leaves something that ``runs list`` can settle.
     ``keep`` keeps meanwhile what a further attempt needs; with ``fallback`` the machine was to be a spot machine.
-    Raises `MachineError` when the agent refuses (nothing runs, and the record says so) and `Unreachable` when its
-    answer was lost (the run may have started; the record stays open until the machine has been asked).
+    Raises what bringing the store's keys raises (nothing is recorded), `MachineError` when the agent refuses (nothing
+    runs, and the record says so) and `Unreachable` when its answer was lost (the run may have started; the record stays
+    open until the machine has been asked).
     """
     spec = plan.spec if sync is None else replace(plan.spec, tree=sync())
+    # Before anything says that the run may have started.
+    bring_first_keys(machine, spec)
     record = planned(
         spec, plan.instance, clock.now(), region, name=plan.name, git=plan.git, fallback=fallback
     )
@@ -59,12 +62,11 @@ def start(
     clock: Clock,
     progress: Progress = SILENT,
 ) -> RunRecord:
-    """What `launch` does when nothing is to be synced any more; raises as it does."""
+    """What `launch` does when nothing is to be synced or brought any more; raises as it does."""
     spec = replace(spec, notice_by=notice_by(record.market, machine.provider.announces_interruptions))
     store.put(record)
     progress.step(f"starting {record.id} on {record.instance_id}")
     try:
-        bring_first_keys(machine, spec)
         status = machine.agent.start(spec)
     except Unreachable as error:
         raise Unreachable(
