@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runctl.agent.spec import Dependencies, DependencyKind
+from runctl.core.dependency_files import NOT_READ
 from runctl.core.errors import ProjectError
 from runctl.project.dependencies import Needs
 from runctl.project.dependencies import find_dependencies as find
@@ -243,9 +244,10 @@ def test_a_header_with_settings_of_uv_is_for_uv_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "phrase"),
     [
-        ("environment.yml", "", "conda env export"),
-        ("Pipfile", "", "pipenv requirements"),
-        ("poetry.lock", "", "poetry export"),
+        *(
+            (name, "", re.escape(f"{name} is not read: its packages are not installed; {out}"))
+            for name, out in NOT_READ.items()
+        ),
         ("requirements-gpu.txt", "", "-r requirements-gpu.txt"),
         ("pyproject.toml", POETRY, "no \\[build-system\\]"),
         (

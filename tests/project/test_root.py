@@ -28,7 +28,11 @@ def test_a_worktree_whose_git_is_a_file_is_a_root(tmp_path: Path) -> None:
     assert find_root(Path("x/train.py"), tmp_path / "tree").path == tmp_path / "tree"
 
 
-@pytest.mark.parametrize("marker", MARKERS)
+OTHERS_PROJECTS = ("environment.yaml", "conda-lock.yml", "pixi.toml", "pixi.lock", "Pipfile.lock", "pdm.lock")
+"""Files of tools that runctl does not read mark a project all the same."""
+
+
+@pytest.mark.parametrize("marker", sorted({*MARKERS, *OTHERS_PROJECTS}))
 def test_without_git_the_nearest_marker_is_the_root(tmp_path: Path, marker: str) -> None:
     write(tmp_path, {"outer/pyproject.toml": "", f"outer/inner/{marker}": "", "outer/inner/src/train.py": ""})
 

@@ -18,20 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runctl.containers.dockerfile_text import DockerfileText, Instruction, Stage, parse_dockerfile
+from runctl.core.dependency_files import is_dependency_file
 
-DEPENDENCY_FILES = (
-    *("requirements*.txt", "requirements*.in", "constraints*.txt", "pyproject.toml", "setup.py", "setup.cfg"),
-    *("uv.lock", "poetry.lock", "pdm.lock", "pixi.lock", "Pipfile", "Pipfile.lock", "conda-lock.yml"),
-    *(
-        "environment.yml",
-        "environment.yaml",
-        "package.json",
-        "package-lock.json",
-        "yarn.lock",
-        "pnpm-lock.yaml",
-    ),
-    *("Cargo.toml", "Cargo.lock", "Project.toml", "Manifest.toml", "renv.lock", "go.mod", "go.sum"),
-)
 DOCKERFILE = "the Dockerfile"
 OPTIONS = "the options of the build"
 _FLAG = re.compile(r"--\S+")
@@ -64,7 +52,7 @@ def dev_image(
     """
     known = sorted(files)
     parsed = parse_dockerfile(dockerfile_text)
-    files_read: set[str] = {path for path in known if _is_dependency_file(path)}
+    files_read: set[str] = {path for path in known if is_dependency_file(posixpath.basename(path))}
     notes: list[str] = []
     folders: dict[str, str] = {}
     for stage in parsed.needed(target) or parsed.stages:
@@ -146,11 +134,6 @@ class _Stage:
             if posixpath.normpath(copied_to) == posixpath.join(self._workdir, path) and "$" not in copied_to:
                 found.add(path)
         return found
-
-
-def _is_dependency_file(path: str) -> bool:
-    name = posixpath.basename(path)
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in DEPENDENCY_FILES)
 
 
 def _mounted(rest: str) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runctl.agent.spec import Dependencies, DependencyKind
+from runctl.core.dependency_files import NOT_READ
 from runctl.core.errors import ProjectError
 from runctl.project.declarations import (
     Declarations,
@@ -34,25 +35,6 @@ _BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)
 _OPENING = re.compile(r"(?m)^# /// script$")
 _PINNED_PYTHON = re.compile(r"(?:cpython-|cpython@|python)?(\d+(?:\.\d+){0,2})")
 _POETRY_PYTHON = re.compile(r"([\^~])(\d+)(?:\.(\d+))?(?:\.\d+)?")
-_NOT_READ = (
-    "environment.yml",
-    "environment.yaml",
-    "conda-lock.yml",
-    "pixi.toml",
-    "Pipfile",
-    "Pipfile.lock",
-    "poetry.lock",
-    "pdm.lock",
-)
-"""They may say what is needed, and neither pip nor uv reads them."""
-_EXPORTS = {
-    "environment": "conda env export, or a Dockerfile that builds on conda",
-    "conda-lock": "a Dockerfile that builds on conda",
-    "pixi": "pixi project export conda-environment, or a Dockerfile",
-    "Pipfile": "pipenv requirements > requirements.txt",
-    "poetry": "poetry export > requirements.txt",
-    "pdm": "pdm export > requirements.txt",
-}
 
 
 @dataclass(frozen=True)
@@ -292,7 +274,7 @@ def _python_of_poetry(value: Any) -> str | None:
 
 def _passed_over(search: Declarations, folder: str, found: Dependencies) -> str:
     """Files beside the one that decided, which may have been meant."""
-    others = [name for name in (*_NOT_READ, "requirements.txt") if search.files.has(join_path(folder, name))]
+    others = [name for name in (*NOT_READ, "requirements.txt") if search.files.has(join_path(folder, name))]
     if found.kind is DependencyKind.REQUIREMENTS:
         others = [name for name in others if name != "requirements.txt"]
         others += [name for name in ("setup.py",) if search.files.has(join_path(folder, name))]
@@ -304,7 +286,7 @@ def _passed_over(search: Declarations, folder: str, found: Dependencies) -> str:
 
 def _nothing(search: Declarations, folders: list[str]) -> str:
     for folder in folders:
-        here = [name for name in _NOT_READ if search.files.has(join_path(folder, name))]
+        here = [name for name in NOT_READ if search.files.has(join_path(folder, name))]
         here += sorted(
             path.name
             for path in (search.root / folder).glob("requirements*.txt")
@@ -312,8 +294,9 @@ def _nothing(search: Declarations, folders: list[str]) -> str:
         )
         if not here:
             continue
-        first = next((command for start, command in _EXPORTS.items() if here[0].startswith(start)), None)
-        way_out = first or f"rename it to requirements.txt, or write one that says -r {here[0]}"
+        way_out = (
+            NOT_READ.get(here[0]) or f"rename it to requirements.txt, or write one that says -r {here[0]}"
+        )
         search.warnings.append(
             f"{join_path(folder, here[0])} is not read: its packages are not installed; {way_out}"
         )

@@ -9,20 +9,14 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from runctl.core.dependency_files import MARK_A_PROJECT
 from runctl.core.errors import NotFound, ProjectError, UsageError
 from runctl.core.files import expand_user
 from runctl.core.names import did_you_mean
 
 MARKERS = (
     ".runctl.toml",
-    "pyproject.toml",
-    "uv.lock",
-    "setup.py",
-    "setup.cfg",
-    "requirements.txt",
-    "environment.yml",
-    "Pipfile",
-    "poetry.lock",
+    *MARK_A_PROJECT,
     "Dockerfile",
     ".runctlignore",
 )

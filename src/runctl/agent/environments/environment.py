@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Callable
 
-from runctl.agent.environments import installers, interpreter
+from runctl.agent.environments import installer_settings, interpreter
 from runctl.agent.environments.interpreter import Interpreter
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
@@ -151,14 +151,14 @@ def _first_with_pip(asked: Sequence[Interpreter]) -> Interpreter | None:
 def _install(needs: Dependencies, base: Interpreter | None, uv: str | None, builder: VenvBuilder) -> None:
     """As ``pip install`` does it. Where uv cannot, pip is asked: its word counts."""
     folder = builder.folder(needs)
-    settings = {**installers.settings_of_pip(_pip_configuration(builder, base)), **builder.variables}
+    settings = {**installer_settings.settings_of_pip(_pip_configuration(builder, base)), **builder.variables}
     arguments = _what_to_install(needs, builder)
     phase = f"installing {_described(needs)}"
     has_pip = base is not None and base.pip
     if uv is not None and not (has_pip and _is_for_pip(needs, folder, settings)):
         argv = [uv, "pip", "install", "--python", str(builder.python), *arguments]
         try:
-            builder.run(phase + " with uv", argv, installers.for_uv(settings), folder)
+            builder.run(phase + " with uv", argv, installer_settings.for_uv(settings), folder)
         except AgentError:
             if not has_pip:
                 raise
@@ -166,16 +166,18 @@ def _install(needs: Dependencies, base: Interpreter | None, uv: str | None, buil
         else:
             return
     argv = [str(builder.python), "-m", "pip", "install", *arguments]
-    builder.run(phase + " with pip", argv, installers.for_pip(builder.variables), folder)
+    builder.run(phase + " with pip", argv, installer_settings.for_pip(builder.variables), folder)
 
 
 def _is_for_pip(needs: Dependencies, folder: Path, settings: Mapping[str, str]) -> bool:
-    if installers.needs_pip(settings):
+    if installer_settings.needs_pip(settings):
         return True
     if needs.kind is not DependencyKind.REQUIREMENTS:
         return False
     return bool(
-        installers.options_beyond_uv(PurePosixPath(needs.path or "").name, lambda path: _read(folder / path))
+        installer_settings.options_beyond_uv(
+            PurePosixPath(needs.path or "").name, lambda path: _read(folder / path)
+        )
     )
 
 
@@ -308,7 +310,7 @@ def _with_indexes_of_lock(
     settings += [path] if needs.kind is DependencyKind.PEP723 else []
     texts = [_read(file) or "" for file in settings]
     known = "\n".join([*texts, *(value for name, value in env.items() if name.startswith("UV_"))])
-    indexes = installers.indexes_of_lock(_read(lock) or "", known)
+    indexes = installer_settings.indexes_of_lock(_read(lock) or "", known)
     if not indexes:
         return env
     return {**env, "UV_INDEX": " ".join([env.get("UV_INDEX", ""), *indexes]).strip()}
@@ -383,7 +385,7 @@ def _fetch_uv(base: Interpreter, builder: VenvBuilder) -> str | None:
             builder.run(
                 f"installing uv {UV_VERSION}",
                 argv,
-                installers.for_pip(builder.variables),
+                installer_settings.for_pip(builder.variables),
                 builder.work,
             )
         except AgentError:

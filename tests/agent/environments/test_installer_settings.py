@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.agent.environments.installers import (
+from runctl.agent.environments.installer_settings import (
     for_pip,
     for_uv,
     indexes_of_lock,
