@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +96,8 @@ def test_where_one_machine_dies_all_go_on_as_the_next_attempt_and_nothing_is_lef
     done = {f"[{rank}] done {max(20, int(step))}" for rank in (0, 1)}
     assert done <= set(followed.out.splitlines())
     assert {f"[{rank}] rank {rank} begins at {step}" for rank in (0, 1)} <= begins
+    brought = project("runs", "results", run, "brought", "--quiet").ok().out.strip()
+    assert Path(brought, "output", "rank").read_text() == "0"
 
 
 def test_stopping_it_ends_scripts_group_network_and_rights(

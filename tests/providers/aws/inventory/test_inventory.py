@@ -16,7 +16,8 @@ from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE, reach_policy, trust_policy
 from runctl.providers.aws.inventory.account import folder_of
-from runctl.providers.aws.inventory.inventory import AwsInventory
+from runctl.providers.aws.inventory.inventory import AwsInventory, used_by
+from runctl.providers.aws.inventory.regional import resource as made
 from tests.aws_fixtures import REGION, Refuse
 
 OTHER = "eu-west-1"
@@ -439,3 +440,15 @@ def test_the_role_that_every_machine_has_is_listed_where_runctl_made_it(
     (role,) = listed(inventory)[K.ROLE]
 
     assert (role.id, role.owner) == (DEFAULT_PROFILE, None)
+
+
+def test_a_group_without_a_machine_uses_the_network_that_its_next_ones_are_rented_into() -> None:
+    def of(kind: K, identifier: str, token: str) -> Resource:
+        return made(kind, identifier, {tag.INTENT: token}, REGION)
+
+    own, placement = of(K.SECURITY_GROUP, "sg-1", "one"), of(K.PLACEMENT_GROUP, "close", "one")
+    other = of(K.SECURITY_GROUP, "sg-2", "two")
+    found = {
+        each.id: each.attached_to for each in used_by([own, placement, other, of(K.GROUP, "runs", "one")])
+    }
+    assert found == {"sg-1": ("runs",), "close": ("runs",), "sg-2": (), "runs": ()}

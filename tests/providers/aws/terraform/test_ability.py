@@ -12,6 +12,7 @@ from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.inventory.regional import GROUP_TAG, resource
 from runctl.providers.aws.terraform.ability import _PASSING, _READ, AwsTerraform, reason_against
+from runctl.providers.aws.terraform.groups import group
 from runctl.providers.aws.terraform.names import TYPES, Names
 from runctl.providers.aws.terraform.network import security_group
 from tests.aws_fixtures import REGION, Refuse
@@ -94,3 +95,20 @@ def test_rules_are_one_for_each_source_and_description_in_any_order() -> None:
         Block({**ssh, "cidr_blocks": ["10.0.0.0/8"], "description": "home"}),
         Block({**ssh, "cidr_blocks": ["192.0.2.0/24"]}),
     )
+
+
+def test_a_group_of_machines_that_are_close_to_each_other_has_its_placement_group() -> None:
+    described = {
+        "AutoScalingGroupName": "runctl-run-1",
+        "MinSize": 0,
+        "MaxSize": 2,
+        "DesiredCapacity": 2,
+        "VPCZoneIdentifier": "subnet-1",
+    }
+    names = Names([of(ResourceKind.GROUP, "runctl-run-1")])
+    alone, close = (
+        group({**described, **more}, names, REGION).body
+        for more in ({}, {"PlacementGroup": "runctl-nodes-1"})
+    )
+    assert "placement_group" not in alone
+    assert (close["placement_group"], close["max_size"]) == ("runctl-nodes-1", 2)
