@@ -135,7 +135,9 @@ def test_a_user_with_the_printed_policy_can_work_and_without_each_right_is_told_
 
 
 def test_leaving_a_run_alone_takes_the_policy_for_that(user: User) -> None:
-    launch = ("aws", "launch", "train.py", "--unattended", "--instance-type", "t3.medium", "--yes", "--quiet")
+    # Of several machines, whose network is made and removed besides.
+    several = ("--instance-type", "m5.large", "--nodes", 2, "--engine", "none")
+    launch = ("aws", "launch", "train.py", "--unattended", *several, "--yes", "--quiet")
     where = ("--spot", "--checkpoint-s3", f"s3://{OWN}/runs", "--results", f"s3://{OWN}/results")
     refused = user.runctl(*launch, *where)
     assert refused.code != 0
@@ -145,4 +147,7 @@ def test_leaving_a_run_alone_takes_the_policy_for_that(user: User) -> None:
     run = user.runctl(*launch, *where, "--ttl", "1h").ok().out.strip()
     assert run in user.runctl("runs", "list", "--quiet").ok().out
     for known in user.runctl("runs", "list", "--quiet").ok().out.split():
-        user.runctl("runs", "stop", known).ok()
+        stopped = user.runctl("runs", "stop", known).ok()
+        if known == run:
+            assert "removed security group" in stopped.err
+            assert "removed placement group" in stopped.err
