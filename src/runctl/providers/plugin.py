@@ -98,6 +98,8 @@ class VolumeGroup:
     """Those that several instances can have at once."""
     chosen_at_creation: bool = False
     """As `runctl.providers.abilities.volumes.Volumes.chosen_at_creation`: only size, type and zone can be set."""
+    creating: str = ""
+    """What makes a volume, after ``runctl PROVIDER``; empty: the group's own ``create --size GIB``."""
     verbs: tuple[str, ...] | None = None
     """Which commands there are; ``None``: all. Who uses another one is told the reason that the provider states."""
 

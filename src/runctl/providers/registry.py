@@ -108,6 +108,12 @@ def volume_command(provider: str, *argv: str) -> str:
     return command(provider, next(groups, "volumes"), *argv)
 
 
+def volume_creation(provider: str) -> str:
+    """What to type to make a volume, for hints. Raises as `volume_group` does."""
+    group = volume_group(provider)
+    return command(provider, group.creating or f"{group.name} create --size GIB")
+
+
 def volume_group(provider: str) -> VolumeGroup:
     """The provider's group of commands about volumes. Raises as `plugin` does, `Unsupported` where it has none."""
     group = plugin(provider).volumes

@@ -9,6 +9,7 @@ import pytest
 
 from runctl.core.errors import Conflict, NotFound
 from runctl.core.tags import PURPOSE
+from runctl.providers import registry
 from runctl.providers.abilities.volume_plans import InitializationStatus, Modification, VolumeRequest
 from tests.cli.conftest import Invoke, data_of
 from tests.cli.fake_provider import VOLUME_ID, Script, a_snapshot, a_volume, a_volume_plan
@@ -182,3 +183,18 @@ def test_what_is_protected_is_deleted_only_when_that_is_said(invoke: Invoke, scr
     script.calls.clear()
     invoke("aws", "ebs", "delete", "datasets", "--yes", "--include-protected")
     assert script.only("delete_volume") == (VOLUME_ID, "include_protected")
+
+
+@pytest.mark.parametrize("provider", ["aws", "lyceum", "runpod"])
+def test_what_makes_a_volume_is_told_as_the_provider_makes_them(
+    invoke: Invoke, script: Script, provider: str
+) -> None:
+    script.answers["volumes"] = ()
+    group = registry.volume_group(provider).name
+    told = invoke(provider, group, "list").stderr
+    words = registry.volume_creation(provider).split()
+    assert told == f"no volumes; {' '.join(words)} makes one\n"
+    options = [word for word in words if word.startswith("--")]
+    shown = invoke(*words[1 : words.index(options[0])], "--help")
+    assert shown.exit_code == 0
+    assert all(option in shown.stdout for option in options)

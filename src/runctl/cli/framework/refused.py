@@ -12,6 +12,7 @@ from runctl.cli.framework.commands import Command
 from runctl.core.errors import Unsupported
 from runctl.providers.interface import require
 from runctl.providers.registry import command as command_line
+from runctl.providers.registry import volume_creation
 
 
 class _Anything(Command):
@@ -37,7 +38,7 @@ def refused_command(argument: str) -> click.Command:
             if verb.endswith(" create"):
                 raise Unsupported(
                     f"volumes of {provider} are created with a machine",
-                    hint=f"{command_line(provider, 'create')} --help says how",
+                    hint=volume_creation(provider),
                 )
             raise Unsupported(
                 f"a machine of {provider} has the volume that it was made with, for as long as it is there",

@@ -35,7 +35,7 @@ from runctl.machines.volumes import (
 )
 from runctl.providers.abilities.volume_plans import PURPOSES, VolumeRequest
 from runctl.providers.interface import require
-from runctl.providers.registry import volume_command, volume_group
+from runctl.providers.registry import volume_creation, volume_group
 from runctl.render.json import to_builtins
 from runctl.render.plans.volume_plans import snapshots_table
 from runctl.render.things import volume_details
@@ -176,7 +176,7 @@ def list_command(provider: str) -> click.Command:
             cli,
             provider,
             found,
-            f"no volumes; {volume_command(provider, 'create --size GIB')} makes one",
+            f"no volumes; {volume_creation(provider)} makes one",
             wide=wide,
         )
 

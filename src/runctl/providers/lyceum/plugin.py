@@ -84,6 +84,7 @@ plugin = ProviderPlugin(
         "Keep data on block volumes, which are made with a machine and outlive it.",
         types=("block",),
         chosen_at_creation=True,
+        creating="create --new-volume GB",
         verbs=("list", "show", "delete"),
     ),
     create_options=(

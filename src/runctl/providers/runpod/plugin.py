@@ -65,6 +65,7 @@ plugin = ProviderPlugin(
         "Keep data on network volumes that outlive pods.",
         types=("standard", "high-performance"),
         chosen_at_creation=True,
+        creating="volumes create --size GB --zone DATA_CENTRE",
         verbs=("create", "list", "show", "resize", "delete"),
     ),
     opaque_ids=True,
