@@ -83,7 +83,7 @@ class MachineProfile:
             if arn is not None and item.get("IamInstanceProfile", {}).get("Arn") == arn
         ]
         if users:
-            return self._part(SetupState.IN_USE, f"{', '.join(users)} use it: runctl aws terminate")
+            return self._part(SetupState.IN_USE, f"used by {', '.join(users)}: runctl aws terminate")
         return found
 
     def create(self, progress: Progress) -> None:
