@@ -31,6 +31,7 @@ from runctl.providers.abilities.volume_plans import (
 )
 from runctl.providers.interface import require as _require
 from runctl.providers.registry import DEFAULT as _DEFAULT
+from runctl.runs.stored.recipe import Recipes as _Recipes
 from runctl.storage.attaching import MountOptions as _MountOptions
 from runctl.storage.moving import MovePlan
 
@@ -314,7 +315,9 @@ def replicate(
 ) -> tuple[Volume, ...]:
     """Each zone has a volume with the same data, in this order, until one of them is mounted for writing."""
     session = session or Session()
-    plan = _replicas.plan_replicas(session, provider, volume, zones)
+    plan = _replicas.plan_replicas(
+        session, provider, volume, zones, runs=_Recipes(session.database).by_volume()
+    )
     on_plan(plan)
     return _replicas.replicate(session, provider, plan)
 

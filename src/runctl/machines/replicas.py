@@ -6,7 +6,7 @@ which goes from whichever is mounted for writing. So what carries it has the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -17,6 +17,7 @@ from runctl.core.machine_models import Volume, VolumeState
 from runctl.machines.session import Session
 from runctl.machines.volumes import new_snapshot, new_volume
 from runctl.providers.abilities.volume_plans import SnapshotRequest, VolumePlan, VolumeRequest
+from runctl.providers.abilities.volumes import Volumes
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import volume_command
 
@@ -33,7 +34,8 @@ class PlannedReplica:
     wanted: VolumePlan | None
     """What is made; ``None``: it exists."""
     outdated: tuple[Volume, ...] = ()
-    """Earlier replicas, which lack what was written to the volume since: they are deleted first."""
+    """Earlier replicas, which lack what was written to the volume since and have nothing of their own: they are
+    deleted first."""
 
     @property
     def usd_per_month(self) -> Decimal | None:
@@ -52,6 +54,11 @@ class ReplicasPlan:
     def is_done(self) -> bool:
         """Whether all of them are there."""
         return all(each.existing is not None for each in self.replicas)
+
+    @property
+    def outdated(self) -> tuple[Volume, ...]:
+        """All that are deleted."""
+        return tuple(old for each in self.replicas for old in each.outdated)
 
 
 def same_data(volume: Volume, others: Sequence[Volume]) -> tuple[Volume, ...]:
@@ -83,11 +90,14 @@ def replica_name(volume: Volume, zone: str) -> str | None:
     return None if volume.name is None else f"{volume.name}-replica-in-{zone}"
 
 
-def plan_replicas(session: Session, provider: str, word: str, zones: Sequence[str]) -> ReplicasPlan:
-    """What is missing in these zones. Does nothing yet.
+def plan_replicas(
+    session: Session, provider: str, word: str, zones: Sequence[str], *, runs: Mapping[str, str]
+) -> ReplicasPlan:
+    """What is missing in these zones; ``runs`` says which run goes on with a volume, by its id. Does nothing yet.
 
     Raises `NotFound`, `Unsupported`, `UsageError` for the volume's own zone, `PermissionDenied` (``not-ours``) and
-    `Conflict` (``volume-in-use``): what a machine has, it may be writing to.
+    `Conflict`: ``volume-in-use``, as what a machine has, it may be writing to; ``replica-needed`` where an earlier
+    replica would have to go and may not.
     """
     cloud = session.provider(provider)
     volumes = require(cloud.volumes)
@@ -105,14 +115,44 @@ def plan_replicas(session: Session, provider: str, word: str, zones: Sequence[st
             code="volume-in-use",
         )
     known = volumes.list()
-    current = same_data(source, known)
+    current = _same_content(source, known)
     return ReplicasPlan(
-        source, tuple(_planned(cloud, source, zone, current, known) for zone in dict.fromkeys(zones))
+        source, tuple(_planned(cloud, source, zone, current, known, runs) for zone in dict.fromkeys(zones))
+    )
+
+
+def _check_outdated(provider: str, replica: Volume, source: Volume, runs: Mapping[str, str]) -> None:
+    """Raises `Conflict` where somebody may need a replica that is out of date. Pure."""
+    run = runs.get(replica.id)
+    protected = " --include-protected" if replica.persistent else ""
+    hint = f"where it is not needed: {volume_command(provider, 'delete', replica.id)}{protected}"
+    if replica.instances:
+        why = f"is attached to {', '.join(replica.instances)}"
+        hint = volume_command(provider, "detach", replica.id)
+    elif run is not None:
+        why = f"is what {run} goes on with"
+        hint = f"wait until {run} has ended for good, or runctl runs stop {run}"
+    elif tag.CONTENT not in replica.tags:
+        why = "may have data of its own: it was mounted for writing"
+    elif replica.persistent:
+        why = "is marked persistent"
+    else:
+        return
+    label = replica.name or replica.id
+    raise Conflict(
+        f"{label} in {replica.zone} lacks what was written to {source.name or source.id} since, and {why}",
+        hint=f"{hint}; then again",
+        code="replica-needed",
     )
 
 
 def _planned(
-    cloud: Provider, source: Volume, zone: str, current: Sequence[Volume], known: Sequence[Volume]
+    cloud: Provider,
+    source: Volume,
+    zone: str,
+    current: Sequence[Volume],
+    known: Sequence[Volume],
+    runs: Mapping[str, str],
 ) -> PlannedReplica:
     volumes = require(cloud.volumes)
     existing = next((each for each in current if each.zone == zone), None)
@@ -121,11 +161,10 @@ def _planned(
     outdated = tuple(
         each
         for each in known
-        if each.tags.get(tag.REPLICA_OF) == source.id
-        and each.zone == zone
-        and each.state is VolumeState.AVAILABLE
-        and each.tags.get(tag.CONTENT, "") != source.tags.get(tag.CONTENT)
+        if each.tags.get(tag.REPLICA_OF) == source.id and each.zone == zone and each.state not in OVER
     )
+    for each in outdated:
+        _check_outdated(cloud.name, each, source, runs)
     shape = volumes.chosen_shape(source)
     wanted = volumes.plan(
         VolumeRequest(
@@ -143,27 +182,50 @@ def replicate(session: Session, provider: str, plan: ReplicasPlan) -> tuple[Volu
     """
     cloud = session.provider(provider)
     volumes, snapshots = require(cloud.volumes), require(cloud.snapshots)
-    content = plan.source.tags.get(tag.CONTENT)
+    planned = plan.source.tags.get(tag.CONTENT)
+    content = planned or volumes.find(plan.source.id).tags.get(tag.CONTENT)
+    is_new = content is None
     if content is None:
         # Before the snapshot: what is written afterwards takes it off, and is seen below.
         content = new_client_token()
         volumes.tag(plan.source.id, {tag.CONTENT: content})
+    _check_unwritten(volumes, plan.source, content, is_new=is_new)
     made = {each.zone: each.existing for each in plan.replicas if each.existing is not None}
     missing = [each for each in plan.replicas if each.existing is None]
     if missing:
-        snapshot_id = _snapshot(session, provider, plan.source, content)
+        snapshot_id = _snapshot(session, provider, plan.source, content, is_new=is_new)
         for each in missing:
             for outdated in each.outdated:
-                volumes.delete(outdated.id, session.progress, include_protected=True)
+                # It was asked about as it was then.
+                _check_outdated(cloud.name, volumes.find(outdated.id), plan.source, {})
+                volumes.delete(outdated.id, session.progress)
             session.progress.step(f"making a replica of {plan.source.name or plan.source.id} in {each.zone}")
             made[each.zone] = _volume(session, provider, plan.source, each.zone, snapshot_id, content)
     for left in snapshots.list():
         if left.tags.get(tag.REPLICATES) == content:
             snapshots.delete(left.id, session.progress, include_protected=True)
+    _check_unwritten(volumes, plan.source, content, is_new=is_new)
     return tuple(made[each.zone] for each in plan.replicas)
 
 
-def _snapshot(session: Session, provider: str, source: Volume, content: str) -> str:
+def _check_unwritten(volumes: Volumes, source: Volume, content: str, *, is_new: bool) -> None:
+    """Raises `Conflict` where somebody may have written to the volume since it had that content.
+
+    Mounting takes the content off. Where it ``is_new``, the volume may have been mounted before it had it.
+    """
+    now = volumes.find(source.id)
+    if now.tags.get(tag.CONTENT) == content:
+        if not (is_new and now.instances):
+            return
+        volumes.tag(source.id, {}, remove=(tag.CONTENT,))
+    raise Conflict(
+        f"volume {source.name or source.id} was mounted for writing while it was to be replicated",
+        hint="detach it, and again",
+        code="volume-in-use",
+    )
+
+
+def _snapshot(session: Session, provider: str, source: Volume, content: str, *, is_new: bool) -> str:
     """One of the volume as it is, complete."""
     cloud = session.provider(provider)
     snapshots = require(cloud.snapshots)
@@ -172,13 +234,11 @@ def _snapshot(session: Session, provider: str, source: Volume, content: str) -> 
         request = SnapshotRequest(source.id, tags={tag.REPLICATES: content, tag.CONTENT: content})
         with new_snapshot(session, provider, request, freeze=False, wait=False) as new:
             begun = new.carry_out()
-    if require(cloud.volumes).find(source.id).tags.get(tag.CONTENT) != content:
+    try:
+        _check_unwritten(require(cloud.volumes), source, content, is_new=is_new)
+    except Conflict:
         snapshots.delete(begun.id, session.progress, include_protected=True)
-        raise Conflict(
-            f"volume {source.name or source.id} was mounted for writing while it was to be replicated",
-            hint="detach it, and again",
-            code="volume-in-use",
-        )
+        raise
     return snapshots.wait(begun.id, session.progress).id
 
 

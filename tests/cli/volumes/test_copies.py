@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from runctl.core.tags import MOVE, MOVE_ZONE
+from runctl.core.tags import CONTENT, MOVE, MOVE_ZONE, OWNED, OWNED_VALUE, REPLICA_OF
 from tests.cli.conftest import Invoke, last_error
-from tests.cli.fake_provider import Script, a_snapshot, a_volume
+from tests.cli.fake_provider import Script, a_snapshot, a_volume, a_volume_plan
 
 
 def test_a_copy_is_made_while_the_file_system_holds_still(invoke: Invoke, frozen: Script) -> None:
@@ -46,3 +46,16 @@ def test_a_volume_that_is_not_moved_cannot_be_given_up(invoke: Invoke, script: S
     script.answers["volume"] = a_volume()
     result = invoke("aws", "ebs", "move", "datasets", "--abandon", "--output", "json")
     assert last_error(result)["code"] == "not-moving"
+
+
+def test_a_replica_is_not_deleted_for_a_new_one_unasked(invoke: Invoke, script: Script) -> None:
+    source = a_volume(tags={OWNED: OWNED_VALUE})
+    tags = {OWNED: OWNED_VALUE, REPLICA_OF: source.id, CONTENT: "old"}
+    old = a_volume("vol-0fedcba9876543210", name="old", zone="us-east-1b", tags=tags)
+    script.answers.update(volume=source, volumes=(source, old), plan_volume=a_volume_plan)
+
+    result = invoke("aws", "ebs", "replicate", "datasets", "--zone", "us-east-1b", "--output", "json")
+
+    error = last_error(result)
+    assert (error["code"], old.id in error["hint"]) == ("confirmation-needed", True)
+    assert {"tag_volume", "delete_volume"}.isdisjoint(script.names())

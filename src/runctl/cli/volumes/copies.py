@@ -34,6 +34,7 @@ from runctl.render.plans.volume_plans import (
     move_plan_text,
     replicas_plan_text,
 )
+from runctl.runs.stored.recipe import Recipes
 from runctl.storage.moving import plan_abandon
 
 
@@ -204,13 +205,18 @@ def replicate_command(provider: str) -> click.Command:
 
         A replica is a volume that was made from a temporary snapshot. A run that only reads the volume goes on with it
         at once when there is no machine in the volume's zone. It holds until one of the two is mounted for writing; the
-        same command then makes it anew. Cut short, it finishes what is missing.
+        same command then asks, deletes it and makes it anew. One that was itself mounted for writing, is persistent or
+        is what a run goes on with is not deleted. Cut short, it finishes what is missing.
         """
-        plan = plan_replicas(cli.session, provider, volume_name, zones)
+        runs = Recipes(cli.session.database).by_volume()
+        plan = plan_replicas(cli.session, provider, volume_name, zones, runs=runs)
         if plan.is_done and not dry_run:
             cli.progress.note(f"the replicas of {volume_name} are there already")
         elif shown(cli, plan, replicas_plan_text(plan), dry_run=dry_run):
             return
+        if plan.outdated:
+            gone = ", ".join(str(each.id) for each in plan.outdated)
+            cli.confirm(f"Delete {gone}, and make it anew?")
         emit_volumes(cli, provider, replicate(cli.session, provider, plan))
 
     return command
