@@ -14,7 +14,13 @@ from runctl.cleanup.facts import Facts, RunFact
 from runctl.cleanup.plan import Monthly
 from runctl.core.machine_models import Market
 from runctl.core.text import counted, time_span
-from runctl.providers.abilities.inventory import Alternative, Measurement, Resource, ResourceKind
+from runctl.providers.abilities.inventory import (
+    MEASURED_HOURS,
+    Alternative,
+    Measurement,
+    Resource,
+    ResourceKind,
+)
 from runctl.providers.registry import command, volume_command
 
 K = ResourceKind
@@ -28,8 +34,6 @@ IDLE_CPU_PERCENT = 5.0
 """Of all processors, in the busiest hour of a day: a machine that nobody needs."""
 HALF_CPU_PERCENT = 40.0
 """Of all processors, in the busiest hour of a day: half of them would have done."""
-MEASURED_HOURS = 6
-"""What was measured for a shorter time says little."""
 LITTLE_CPU_PERCENT = 10.0
 """Of one processor, as the kernel counts a process."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from runctl.providers.abilities.inventory import Measurement, Resource, ResourceKind
 from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.inventory import measuring
 from runctl.providers.aws.inventory.inventory import AwsInventory
 from runctl.providers.aws.inventory.measuring import Query, enough, measurements, queries, smaller_type
 from tests.aws_fixtures import Refuse
@@ -72,6 +75,50 @@ def test_a_volume_keeps_twice_what_it_needed(volume: Resource, most: float | Non
     shape = enough(volume, Measurement(hours=24, most_iops=most))
 
     assert (None if shape is None else shape.iops) == iops
+
+
+@pytest.mark.parametrize(("hours", "is_enough"), [(0, False), (5, False), (6, True)])
+def test_a_volume_that_was_measured_for_a_short_time_is_left_as_it_is(hours: int, is_enough: bool) -> None:
+    assert (enough(DISK, Measurement(hours=hours, most_iops=10.0)) is not None) is is_enough
+
+
+@pytest.mark.parametrize("status", ["InternalError", "Forbidden", "PartialData"])
+def test_what_cloudwatch_does_not_tell_wholly_is_no_measurement(
+    inventory: AwsInventory, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    other = replace(DISK, id="vol-2")
+
+    def result(number: int, status: str, *values: float) -> dict[str, Any]:
+        times = [NOON + timedelta(minutes=5 * each) for each in range(len(values))]
+        return {"Id": f"m{number}", "StatusCode": status, "Timestamps": times, "Values": list(values)}
+
+    pages = [
+        # The volume's reads are there, its writes are not; the other one's are completed by the next page.
+        {
+            "MetricDataResults": [
+                result(0, "Complete", 300.0),
+                result(1, status),
+                result(2, "Complete", 300.0),
+            ]
+        },
+        {"MetricDataResults": [result(3, "PartialData", 300.0)]},
+        {"MetricDataResults": [result(3, "Complete", 300.0)]},
+    ]
+    paginator = SimpleNamespace(paginate=lambda **_: pages)
+    cloudwatch = SimpleNamespace(get_paginator=lambda _: paginator)
+    asked: Any = SimpleNamespace(cloudwatch=cloudwatch, endpoint=None)
+    monkeypatch.setattr(inventory, "session_in", lambda _: asked)
+    monkeypatch.setattr(measuring, "with_gpus", lambda *_: ())
+
+    answer = inventory.measurements([DISK, other], NOON)
+
+    assert answer.found == {"vol-2": Measurement(hours=1, most_iops=2.0)}
+    (unread,) = answer.unread
+    assert (unread.what, unread.reason, unread.code) == (
+        "measurements of vol-1",
+        f"CloudWatch says {status}",
+        "incomplete",
+    )
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,10 @@ class Listing:
     """Those that were asked."""
 
 
+MEASURED_HOURS = 6
+"""What was measured for a shorter time says little."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What a provider has measured of a machine or a volume in the last day; ``None``: nothing."""

@@ -165,9 +165,17 @@ class AwsInventory(Inventory):
         for region, there in regions.items():
             session = self.session_in(region)
             try:
-                found |= measuring.measurements(measuring.read(session, measuring.queries(there), now))
+                series, untold = measuring.read(session, measuring.queries(there), now)
             except RunctlError as error:
                 unread.append(account.untold(region, "measurements", error))
+            else:
+                found |= measuring.measurements(series)
+                unread += [
+                    Unread(
+                        "aws", region, f"measurements of {each}", f"CloudWatch says {status}", "incomplete"
+                    )
+                    for each, status in untold.items()
+                ]
             found |= measuring.with_gpus(session, there, found)
         return Measurements(found, tuple(unread))
 

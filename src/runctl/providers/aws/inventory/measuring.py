@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from runctl.core.errors import RunctlError
-from runctl.providers.abilities.inventory import Measurement, Resource, ResourceKind
+from runctl.providers.abilities.inventory import MEASURED_HOURS, Measurement, Resource, ResourceKind
 from runctl.providers.abilities.volume_plans import DiskShape
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.session import AwsSession
@@ -28,6 +28,7 @@ MOST_QUERIES = 500
 SPARE = 2
 """So many times what the busiest minutes needed is kept of a volume's IOPS."""
 _STEP = 100
+_COMPLETE = "Complete"
 _SIZES = ("medium", "large", "xlarge", "2xlarge", "4xlarge", "8xlarge", "16xlarge", "32xlarge")
 """Each is half of the next one in every family that has both."""
 
@@ -70,9 +71,11 @@ def queries(resources: Sequence[Resource]) -> list[Query]:
 Series = Mapping[Query, Mapping[datetime, float]]
 
 
-def read(session: AwsSession, asked: Sequence[Query], now: datetime) -> Series:
-    """The numbers of the last day, by their times. Raises what CloudWatch answers, as ours."""
+def read(session: AwsSession, asked: Sequence[Query], now: datetime) -> tuple[Series, Mapping[str, str]]:
+    """The numbers of the last day, by their times, of the resources of which CloudWatch has told all; and what it said
+    instead of the others, by their ids. Raises what it answers, as ours."""
     found: dict[Query, dict[datetime, float]] = {query: {} for query in asked}
+    said: dict[Query, str] = {}
     with our_errors(session.endpoint):
         for first in range(0, len(asked), MOST_QUERIES):
             part = asked[first : first + MOST_QUERIES]
@@ -83,9 +86,12 @@ def read(session: AwsSession, asked: Sequence[Query], now: datetime) -> Series:
             )
             for page in pages:
                 for result in page["MetricDataResults"]:
-                    values = found[part[int(result["Id"][1:])]]
-                    values.update(zip(result["Timestamps"], result["Values"], strict=True))
-    return found
+                    query = part[int(result["Id"][1:])]
+                    found[query].update(zip(result["Timestamps"], result["Values"], strict=True))
+                    # What one page has in part, a later one completes.
+                    said[query] = result.get("StatusCode", _COMPLETE)
+    untold = {query.resource_id: status for query, status in said.items() if status != _COMPLETE}
+    return {query: values for query, values in found.items() if query.resource_id not in untold}, untold
 
 
 def measurements(series: Series) -> dict[str, Measurement]:
@@ -136,11 +142,11 @@ def smaller_type(name: str) -> str | None:
 
 
 def enough(volume: Resource, measured: Measurement | None) -> DiskShape | None:
-    """The same volume with as many IOPS as it needs; ``None``: it has no more, or nobody has measured it. Pure."""
+    """The same volume with as many IOPS as it needs; ``None``: it has no more, or was not measured for long. Pure."""
     disk = TYPES.get(volume.type or "")
     if disk is None or disk.iops is None or volume.iops is None or volume.size_bytes is None:
         return None
-    if measured is None or measured.most_iops is None:
+    if measured is None or measured.most_iops is None or measured.hours < MEASURED_HOURS:
         return None
     # A gp3 volume has so many for each MiB/s that it moves; see `checked_shape`.
     for_throughput = 4 * (volume.throughput or 0)
