@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from runctl.core.errors import CapacityError, NotFound, OutcomeUnknown
-from runctl.core.journal import Journal
-from runctl.core.machine_models import Market
-from runctl.core.tags import INTENT
+from runctl.core.errors import CapacityError, NotFound, OutcomeUnknown, RunctlError
+from runctl.core.ids import InstanceId, new_client_token
+from runctl.core.journal import Journal, Standing
+from runctl.core.machine_models import InstanceState, Market
+from runctl.core.tags import INTENT, OWNED, OWNED_VALUE
 from runctl.providers.interface import CreatePlan, InstanceRequest
 from runctl.providers.labels import label_of, tags_of
 from runctl.providers.lyceum.api import LyceumApi
@@ -170,3 +171,30 @@ def test_a_name_that_only_begins_alike_is_another_machine_and_a_late_one_is_foun
     network.answer("GET", f"{ROOT}/vms/availability", STOCK)
     assert provider.renting.create(plan).id == VM["vm_id"]
     assert 0 < clock.monotonic() - began < FOUND_WITHIN.total_seconds()
+
+
+@pytest.mark.parametrize("after", ["terminated", "running", None])
+@pytest.mark.parametrize("refusal", [409, 400])
+def test_an_end_that_is_refused_to_the_second_call_was_ours_where_the_first_has_done_it(
+    provider: LyceumProvider, network: ScriptedNetwork, refusal: int, after: str | None
+) -> None:
+    name = label_of({OWNED: OWNED_VALUE, INTENT: new_client_token()})
+    there = {"vm_id": "1", "status": "running", "display_name": name, "ip_address": "203.0.113.10"}
+    network.answer("GET", f"{ROOT}/vms/1/status", there)
+    network.answer("DELETE", f"{ROOT}/vms/1", {"detail": "VM is already terminating"}, refusal)
+    now = {"detail": "VM not found"} if after is None else {**there, "status": after}
+    for _ in range(2):
+        network.answer("GET", f"{ROOT}/vms/1/status", now, 404 if after is None else 200)
+
+    if after == "running":
+        with pytest.raises(RunctlError, match="already terminating"):
+            provider.renting.terminate(InstanceId("1"))
+        assert not provider._context._ended_file("1").exists()
+        (change,) = provider.journal.changes()
+        assert change.standing is Standing.REFUSED
+    else:
+        ended = provider.renting.terminate(InstanceId("1"))
+        assert (ended.state, ended.interrupted) == (InstanceState.TERMINATED, False)
+        assert provider._context._ended_file("1").exists()
+        (change,) = provider.journal.changes()
+        assert change.standing is Standing.DONE

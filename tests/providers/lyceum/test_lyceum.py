@@ -137,7 +137,7 @@ def test_a_price_limit_and_a_pool_that_has_just_failed_are_heeded() -> None:
         (InstanceRequest(instance_type="l40s", market=Market.SPOT), Unsupported, "not sell l40s as spot"),
         (InstanceRequest(instance_type="a100", needs=Needs(gpu="A100")), UsageError, "needs are stated"),
         (InstanceRequest(needs=Needs(gpu="A10G")), NotFound, "has what is needed"),
-        (InstanceRequest(instance_type="h100", max_price=Decimal(1)), CapacityError, "costs \\$1 an hour"),
+        (InstanceRequest(instance_type="h100", max_price=Decimal(1)), CapacityError, "costs \\$1.00 an hour"),
     ],
 )
 def test_what_cannot_be_had_is_said(request_: InstanceRequest, error: type[RunctlError], words: str) -> None:

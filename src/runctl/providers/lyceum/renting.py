@@ -175,10 +175,13 @@ class LyceumRenting(Renting):
         except OutcomeUnknown:
             raise
         except RunctlError:
-            # It goes on, and may yet be taken back.
-            self._context.forget_ended(instance_id)
-            entry.refused()
-            raise
+            if not self._is_over(instance_id):
+                # It goes on, and may yet be taken back.
+                self._context.forget_ended(instance_id)
+                entry.refused()
+                raise
+            # What is refused to the second call, the first one has done, whose answer was lost.
+            ended = Terminated(vm.volumes)
         for volume in ended.detached_volumes or ():
             self._context.note_volume(volume.volume_id)
             progress.note(
@@ -254,6 +257,15 @@ class LyceumRenting(Renting):
                 f"VM {vm.vm_id}, which this command had made, has ended", hint="try again", code="token-spent"
             )
         return self._context.instance(vm, self._context.variants())
+
+    def _is_over(self, instance_id: InstanceId) -> bool:
+        """Whether Lyceum says so; where it says nothing, it is not known to be."""
+        try:
+            return state_of(self._context.api.vm(instance_id)) is InstanceState.TERMINATED
+        except NotFound:
+            return True
+        except RunctlError:
+            return False
 
     def _ended(self, instance_id: InstanceId, vm: Vm) -> Vm:
         """As Lyceum shows it after its end; a moment later it may still say that it runs."""
