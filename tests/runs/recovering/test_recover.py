@@ -35,7 +35,7 @@ from runctl.machines.session import Session
 from runctl.runs import control
 from runctl.runs.records.run_record import with_its_machine
 from runctl.runs.records.store import run_store
-from runctl.runs.recovering import recover
+from runctl.runs.recovering import machines, recover
 from runctl.runs.recovering.recover import Outcome, Recovered, recover_run
 from runctl.runs.recovering.watching import watch_runs
 from runctl.runs.run_logs import sources
@@ -363,6 +363,26 @@ def test_a_machine_is_given_back_whose_keys_were_not_to_be_had() -> None:
     with patch.object(lent_store, "bring_keys"):
         recovered_by_another(there)
         there.teardown()
+
+
+def test_a_further_attempts_image_is_pulled_by_a_login_that_is_good_then() -> None:
+    there = Recovery()
+    recipes = Recipes(there.session.database)
+    recipe = recipes.get(RUN)
+    assert recipe.request is not None
+    request = replace(recipe.request, image="registry.example/runctl/digits:1")
+    recipes.put(replace(recipe, request=request), there.world.clock)
+    there.world.end(FIRST)
+    kept: list[tuple[str | None, list[str]]] = []
+
+    def keep(_session: Session, _provider: object, image: str | None) -> None:
+        kept.append((image, [str(name) for name in there.world.machines]))
+
+    with patch.object(machines, "keep_pull_login", keep):
+        recovered_by_another(there)
+
+    assert kept == [("registry.example/runctl/digits:1", ["i-first"])], "before the machine is rented"
+    there.teardown()
 
 
 def test_nobody_goes_on_without_the_lease_because_the_store_is_asked_too_often() -> None:

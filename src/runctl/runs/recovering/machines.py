@@ -19,6 +19,7 @@ from runctl.machines.renting import READY_TIMEOUT
 from runctl.project.kept import kept_projects
 from runctl.providers.abilities.limits import TOO_LITTLE
 from runctl.providers.interface import InstanceRequest
+from runctl.runs.images.pull_login import keep_pull_login
 from runctl.runs.recovering.next_attempt import next_request
 from runctl.runs.recovering.relocating import relocations_of, volumes_zone
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun
@@ -117,6 +118,7 @@ def _rent(run: RecoveredRun, wanted: InstanceRequest) -> Instance:
     if wanted.budget is not None and wanted.budget <= 0:
         whole = run.recipe.request.budget if run.recipe.request is not None else None
         raise HasEndedError(f"has used up its budget of {usd(whole or wanted.budget)}")
+    keep_pull_login(run.session, run.provider, wanted.image)
     try:
         with run.rentals.renting(wanted) as new:
             return new.rent()

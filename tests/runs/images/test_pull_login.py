@@ -1,0 +1,66 @@
+"""By which login a provider pulls a machine's image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runctl.core.errors import Unsupported
+from runctl.core.progress import SILENT
+from runctl.providers.abilities.image_registry import RegistryLogin
+from runctl.runs.images import pull_login
+from runctl.runs.images.pull_login import keep_pull_login
+from tests.runs.launch.test_machine_image import Images
+
+HOST = "111122223333.dkr.ecr.us-east-1.amazonaws.com"
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A provider's, whose tokens end: each is another one."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text('{"auths": {"ghcr.io": {"auth": "YWRhOnMzY3JldA=="}}}')
+    given: list[str] = []
+
+    def login() -> RegistryLogin:
+        given.append(f"token-{len(given)}")
+        return RegistryLogin(HOST, "AWS", given[-1])
+
+    found = SimpleNamespace(owns=lambda host: host.endswith(".amazonaws.com"), login=login, given=given)
+    monkeypatch.setattr(pull_login, "image_registry", lambda *_: found)
+    return found
+
+
+def kept(*images: str | None, ability: Any = None) -> list[RegistryLogin]:
+    there = ability or Images()
+    session: Any = SimpleNamespace(progress=SILENT)
+    provider: Any = SimpleNamespace(machine_images=there)
+    for image in images:
+        keep_pull_login(session, provider, image)
+    return [] if ability is not None else there.logins
+
+
+def test_every_machine_of_an_image_in_a_providers_registry_has_a_token_of_its_own(
+    registry: SimpleNamespace,
+) -> None:
+    image = f"{HOST}/runctl/digits:1"
+    assert [login.password for login in kept(image, image)] == ["token-0", "token-1"]
+
+
+def test_another_registry_has_the_users_own_login_and_a_public_image_none(registry: SimpleNamespace) -> None:
+    found = kept("ghcr.io/ada/digits:1", "quay.io/ada/digits:1", "python:3.11-slim", None)
+
+    assert found == [RegistryLogin("ghcr.io", "ada", "s3cret")]
+    assert registry.given == []
+
+
+def test_a_token_for_another_account_is_not_kept(registry: SimpleNamespace) -> None:
+    assert kept(HOST.replace("1111", "4444") + "/runctl/digits:1") == []
+
+
+def test_no_token_is_asked_for_a_machine_that_is_no_container(registry: SimpleNamespace) -> None:
+    kept(f"{HOST}/runctl/digits:1", ability=Unsupported("they are machines"))
+    assert registry.given == []
