@@ -34,6 +34,13 @@ def test_help_of_groups_imports_click_alone(argv: str) -> None:
 def test_a_command_that_asks_nobody_imports_no_aws_and_no_rich() -> None:
     assert not modules_after("config", "show") & {"boto3", "botocore", "rich", "moto", "textual"}
     assert not modules_after("aws", "create", "--help") & {"boto3", "botocore", "rich", "moto", "textual"}
+    assert not modules_after("sandbox", "interrupt", "--help") & {
+        "boto3",
+        "botocore",
+        "rich",
+        "moto",
+        "textual",
+    }
 
 
 def test_the_version_goes_to_stdout() -> None:

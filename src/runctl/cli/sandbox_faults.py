@@ -21,7 +21,7 @@ from runctl.core.errors import UsageError
 from runctl.core.text import counted
 from runctl.render.tables import details
 from runctl.sandbox.fault_client import Faults
-from runctl.sandbox.s3.trouble import StoreTrouble
+from runctl.sandbox.store_trouble import StoreTrouble
 
 if TYPE_CHECKING:
     from runctl.simulation.traces import Means

@@ -13,7 +13,7 @@ from typing import Any
 from runctl.core.names import did_you_mean
 from runctl.sandbox.capacity import Pool
 from runctl.sandbox.quotas import QUOTA_OF
-from runctl.sandbox.s3.trouble import WELL, StoreTrouble
+from runctl.sandbox.store_trouble import WELL, StoreTrouble
 from runctl.sandbox.world import Faults, World
 
 

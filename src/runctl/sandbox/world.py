@@ -19,7 +19,7 @@ from runctl.sandbox.machines.network import Network
 from runctl.sandbox.prices.meter import Meter
 from runctl.sandbox.record import Keys
 from runctl.sandbox.runpod.account import Account as RunPodAccount
-from runctl.sandbox.s3.trouble import WELL, StoreTrouble
+from runctl.sandbox.store_trouble import WELL, StoreTrouble
 
 ACCOUNT = "123456789012"
 """moto's own; every call of a sandbox belongs to it."""

@@ -10,7 +10,8 @@ from typing import Any
 from runctl.sandbox.api.http_server import Start
 from runctl.sandbox.s3 import trouble
 from runctl.sandbox.s3.request import REQUEST_KEY, read
-from runctl.sandbox.s3.trouble import StoreTrouble, TroubledStore
+from runctl.sandbox.s3.trouble import TroubledStore
+from runctl.sandbox.store_trouble import WELL, StoreTrouble
 
 
 class Time:
@@ -68,7 +69,7 @@ def test_whoever_waits_goes_on_when_it_is_well_again() -> None:
     store = TroubledStore(echo, lambda: now[0])
     waiting = threading.Thread(target=asked, args=(store, b"x" * 1000))
     waiting.start()
-    now[0] = trouble.WELL
+    now[0] = WELL
     waiting.join(timeout=30)
     assert not waiting.is_alive()
     assert asked(store, b"data") == ("200 OK", b"data")

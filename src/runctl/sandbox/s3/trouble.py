@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from runctl.sandbox.api.http_server import FileRegion, Start, Wsgi
 from runctl.sandbox.s3.request import REQUEST_KEY
+from runctl.sandbox.store_trouble import WELL, StoreTrouble
 
 PIECE_BYTES = 16 << 10
 LONGEST_PAUSE = 0.5
@@ -17,19 +17,6 @@ LONGEST_PAUSE = 0.5
 _AWAY = (
     b"<Error><Code>ServiceUnavailable</Code><Message>Service is unable to handle request.</Message></Error>"
 )
-
-
-@dataclass(frozen=True)
-class StoreTrouble:
-    """How S3 is doing."""
-
-    away: bool = False
-    """Every request is answered by 503."""
-    bytes_per_second: float = 0.0
-    """What all requests together move; 0: as fast as it goes."""
-
-
-WELL = StoreTrouble()
 
 
 class TroubledStore:
