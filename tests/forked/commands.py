@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 import sys
 from pathlib import Path
 from typing import Any
 
 PROGRAM = Path(sys.executable).with_name("runctl")
-LEFT_OUT = ("runctl.agent.", "runctl.callbacks.", "runctl.sandbox.", "runctl.__main__")
-"""What a command does not import."""
+LEFT_OUT = (
+    *("runctl.agent.", "runctl.callbacks.", "runctl.sandbox.", "runctl.testing.", "runctl.__main__"),
+    "runctl.cli.top.",
+)
+"""What most commands do not import: every fork costs by what there is."""
 SERVICES = ("ec2", "ssm", "sts", "s3", "iam", "pricing")
 """Of AWS, that most commands ask."""
-LIBRARIES = ("boto3", "botocore.httpsession", "botocore.parsers", "botocore.signers", "s3transfer.manager")
+LIBRARIES = (
+    *("boto3", "botocore.httpsession", "botocore.parsers", "botocore.signers", "s3transfer.manager"),
+    "runctl.sandbox.control",
+)
 OTHERS = ("tests.e2e.killed", "tests.e2e.killed_rest", "tests.machines.killed", "tests.forked.sandboxes")
 """Programs beside runctl: modules with a ``main()`` that reads ``sys.argv``."""
 
@@ -23,9 +28,11 @@ def load() -> None:
     """What a command imports, and what it reads of botocore and remembers of it."""
     import runctl
 
-    for module in pkgutil.walk_packages(runctl.__path__, "runctl."):
-        if not module.name.startswith(LEFT_OUT):
-            importlib.import_module(module.name)
+    sources = Path(runctl.__file__).parent
+    for path in sorted(sources.rglob("*.py")):
+        module = path.relative_to(sources.parent).with_suffix("").as_posix().replace("/", ".")
+        if not module.startswith(LEFT_OUT):
+            importlib.import_module(module.removesuffix(".__init__"))
     for name in (*LIBRARIES, *OTHERS):
         importlib.import_module(name)
     from botocore.session import Session
