@@ -62,17 +62,8 @@ MINUTES = 60
 LONG = frozenset(
     f"docs/{name}.md"
     for name in (
-        *("aws-cli", "aws-setup", "checkpoint-commands", "cleanup", "costs", "deadlines", "launch", "limits"),
-        *(
-            "lyceum",
-            "recovery",
-            "runpod",
-            "several-machines",
-            "spot",
-            "spot-capacity",
-            "terraform",
-            "unattended",
-        ),
+        *("aws-cli", "cleanup", "costs", "deadlines", "limits", "lyceum", "runpod"),
+        *("several-machines", "spot-capacity", "terraform", "unattended"),
     )
 )
 """Pages that take half a minute and more: `scripts/test slow` runs them."""
