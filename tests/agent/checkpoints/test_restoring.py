@@ -122,6 +122,26 @@ def test_what_was_saved_a_moment_ago_can_be_gone_on_from_at_once(run: Run, tmp_p
     assert newest(fresh).chosen == fresh / "step-1"
 
 
+def test_one_is_asked_for_by_name_whatever_the_machine_has_itself(run: Run, tmp_path: Path) -> None:
+    run.put("checkpoint-1/model.bin", b"of rank 0", age=100)
+    publisher = run.publisher()
+    publisher.publish_new(time.time())
+    run.put("checkpoint-2/model.bin", b"later", age=50)
+    publisher.publish_new(time.time())
+    own = Run(tmp_path / "own", run.store)
+    own.put("checkpoint-1/rng_state_1.pth", b"of this rank", age=1)
+    own.put("own-999.txt", b"999", age=1)
+
+    assert restore(run.store, own.folder, own.said.append, name="checkpoint-1") is not None
+    folders = RunFolders(own.folder, own.folder, "/seen", "", "", None)
+    for name, seen in (("checkpoint-1", "/seen/checkpoint-1"), ("", None)):
+        assert settled(RunSpec("run-1", "train.py"), folders, print, name)[0].resume_from == seen
+    assert (own.folder / "checkpoint-1/model.bin").read_bytes() == b"of rank 0"
+    assert (own.folder / "own-999.txt").exists()
+    with pytest.raises(AgentError, match="the store has no checkpoint-3"):
+        restore(run.store, own.folder, own.said.append, name="checkpoint-3")
+
+
 def test_what_is_saved_into_the_folder_itself_comes_back_too(run: Run, tmp_path: Path) -> None:
     run.put("checkpoint-1/trainer_state.json", b'{"global_step": 1}', age=100)
     publisher = run.publisher(keep_last=1)

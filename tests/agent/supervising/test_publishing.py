@@ -89,6 +89,8 @@ def test_what_a_run_saves_is_in_the_store_with_its_log_and_its_end_and_another_m
     run = store("run-1")
     machine.start("run-1", "train.py", "3", "stay", **where(bucket))
     until(lambda: [each.step for each in manifests(run)][:1] == [3], "the newest is published")
+    # The store has it a moment before it is written down here.
+    until(lambda: (found := machine.status("run-1").checkpoint) and found.step == 3, "it is known here")
     status = machine.status("run-1")
     assert status.checkpoint is not None
     newest = manifests(run)[0]
@@ -266,3 +268,33 @@ def test_a_process_that_nothing_can_end_does_not_hold_up_the_end(
         process.stop()
         assert child.poll() is None
         child.kill()
+
+
+def test_a_process_that_has_answered_in_the_middle_of_a_run_is_still_started_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    children = SimpleNamespace(
+        ended=ended.__contains__, wait=lambda _: None, pause=lambda *_: None, spare=lambda _: None
+    )
+    attempt = SimpleNamespace(children=children, machine_ends_at=None, stop_request=None)
+    process = publishing.Publishing(cast(Attempt, attempt))
+    started: list[int] = []
+
+    def start() -> None:
+        process._pid, (process._answers, answers) = 100 + len(started), os.pipe()
+        commands, process._commands = os.pipe()
+        os.set_blocking(process._answers, False)
+        os.write(answers, b'{"left": []}\n')
+        os.close(answers)
+        started.append(commands)
+
+    monkeypatch.setattr(process, "start", start)
+    process.start()
+    assert process.finish(None).left == ()
+    ended.append(100)
+    process.keep_going()
+    assert process._pid == 101
+    for commands in started:
+        os.close(commands)
+    process._leave()

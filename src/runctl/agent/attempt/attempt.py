@@ -188,7 +188,7 @@ class Attempt:
         if self.peers is None or outcome.reason is EndReason.COMPLETED:
             return False
         if self._request is not None:
-            return self._request.begins_again
+            return self._request.begins_again and not self.peers.is_left_behind
         if outcome.reason is not EndReason.FAILED:
             return False
         self.peers.ends(self._own_cause(self.peers.node, outcome))
@@ -197,13 +197,20 @@ class Attempt:
             self.children.pause(NODES_SECONDS)
         return self.peers.begin_again
 
+    @property
+    def is_again(self) -> bool:
+        """The script has run on this machine before, in this attempt."""
+        return self.peers is not None and self.peers.round > 0
+
     def next_round(self) -> None:
         """Nothing is known any more of the script that has ended; the spec is of the machines that are left."""
         assert self.peers is not None  # noqa: S101 - `begins_again` has asked them
         gone = self.peers.next_round()
         self.spec = dataclasses.replace(self.spec, node=self.peers.node.without(gone))
         self._request = self._shutdown = None
-        self.stages.clear()
+        # A notice that came meanwhile is still to be answered.
+        for stage in set(self.stages) - {"heard"}:
+            del self.stages[stage]
         left = self.peers.node.count - len(gone)
         self.phase(f"beginning again on {left} machine{'s' * (left > 1)}")
 

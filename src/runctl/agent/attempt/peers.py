@@ -109,12 +109,17 @@ class Peers:
     @property
     def begin_again(self) -> bool:
         """A machine is gone, for which the script is to begin again here."""
-        return self._heard.cause is None and self._heard.round > self.round
+        return self._heard.cause is None and self._heard.round > self.round and not self.is_left_behind
 
     @property
     def resumes(self) -> str | None:
         """The checkpoint from which all begin again in this machine's round; ``None``: it is not settled yet."""
         return self._heard.resumes if self._heard.round == self.round else None
+
+    @property
+    def is_left_behind(self) -> bool:
+        """The others go on without this machine."""
+        return self.node.rank in self._heard.gone
 
     def next_round(self) -> tuple[int, ...]:
         """The script has ended here, and begins again; the machines that are gone."""
@@ -179,6 +184,8 @@ class Peers:
 
     def _is_needed(self) -> bool:
         """Something is not said, or not known, yet."""
+        if self.is_left_behind:
+            return not self._told_end.is_set()
         if self._own is not None and self._heard.cause is None:
             return True
         if self._group is None:
@@ -239,6 +246,11 @@ class Peers:
         return json.loads(data)
 
     def _take(self, answer: Answer) -> None:
+        if self.node.rank in answer.gone and self._own is None and answer.cause is None:
+            message = "the other machines went on without this one, which they had not heard for a while"
+            answer = dataclasses.replace(
+                answer, cause=NodeCause(0, EndReason.LOST.value, message, time.time())
+            )
         self._heard, self._heard_at, self._heard_ever = answer, time.monotonic(), True
 
     def _judge_silence(self) -> None:

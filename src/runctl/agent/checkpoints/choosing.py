@@ -75,6 +75,16 @@ def newest(folder: Path, now: float | None = None) -> Choice:
     return Choice(None, tuple(passed_over))
 
 
+def named(folder: Path, name: str, now: float) -> Choice:
+    """The checkpoint of that name, from the folder on, if it is complete."""
+    path = folder / name
+    found = _whole(path) if path.is_dir() else Checkpoint(path, path.stat().st_mtime_ns)
+    why_not = incomplete(path, now)
+    if why_not:
+        return Choice(None, (Checkpoint(path, found.changed_ns, why_not),))
+    return Choice(path, (), found.changed_ns)
+
+
 def by_age(found: Sequence[Checkpoint]) -> list[Checkpoint]:
     """The newest first. Pure."""
     return sorted(

@@ -37,20 +37,27 @@ class Restored:
 
 
 def restore(
-    store: Store, folder: Path, say: Callable[[str], None], now: float | None = None
+    store: Store,
+    folder: Path,
+    say: Callable[[str], None],
+    now: float | None = None,
+    name: str | None = None,
 ) -> Restored | None:
     """The newest checkpoint in the store that is whole is in the folder; ``None`` where the store has none.
 
     A checkpoint of the folder's own that is newer stays what is resumed from, and then nothing is fetched. The one
-    before is taken where the newest in the store is broken, and ``say`` is told. Raises `AgentError` where the store
-    does not answer or refuses, and `OSError` where the folder cannot be written.
+    before is taken where the newest in the store is broken, and ``say`` is told. With a ``name`` it is the newest of
+    that name, whatever the folder has. Raises `AgentError` where the store does not answer, refuses, or has none of
+    that name, and `OSError` where the folder cannot be written.
     """
     moment = time.time() if now is None else now
-    own = _own(folder, moment)
+    own = _own(folder, moment) if name is None else None
     keys = layout.newest_first(store.keys(layout.CHECKPOINTS))
     for key in keys:
         try:
             manifest = layout.decode(store.read(key))
+            if name is not None and manifest.name != name:
+                continue
             if own is not None and not is_newer(manifest, own):
                 return None
             return _fetched(store, manifest, folder, moment)
@@ -60,6 +67,8 @@ def restore(
             if error.code not in BROKEN:
                 raise
             say(f"{key} in the store cannot be used: {error.message}")
+    if name is not None:
+        raise AgentError("no-checkpoint", f"the store has no {name} that can be used")
     if keys:
         raise AgentError(
             "no-checkpoint",
@@ -78,7 +87,8 @@ def is_newer(manifest: Manifest, own: float) -> bool:
 
 
 def _own(folder: Path, now: float) -> float | None:
-    choice = choosing.newest(folder, now)
+    # The run's script has not begun, or has ended: nobody writes there.
+    choice = choosing.newest(folder, now + QUIET_SECONDS + 1)
     return None if choice.chosen is None else choice.changed_ns / 1e9
 
 

@@ -39,13 +39,21 @@ def check(spec: RunSpec) -> None:
 
 
 def settled(
-    spec: RunSpec, folders: RunFolders, say: Callable[[str], None]
+    spec: RunSpec, folders: RunFolders, say: Callable[[str], None], name: str | None = None
 ) -> tuple[RunSpec, CheckpointStatus | None]:
     """The spec as the script is to be started: ``resume_from`` as the script sees it (``None``: nothing to go on from),
-    with the arguments that name it, and the mount that shows it; and the checkpoint, as the machine sees it."""
+    with the arguments that name it, and the mount that shows it; and the checkpoint, as the machine sees it.
+
+    ``name`` is the one of the run's own, from its folder of checkpoints on, that it is to be, instead of the newest;
+    empty: none of them.
+    """
     folder = folders.checkpoints
     # The run's own script has not begun: nobody writes there any more.
-    choice = choosing.newest(folder, time.time() + QUIET_SECONDS + 1)
+    moment = time.time() + QUIET_SECONDS + 1
+    if name is None:
+        choice = choosing.newest(folder, moment)
+    else:
+        choice = choosing.named(folder, name, moment) if name else choosing.Choice(None)
     seen: str | None = folders.checkpoints_seen
     if choice.chosen is None and spec.resume_from is not None:
         folder, seen = on_machine(spec.resume_from), None

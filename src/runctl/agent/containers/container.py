@@ -20,7 +20,8 @@ def run_in_container(attempt: Attempt, container: ContainerSpec) -> Outcome:
     engine = docker.connect()
     run_folders.make(attempt.folders)
     (attempt.folder.path / "home").mkdir(exist_ok=True)
-    image = ready_image(attempt, engine, container)
+    # What was entrusted for the image is gone by the second time, and all machines go on with what they had.
+    image = (attempt.live.image if attempt.is_again else None) or ready_image(attempt, engine, container)
     attempt.update(image=image)
     if container.build is not None and container.build.only:
         return Outcome(EndReason.COMPLETED, f"the image {image} is on the machine", exit_code=0)

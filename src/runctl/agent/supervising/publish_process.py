@@ -30,7 +30,7 @@ from runctl.agent.encoding import dumps, from_json
 from runctl.agent.errors import AgentError, counted
 from runctl.agent.machine import durable
 from runctl.agent.records import AttemptFolder, attempt_folder, without_values
-from runctl.agent.spec import RETRIED, EndRecord, RunSpec
+from runctl.agent.spec import EndRecord, RunSpec
 from runctl.agent.stored_run import SPEC, status_key
 from runctl.agent.supervising.log_copy import StoredLog, copy
 from runctl.agent.supervising.status import observe
@@ -59,15 +59,17 @@ def publish(arguments: list[str]) -> int:
 
 
 def fetch(arguments: list[str]) -> int:
-    """Bring the newest checkpoint of ``RUN_ID ATTEMPT`` onto this machine; 1 where that fails, with why in the log."""
-    folder, spec = _asked_for(arguments)
+    """Bring the newest checkpoint of ``RUN_ID ATTEMPT``, or the one with that ``NAME``, onto this machine; 1 where that
+    fails, with why in the log."""
+    folder, spec = _asked_for(arguments[:2])
+    name = arguments[2] if len(arguments) > 2 else None
     log = Log(folder.log)
     own = run_folders(spec, folder).checkpoints
     address, target = "", own
     try:
         if spec.store is not None:
             address = f"{spec.store.url}/{spec.run_id}"
-            _fetch(open_store(spec.store, spec.run_id, os.environ, tries=6), own, address, log)
+            _fetch(open_store(spec.store, spec.run_id, os.environ, tries=6), own, address, log, name)
         if (
             choosing.newest(own).chosen is None
             and spec.resume_from is not None
@@ -84,9 +86,9 @@ def fetch(arguments: list[str]) -> int:
     return 0
 
 
-def _fetch(store: Store, target: Path, address: str, log: Log) -> None:
+def _fetch(store: Store, target: Path, address: str, log: Log, name: str | None = None) -> None:
     try:
-        restored = restore(store, target, log.line)
+        restored = restore(store, target, log.line, name=name)
     finally:
         store.close()
     if restored is not None:
@@ -153,7 +155,8 @@ class _Process:
             answer = self._finish(float(command["finish"]))
         else:
             end = from_json(EndRecord, command["seal"])
-            answer = {"sealed": self._seal(end, float(command["until"]))}
+            sealed = self._seal(end, float(command["until"]), is_over=bool(command["is_over"]))
+            answer = {"sealed": sealed}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
@@ -215,14 +218,14 @@ class _Process:
             "left": [{"name": left.name, "size": left.size, "why": left.why} for left in published.left],
         }
 
-    def _seal(self, end: EndRecord, until: float) -> bool:
+    def _seal(self, end: EndRecord, until: float, *, is_over: bool) -> bool:
         pause = FIRST_PAUSE / 4
         while True:
             try:
                 if self._copy_log() == end.log_bytes:
                     self._tell_status()
                     self._stored_log.seal(end)
-                    if end.run_reason not in RETRIED and self._spec.saves_for_all:
+                    if is_over and self._spec.saves_for_all:
                         self._forget_values()
                     return True
             except (AgentError, OSError) as error:

@@ -26,7 +26,7 @@ from runctl.agent.errors import AgentError
 from runctl.agent.machine import processes
 from runctl.agent.machine.root import PASSED_ON, agent_command, login_user, machine_variables
 from runctl.agent.records import without_values
-from runctl.agent.spec import EndReason, EndRecord, RunSpec
+from runctl.agent.spec import RETRIED, EndReason, EndRecord, RunSpec
 from runctl.agent.stored_run import spec_key
 
 FINISH_SECONDS = 600.0
@@ -137,11 +137,13 @@ class Publishing:
 
     def seal(self, end: EndRecord, machine_ends_at: float | None) -> bool:
         """Whether the whole log and the end record are in the store; nothing is written to the log meanwhile."""
+        # Here it may have completed while another machine was lost: then the run goes on, with its values.
+        is_over = end.run_reason not in RETRIED and self._attempt.cause not in RETRIED
         until = time.time() + SEAL_SECONDS
         if machine_ends_at is not None:
             until = min(until, machine_ends_at)
         self._ensure()
-        answer = self._asked({"seal": to_json(end), "until": until}, until)
+        answer = self._asked({"seal": to_json(end), "until": until, "is_over": is_over}, until)
         return answer is not None and bool(answer.get("sealed"))
 
     def stop(self) -> None:
@@ -183,6 +185,13 @@ class Publishing:
         """What it answers; ``None`` where it does not in time, or has ended. Then it is ended, to do nothing late."""
         self._asking = True
         try:
+            return self._answered(command, until)
+        finally:
+            # The run may go on afterwards, and its checkpoints are published as before.
+            self._asking = False
+
+    def _answered(self, command: Mapping[str, Any], until: float) -> dict[str, Any] | None:
+        try:
             os.write(self._commands, json.dumps(command).encode() + b"\n")
         except OSError:
             return None
@@ -217,14 +226,15 @@ class Publishing:
         return line
 
 
-def restore(attempt: Attempt, spec: RunSpec) -> RunSpec:
+def restore(attempt: Attempt, spec: RunSpec, name: str | None = None) -> RunSpec:
     """The machine has the newest checkpoint of the run's store, or of the prefix that it is to resume from; the spec
-    names that by a path then.
+    names that by a path then. With a ``name`` it has that checkpoint of the run's store, whatever it had before.
 
     Raises `AgentError` (``cannot-restore``): a run that has saved something does not begin anew.
     """
     run_folders.make(attempt.folders)
     argv = [*agent_command(), "restore", spec.run_id, str(spec.attempt)]
+    argv += [] if name is None else [name]
     try:
         attempt.run_step("looking for checkpoints in the store", argv, environment(attempt), Path("/"))
     except AgentError as error:

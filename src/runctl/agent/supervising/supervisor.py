@@ -171,27 +171,47 @@ class Supervisor:
         peers = self.attempt.peers
         if self.publishing is not None and self.spec.saves_for_all and peers is not None:
             left = self.publishing.finish(None).left
+            self.attempt.check()
             if left:
-                raise AgentError("cannot-restore", f"not all machines can begin again: {left[0]}")
+                raise AgentError("lost", f"not all machines can begin again: {left[0]}")
+            # What the script was writing when it had to end may be broken here, and the one before in the store.
+            self.publishing.stop()
+            self._restore_again(None)
+            # Another, which looks at what there is now.
+            self.publishing.start()
             peers.settle(self._settle())
         else:
-            asked = self.attempt.wait_for_checkpoint()
-            self._restore()
-            found = self._settle()
-            if found != asked:
-                said = [name or "the beginning" for name in (asked, found)]
-                raise AgentError(
-                    "cannot-restore", "rank 0 begins again from {}, this one from {}".format(*said)
-                )
+            # Whatever this machine has in its folder, or has saved since: all go on from the same.
+            name = self.attempt.wait_for_checkpoint()
+            if name:
+                self._restore_again(name)
+            if self._settle(name) != name:
+                raise AgentError("lost", f"{name}, from which rank 0 begins again, is not complete here")
         return self._run()
 
-    def _settle(self) -> str:
-        """What the script goes on from is in the spec; the checkpoint's name, empty without one."""
+    def _restore_again(self, name: str | None) -> None:
+        """As `_restore`. A machine that cannot have it is lost to the run, which may go on on others."""
+        from runctl.agent.supervising.publishing import restore
+
+        try:
+            restore(self.attempt, self.spec, name)
+        except AgentError as error:
+            self.attempt.check()
+            raise AgentError("lost", f"this machine cannot begin again: {error.message}") from error
+
+    def _settle(self, name: str | None = None) -> str:
+        """What the script goes on from is in the spec: the newest, or of the run's own the one of that ``name``.
+
+        The name of the one of the run's own, from its folder of checkpoints on; empty where it is none of those.
+        """
         from runctl.agent.checkpoints import resume
 
-        self.attempt.spec, resumed = resume.settled(self.spec, self.attempt.folders, self.log.line)
+        folders = self.attempt.folders
+        self.attempt.spec, resumed = resume.settled(self.spec, folders, self.log.line, name)
         self.attempt.update(resumed=resumed)
-        return "" if resumed is None else Path(resumed.path).name
+        path = None if resumed is None else Path(resumed.path)
+        is_own = path is not None and folders.checkpoints in (path, *path.parents)
+        return path.relative_to(folders.checkpoints).as_posix() if path is not None and is_own else ""
 
     def _outcome(self, run: Callable[[], Outcome]) -> Outcome:
         try:

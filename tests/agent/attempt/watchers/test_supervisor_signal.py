@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.agent.attempt.watchers.interruption_notice import interruption_request
-from runctl.agent.attempt.watchers.supervisor_signal import is_notice, signalled_notice, why_stopped
+from runctl.agent.attempt.watchers.supervisor_signal import (
+    is_notice,
+    signalled_notice,
+    signalled_request,
+    why_stopped,
+)
 from runctl.agent.spec import NOTICE_BY_SHUTDOWN, NOTICE_BY_SIGTERM, EndReason
 
 NOW = 1_800_000_000.0
@@ -41,12 +45,15 @@ def test_a_signal_is_the_notice_where_there_is_no_other(
 )
 def test_a_script_has_its_own_grace_after_such_a_notice(down: bool, said: str) -> None:
     notice = signalled_notice(NOW, 30.0, 20.0, down)
-    request = interruption_request(notice, 20.0, NOW)
+    request = signalled_request(notice, 30.0, 20.0, NOW)
     assert (request.reason, request.grace_seconds) == (EndReason.INTERRUPTED, 30.0)
     assert request.message.startswith(said)
     assert not notice.is_rehearsal
     assert not notice.moves
 
 
-def test_it_has_no_less_where_publishing_takes_longer_than_that() -> None:
-    assert interruption_request(signalled_notice(NOW, 30.0, 90.0, True), 90.0, NOW).grace_seconds >= 30
+@pytest.mark.parametrize("publish", [0.0, 60.0, 100.0])
+@pytest.mark.parametrize("grace", [10.0, 30.0, 300.0])
+def test_it_has_that_and_no_more_however_long_publishing_takes(grace: float, publish: float) -> None:
+    notice = signalled_notice(NOW, grace, publish, True)
+    assert signalled_request(notice, grace, publish, NOW).grace_seconds == grace

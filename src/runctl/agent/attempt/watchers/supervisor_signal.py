@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import subprocess
 import time
 from pathlib import Path
@@ -44,8 +46,9 @@ class SupervisorSignal:
             publish = watched.publish_seconds()
             notice = signalled_notice(now, spec.grace_seconds, publish, down)
             # The hand-over is one that counts, unlike that of a rehearsal.
-            watched.folder.write_notice(notice)
-            return interruption_request(notice, publish, now)
+            with contextlib.suppress(OSError):
+                watched.folder.write_notice(notice)
+            return signalled_request(notice, spec.grace_seconds, publish, now)
         reason = EndReason.INTERRUPTED if down and spec.leased else EndReason.STOPPED
         return StopRequest(reason, spec.grace_seconds, now, why_stopped(down))
 
@@ -60,6 +63,13 @@ def signalled_notice(now: float, grace: float, publish: float, down: bool) -> No
     """What such a signal says. When SIGKILL follows nobody knows: the script has the run's own grace. Pure."""
     why = "the machine shuts down" if down else "SIGTERM to the run's supervisor, the notice on this machine"
     return Notice(now + grace + publish + RESERVE_SECONDS, why=why)
+
+
+def signalled_request(notice: Notice, grace: float, publish: float, now: float) -> StopRequest:
+    """What such a notice asks of the script. Whoever sent the signal waits for the run's own grace, and no longer.
+    Pure."""
+    request = interruption_request(notice, publish, now)
+    return dataclasses.replace(request, grace_seconds=min(request.grace_seconds, grace))
 
 
 def why_stopped(down: bool) -> str:
