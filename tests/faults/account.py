@@ -211,6 +211,9 @@ class Account:
 
     def _of_iam(self) -> Iterator[Thing]:
         for item in self.iam.list_roles()["Roles"]:
+            if item["Path"].startswith("/aws-service-role/"):
+                # A service's own role, one for the account, free and for the service to keep.
+                continue
             tags = self.iam.list_role_tags(RoleName=item["RoleName"])
             yield Thing(f"role/{item['RoleName']}", "role", "", _tags(tags))
         for item in self.iam.list_instance_profiles()["InstanceProfiles"]:
