@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core.tags import ATTEMPT, EXPIRES_AT, INTENT, NAME, OWNED, OWNED_VALUE, OWNER, PROJECT
-from runctl.providers.labels import KEPT, label_of, left_out, tags_of
+from runctl.providers.labels import label_of, left_out, tags_of
+from runctl.providers.rental_tags import LETTERS
 
 TOKEN = "0123456789abcdef" * 2
 
 
-@given(st.dictionaries(st.sampled_from(sorted(KEPT.values())), st.text(min_size=1)))
+@given(st.dictionaries(st.sampled_from(sorted(LETTERS.values())), st.text(min_size=1)))
 def test_a_label_says_the_tags_that_it_was_made_of(tags: dict[str, str]) -> None:
     label = label_of({INTENT: TOKEN, **tags})
 

@@ -10,34 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from runctl.core.machine_models import Instance
-from runctl.core.tags import (
-    ATTEMPT,
-    BUDGET,
-    EXPIRES_AT,
-    IDLE_TIMEOUT,
-    INTENT,
-    NAME,
-    OWNED,
-    OWNED_VALUE,
-    OWNER,
-    PROJECT,
-    RUN,
-    UNUSED_FOR,
-    is_ours,
-)
+from runctl.core.tags import INTENT, OWNED, OWNED_VALUE, is_ours
+from runctl.providers.rental_tags import LETTERS
 
-KEPT: Mapping[str, str] = {
-    "o": OWNER,
-    "p": PROJECT,
-    "n": NAME,
-    "a": ATTEMPT,
-    "x": EXPIRES_AT,
-    "i": IDLE_TIMEOUT,
-    "b": BUDGET,
-    "r": RUN,
-    "u": UNUSED_FOR,
-}
-"""The tags that a label has room for, by the letter of their part."""
 _PREFIX = "runctl"
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _PLAIN = re.compile(r"[A-Za-z0-9-]")
@@ -47,7 +22,7 @@ _ENCODED = re.compile(r"(?:[A-Za-z0-9-]|_[0-9a-f]{2})+")
 def label_of(tags: Mapping[str, str]) -> str:
     """The name that says these tags; those that a label has no room for are left out. Needs the intent's token."""
     parts = [_PREFIX, tags[INTENT]]
-    parts += [f"{letter}-{_encode(tags[tag])}" for letter, tag in KEPT.items() if tags.get(tag)]
+    parts += [f"{letter}-{_encode(tags[tag])}" for letter, tag in LETTERS.items() if tags.get(tag)]
     return ".".join(parts)
 
 
@@ -60,9 +35,9 @@ def tags_of(label: str | None) -> dict[str, str]:
     tags = {OWNED: OWNED_VALUE, INTENT: token}
     for part in parts:
         letter, dash, value = part.partition("-")
-        if letter not in KEPT or not dash or not _ENCODED.fullmatch(value):
+        if letter not in LETTERS or not dash or not _ENCODED.fullmatch(value):
             return {}
-        tags[KEPT[letter]] = _decode(value)
+        tags[LETTERS[letter]] = _decode(value)
     return tags if label_of(tags) == label else {}
 
 
@@ -78,7 +53,7 @@ def listed(found: Iterable[Instance], *, everyone: bool, include_ended: bool) ->
 
 def left_out(tags: Mapping[str, str]) -> tuple[str, ...]:
     """The tags that a label would not keep, by name."""
-    return tuple(sorted(set(tags) - set(KEPT.values()) - {OWNED, INTENT}))
+    return tuple(sorted(set(tags) - set(LETTERS.values()) - {OWNED, INTENT}))
 
 
 def _encode(text: str) -> str:

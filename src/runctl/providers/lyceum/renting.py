@@ -33,6 +33,7 @@ from runctl.providers.lyceum.catalogue import ANYWHERE, choose, on_offer, parse_
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.machines import PROVIDER, state_of, time_of
 from runctl.providers.lyceum.volumes import LyceumVolumes
+from runctl.providers.rental_tags import rental_tags
 from runctl.providers.without_tokens import Creations
 
 FOUND_WITHIN = timedelta(minutes=10)
@@ -82,12 +83,9 @@ class LyceumRenting(Renting):
             per_hour=first.price.usd if first.price is not None else None,
         )
         tags = {
-            **request.tags,
-            tag.OWNED: tag.OWNED_VALUE,
-            tag.OWNER: context.owner,
-            tag.INTENT: token,
-            **_optional({tag.PROJECT: request.project, tag.NAME: request.name, tag.ATTEMPT: request.attempt}),
-            **limits.tags(now),
+            **rental_tags(
+                request, limits, project=request.project, owner=context.owner, token=token, now=now
+            ),
             **unused_tags(request.unused_for),
         }
         return CreatePlan(
@@ -333,7 +331,3 @@ def _warnings(request: InstanceRequest, offer: Offer) -> tuple[str, ...]:
     if lost:
         found.append(f"Lyceum keeps no tags: {', '.join(lost)} {'are' if lost[1:] else 'is'} not kept")
     return tuple(found)
-
-
-def _optional(tags: dict[str, str | None]) -> dict[str, str]:
-    return {key: value for key, value in tags.items() if value}

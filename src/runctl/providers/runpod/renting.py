@@ -33,6 +33,7 @@ from runctl.providers.abilities.limits import settled_limits, unused_tags
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
 from runctl.providers.labels import label_of, left_out
+from runctl.providers.rental_tags import rental_tags
 from runctl.providers.runpod.api import NAME, GpuType, Pod
 from runctl.providers.runpod.catalogue import ANYWHERE, CLOUDS, choose, parse_kind
 from runctl.providers.runpod.context import RunPodContext
@@ -124,12 +125,9 @@ class RunPodRenting(Renting):
             per_hour=first.price.usd if first.price is not None else None,
         )
         tags = {
-            **request.tags,
-            tag.OWNED: tag.OWNED_VALUE,
-            tag.OWNER: context.owner,
-            tag.INTENT: token,
-            **_optional({tag.PROJECT: request.project, tag.NAME: request.name, tag.ATTEMPT: request.attempt}),
-            **limits.tags(now),
+            **rental_tags(
+                request, limits, project=request.project, owner=context.owner, token=token, now=now
+            ),
             **unused_tags(request.unused_for),
         }
         configured = "the default" if request.image is None else "as you asked"
@@ -367,7 +365,3 @@ def what_stays(mounts: Sequence[VolumeMount], volume: Volume | None) -> str:
     if volume is None or not mounts:
         return lost
     return f"{lost}; what is below {mounts[0].mount_point} is on {volume.name or volume.id}, and stays"
-
-
-def _optional(tags: dict[str, str | None]) -> dict[str, str]:
-    return {key: value for key, value in tags.items() if value}

@@ -33,9 +33,9 @@ from runctl.runs.train.plan import RunPlan
 NEW_MACHINE = InstanceId("a new machine")
 """Stands for the id of a machine that is not rented yet."""
 DATA_DISK = "data"
+"""Stands for the id of a disk that is created with the machine."""
 NEW_VOLUME = "NEW-VOLUME"
 """Stands for a volume that is made with the machine: its provider says its name, and where it is mounted, then only."""
-"""Stands for the id of a disk that is created with the machine."""
 DEFAULT_RESULTS = "results"
 FETCH_WITHIN = timedelta(hours=12)
 UNUSED_FOR = timedelta(hours=3)

@@ -39,6 +39,7 @@ from runctl.providers.aws.prices.region_rates import Item, RegionRates
 from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import CreatePlan, InstanceRequest, Rate, VolumeMount
 from runctl.providers.names import check_resource_name
+from runctl.providers.rental_tags import rental_tags
 
 if TYPE_CHECKING:
     from runctl.providers.aws.calls.session import AwsSession
@@ -374,26 +375,11 @@ def _tags(
     if request.data_volume_size_gib is not None:
         pairs.append((DATA_VOLUME, request.data_mount_point))
     tags = {
-        **request.tags,
+        **rental_tags(request, limits, project=project, owner=owner, token=token, now=now),
         tag.NAME: request.name or (f"runctl-{project}" if project else "runctl"),
-        tag.OWNED: tag.OWNED_VALUE,
-        tag.OWNER: owner,
         tag.CREATED_AT: rfc3339(now),
         tag.LOGIN_USER: login_user,
-        tag.INTENT: token,
     }
-    if project:
-        tags[tag.PROJECT] = project
-    if limits.longest is not None:
-        tags[tag.EXPIRES_AT] = rfc3339(now + limits.longest)
-    if limits.idle_timeout is not None:
-        tags[tag.IDLE_TIMEOUT] = str(int(limits.idle_timeout.total_seconds()))
-    if limits.budget is not None:
-        tags[tag.BUDGET] = str(limits.budget)
-    if request.helper_for is not None:
-        tags[tag.HELPER_FOR] = request.helper_for
-    if request.attempt is not None:
-        tags[tag.ATTEMPT] = request.attempt
     if pairs:
         tags[tag.MOUNTS] = mounts_tag(pairs)
     return tags
