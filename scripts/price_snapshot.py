@@ -22,8 +22,8 @@ from runctl.core.progress import Progress
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2.images import InstanceType, instance_type_of
 from runctl.providers.aws.prices.book import PriceBook
+from runctl.providers.aws.prices.items import Item
 from runctl.providers.aws.prices.price_list import Group
-from runctl.providers.aws.prices.region_rates import Item
 from runctl.providers.aws.prices.shipped import USUAL_REGION, SnapshotRow, snapshot, snapshot_types
 from runctl.render.progress import progress_for
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.providers.aws.prices.region_rates import Item
+from runctl.providers.aws.prices.items import Item
 from runctl.providers.aws.prices.shipped import shipped_rates, snapshot
 from runctl.sandbox.prices import price_list
 from runctl.sandbox.prices.price_list import PriceListService, Refused, get_products

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from runctl.providers.aws.ebs.type_table import TYPES
 from runctl.providers.aws.settings import TRANSPORTS, AwsConfig, EbsConfig
 from runctl.providers.plugin import (
     ALL_VERBS,
@@ -172,8 +173,8 @@ plugin = ProviderPlugin(
     volumes=VolumeGroup(
         "ebs",
         "Keep data on EBS volumes that outlive instances.",
-        types=("gp3", "gp2", "io2", "io1", "st1", "sc1"),
-        shareable=("io2", "io1"),
+        types=tuple(name for name, disk in TYPES.items() if disk.offered),
+        shareable=tuple(name for name, disk in TYPES.items() if disk.multi_attach),
     ),
     registry="ecr",
     preview_option=("--show-aws", "Print the commands of the AWS CLI that do the same, and change nothing."),

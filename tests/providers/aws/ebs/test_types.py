@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from runctl.core.errors import UsageError
 from runctl.providers.abilities.volume_plans import DiskShape
-from runctl.providers.aws.ebs.types import TYPES, USUAL_TYPE, baseline_mibps, checked_shape
+from runctl.providers.aws.ebs.type_table import TYPES
+from runctl.providers.aws.ebs.types import USUAL_TYPE, baseline_mibps, checked_shape
 from runctl.providers.aws.plugin import plugin
-from runctl.providers.aws.prices.region_rates import Item
+from runctl.providers.aws.prices.items import Item
 from runctl.providers.aws.prices.shipped import shipped_rates
 
 

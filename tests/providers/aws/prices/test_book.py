@@ -17,8 +17,8 @@ from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.prices.ability import AwsPrices
 from runctl.providers.aws.prices.book import FAILED_KEPT, LIST_KEPT, SPOT_KEPT, PriceBook
+from runctl.providers.aws.prices.items import Item
 from runctl.providers.aws.prices.price_list import Group
-from runctl.providers.aws.prices.region_rates import Item
 from runctl.sandbox.prices.price_list import get_products
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from runctl.costs.rates import Tier
+from runctl.providers.aws.prices.items import Item
 from runctl.providers.aws.prices.price_list import GROUP_OF, Group, machine_prices, questions, rates_in
-from runctl.providers.aws.prices.region_rates import Item
 
 Tiers = Sequence[tuple[str, str]]
 

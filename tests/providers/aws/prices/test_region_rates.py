@@ -8,7 +8,8 @@ import pytest
 
 from runctl.costs.rates import Per
 from runctl.providers.abilities.volume_plans import DiskShape
-from runctl.providers.aws.prices.region_rates import Item, RegionRates
+from runctl.providers.aws.prices.items import Item
+from runctl.providers.aws.prices.region_rates import RegionRates
 from runctl.providers.aws.prices.shipped import shipped_rates
 
 RATES = shipped_rates("us-east-1")

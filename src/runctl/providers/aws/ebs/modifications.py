@@ -30,7 +30,8 @@ from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.parse import tag_list, utc
 from runctl.providers.aws.calls.retries import carried_out
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.types import TYPES, checked_shape
+from runctl.providers.aws.ebs.type_table import TYPES
+from runctl.providers.aws.ebs.types import checked_shape
 from runctl.providers.aws.ebs.volume_lookup import check_ours, find_volume
 from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.aws.prices.region_rates import RegionRates

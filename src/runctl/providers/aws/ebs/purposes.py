@@ -6,8 +6,9 @@ from decimal import Decimal
 
 from runctl.core.money import monthly
 from runctl.providers.abilities.volume_plans import Suggestion
-from runctl.providers.aws.ebs.types import TYPES
-from runctl.providers.aws.prices.region_rates import Item, RegionRates
+from runctl.providers.aws.ebs.type_table import TYPES
+from runctl.providers.aws.prices.items import Item
+from runctl.providers.aws.prices.region_rates import RegionRates
 
 
 def suggest(purpose: str, size_gib: int, rates: RegionRates) -> Suggestion:

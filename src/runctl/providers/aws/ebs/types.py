@@ -1,60 +1,15 @@
-"""The sizes, IOPS and throughputs that each type of EBS volume allows.
-
-From "Amazon EBS volume types" in the EBS user guide (gp3 as raised in September 2025).
-"""
+"""The rules of EBS's volume types: what is asked for is checked against them, and completed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 
 from runctl.core.errors import UsageError
 from runctl.core.machine_models import Volume
 from runctl.providers.abilities.volume_plans import DiskShape
+from runctl.providers.aws.ebs.type_table import TYPES, DiskType
 
-
-@dataclass(frozen=True)
-class DiskType:
-    """What one volume type allows."""
-
-    size_gib: tuple[int, int]
-    iops: tuple[int, int] | None = None
-    """``None``: they cannot be chosen."""
-    iops_per_gib: int = 0
-    throughput: tuple[int, int] | None = None
-    """MiB/s; ``None``: it cannot be chosen."""
-    iops_needed: bool = False
-    multi_attach: bool = False
-
-
-TYPES = {
-    "gp3": DiskType(
-        (1, 65536),
-        iops=(3000, 80000),
-        iops_per_gib=500,
-        throughput=(125, 2000),
-    ),
-    "gp2": DiskType((1, 16384)),
-    "io1": DiskType(
-        (4, 16384),
-        iops=(100, 64000),
-        iops_per_gib=50,
-        iops_needed=True,
-        multi_attach=True,
-    ),
-    "io2": DiskType(
-        (4, 65536),
-        iops=(100, 256000),
-        iops_per_gib=1000,
-        iops_needed=True,
-        multi_attach=True,
-    ),
-    "st1": DiskType((125, 16384)),
-    "sc1": DiskType((125, 16384)),
-    "standard": DiskType((1, 1024)),
-}
-"""By the API's volume type name."""
-USUAL_TYPE = "gp3"
+USUAL_TYPE = next(iter(TYPES))
 
 _MIBPS_PER_IOPS = Decimal("0.25")
 
@@ -127,12 +82,12 @@ def as_gp3(type_name: str, size_gib: int, iops: int | None) -> DiskShape | None:
 
 def chosen_shape(volume: Volume) -> DiskShape:
     """The volume's type and size, with the IOPS and throughput that its type lets one choose."""
-    disk = TYPES.get(volume.type, DiskType((1, volume.size_gib)))
+    disk = TYPES.get(volume.type)
     return DiskShape(
         volume.type,
         volume.size_gib,
-        None if disk.iops is None else volume.iops,
-        None if disk.throughput is None else volume.throughput,
+        volume.iops if disk is not None and disk.iops is not None else None,
+        volume.throughput if disk is not None and disk.throughput is not None else None,
     )
 
 
@@ -164,7 +119,7 @@ def checked_multi_attach(type_name: str) -> None:
     if type_name not in able:
         raise UsageError(
             f"{_a(type_name)} volume cannot be attached to several instances",
-            hint=f"--multi-attach needs --volume-type {' or '.join(reversed(able))}",
+            hint=f"--multi-attach needs --volume-type {' or '.join(able)}",
         )
 
 

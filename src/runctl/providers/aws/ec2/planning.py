@@ -34,8 +34,9 @@ from runctl.providers.aws.ec2.type_choice import choose_types
 from runctl.providers.aws.ec2.zones import ZoneChoice, choose_zone
 from runctl.providers.aws.iam.roles import ProfilePlan, plan_profile
 from runctl.providers.aws.prices import shipped, spot_history
+from runctl.providers.aws.prices.items import Item
 from runctl.providers.aws.prices.price_list import Group
-from runctl.providers.aws.prices.region_rates import Item, RegionRates
+from runctl.providers.aws.prices.region_rates import RegionRates
 from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import CreatePlan, InstanceRequest, Rate, VolumeMount
 from runctl.providers.names import check_resource_name

@@ -18,7 +18,7 @@ from runctl.providers.abilities.inventory import MEASURED_HOURS, Measurement, Re
 from runctl.providers.abilities.volume_plans import DiskShape
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.ebs.types import TYPES
+from runctl.providers.aws.ebs.type_table import TYPES
 from runctl.providers.aws.ec2.images import describe_instance_types
 
 DAY = timedelta(days=1)

@@ -12,8 +12,9 @@ from runctl.providers.abilities.volume_plans import DiskShape
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.prices.book import PriceBook
+from runctl.providers.aws.prices.items import Item
 from runctl.providers.aws.prices.price_list import Group
-from runctl.providers.aws.prices.region_rates import Item, RegionRates
+from runctl.providers.aws.prices.region_rates import RegionRates
 from runctl.providers.aws.prices.spot_history import price_at
 
 HISTORY = timedelta(days=90)

@@ -19,8 +19,9 @@ from runctl.costs.rates import Per, Rate, Tier, TieredRate
 from runctl.providers.abilities.prices import PricePoint
 from runctl.providers.aws.calls.errors import error_code
 from runctl.providers.aws.prices import price_list, shipped, spot_history
+from runctl.providers.aws.prices.items import Item
 from runctl.providers.aws.prices.price_list import Group, Question
-from runctl.providers.aws.prices.region_rates import PER, Item, RegionRates
+from runctl.providers.aws.prices.region_rates import PER, RegionRates
 from runctl.providers.aws.prices.spot_history import SpotQuote
 
 if TYPE_CHECKING:

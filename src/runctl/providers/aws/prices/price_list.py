@@ -15,7 +15,8 @@ from enum import StrEnum
 from typing import Any
 
 from runctl.costs.rates import Tier
-from runctl.providers.aws.prices.region_rates import Item
+from runctl.providers.aws.ebs.type_table import TYPES, DiskType
+from runctl.providers.aws.prices.items import Item
 
 
 class Group(StrEnum):
@@ -46,35 +47,42 @@ class _Line:
 
 
 _EC2, _VPC, _S3, _OUT, _ECR = "AmazonEC2", "AmazonVPC", "AmazonS3", "AWSDataTransfer", "AmazonECR"
+_IOPS = "EBS:VolumeP-IOPS"
+
+
+def _usage_of(kind: str, disk: DiskType) -> str:
+    return f"{kind}.{disk.usage}" if disk.usage else kind
+
+
+_TIERS = {
+    f"{_usage_of(_IOPS, disk)}.tier{number}": (disk.iops_price, Decimal(start))
+    for disk in TYPES.values()
+    if disk.iops_price
+    for number, start in enumerate(disk.iops_tiers, start=2)
+}
+"""The list has each tier as a product of its own: what it is of, and where it begins."""
 _LINES = (
     _Line(
         Group.EBS,
         Question(_EC2, {"productFamily": "Storage"}),
-        {
-            "EBS:VolumeUsage.gp3": Item.GP3,
-            "EBS:VolumeUsage.gp2": Item.GP2,
-            "EBS:VolumeUsage.piops": Item.IO1,
-            "EBS:VolumeUsage.io2": Item.IO2,
-            "EBS:VolumeUsage.st1": Item.ST1,
-            "EBS:VolumeUsage.sc1": Item.SC1,
-            "EBS:VolumeUsage": Item.STANDARD,
-        },
+        {_usage_of("EBS:VolumeUsage", disk): disk.storage for disk in TYPES.values()},
     ),
     _Line(
         Group.EBS,
         Question(_EC2, {"productFamily": "System Operation"}),
         {
-            "EBS:VolumeP-IOPS.gp3": Item.GP3_IOPS,
-            "EBS:VolumeP-IOPS.piops": Item.IO1_IOPS,
-            "EBS:VolumeP-IOPS.io2": Item.IO2_IOPS,
-            "EBS:VolumeP-IOPS.io2.tier2": Item.IO2_IOPS,
-            "EBS:VolumeP-IOPS.io2.tier3": Item.IO2_IOPS,
+            **{_usage_of(_IOPS, disk): disk.iops_price for disk in TYPES.values() if disk.iops_price},
+            **{usage: item for usage, (item, _) in _TIERS.items()},
         },
     ),
     _Line(
         Group.EBS,
         Question(_EC2, {"productFamily": "Provisioned Throughput"}),
-        {"EBS:VolumeP-Throughput.gp3": Item.GP3_THROUGHPUT},
+        {
+            _usage_of("EBS:VolumeP-Throughput", disk): disk.throughput_price
+            for disk in TYPES.values()
+            if disk.throughput_price
+        },
     ),
     _Line(
         Group.EBS,
@@ -124,10 +132,21 @@ GROUP_OF: Mapping[Item, Group] = {
 }
 _USAGES = {(line.question.service, usage): item for line in _LINES for usage, item in line.usages.items()}
 _PREFIX = re.compile(r"[A-Z]{2,4}[0-9]*-")
-_INCLUDED = {Item.GP3_IOPS: Decimal(3000), Item.GP3_THROUGHPUT: Decimal(125), Item.DATA_OUT: Decimal(100)}
-"""What is free: with any gp3 volume, and of traffic in a month, across all regions. The list has only what is paid."""
-_IO2_TIERS = {"EBS:VolumeP-IOPS.io2.tier2": Decimal(32000), "EBS:VolumeP-IOPS.io2.tier3": Decimal(64000)}
-"""The list has each tier as a product of its own."""
+_INCLUDED = {
+    **{
+        d.iops_price: Decimal(d.iops[0])
+        for d in TYPES.values()
+        if d.least_is_free and d.iops_price and d.iops
+    },
+    **{
+        d.throughput_price: Decimal(d.throughput[0])
+        for d in TYPES.values()
+        if d.least_is_free and d.throughput_price and d.throughput
+    },
+    Item.DATA_OUT: Decimal(100),
+}
+"""What is free: with any volume of some types, and of traffic in a month, across all regions. The list has only what is
+paid."""
 _UNITS = {"Requests": Decimal(1000), "GiBps-mo": 1 / Decimal(1024)}
 """How many of the list's units our rate is for: 1,000 requests; a MiB/s."""
 
@@ -192,8 +211,9 @@ def rates_in(documents: Iterable[str]) -> Mapping[Item, tuple[Tier, ...]]:
         if item is None:
             continue
         tiers = found.setdefault(item, {})
+        first = _TIERS[usage][1] if usage in _TIERS else Decimal(0)
         for unit, start, usd in _dimensions(document):
-            tiers[start + _IO2_TIERS.get(usage, Decimal(0))] = usd * _UNITS.get(unit, Decimal(1))
+            tiers[start + first] = usd * _UNITS.get(unit, Decimal(1))
     return {item: _complete(item, tiers) for item, tiers in found.items() if tiers}
 
 

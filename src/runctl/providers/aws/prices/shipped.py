@@ -15,7 +15,8 @@ from functools import cache
 from importlib import resources
 
 from runctl.costs.rates import Per, Rate, Tier, TieredRate
-from runctl.providers.aws.prices.region_rates import PER, Item, RegionRates
+from runctl.providers.aws.prices.items import Item
+from runctl.providers.aws.prices.region_rates import PER, RegionRates
 
 USUAL_REGION = "us-east-1"
 """Whose prices stand in for a region that the list has not got."""

@@ -12,6 +12,7 @@ from typing import Any
 from runctl.providers.abilities.inventory import ResourceKind
 from runctl.providers.abilities.terraform import Block, TerraformResource
 from runctl.providers.aws.calls.parse import tags_of
+from runctl.providers.aws.ebs.type_table import TYPES as VOLUME_TYPES
 from runctl.providers.aws.terraform.names import TYPES, Names, ignoring, settable
 
 Described = Mapping[str, Any]
@@ -19,7 +20,7 @@ Described = Mapping[str, Any]
 IGNORED = ("user_data", "user_data_replace_on_change")
 """Of the first, Terraform's provider knows a checksum after an import; of the second it only remembers what was said.
 Both would be changes."""
-PROVISIONED = frozenset({"gp3", "io1", "io2"})
+PROVISIONED = frozenset(name for name, disk in VOLUME_TYPES.items() if disk.iops is not None)
 """Volume types that have IOPS of their own."""
 
 
