@@ -150,6 +150,17 @@ def test_images_of_a_region_that_was_not_asked_are_not_gone(looks: Looks) -> Non
     assert [entry.state for entry in looks.entries()] == [EntryState.OPEN]
 
 
+def test_objects_that_are_gone_are_closed_after_a_change_of_region_too(
+    looks: Looks,
+) -> None:
+    looks.found(10, OBJECTS)
+    provider, account, _ = looks.record.scope
+    looks.record.__dict__["scope"] = (provider, account, "eu-west-1")
+    looks.found(15)
+
+    assert [entry.state for entry in looks.entries()] == [EntryState.CLOSED]
+
+
 def test_what_is_on_its_way_to_a_machine_has_no_row(looks: Looks) -> None:
     looks.found(1, replace(OBJECTS, state="staged", name=None))
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
+from runctl.agent.object_store import is_address
 from runctl.core.errors import RunctlError, Unsupported
 from runctl.costs.ledger import Entry, EntryKind, EntryState
 from runctl.costs.sightings import vanished, with_stored
@@ -50,7 +51,9 @@ def note_stored(record: LedgerRecord, listing: Listing, now: datetime) -> None:
             entries.append(_seen(known or _new(record, each), each, per_gib[each.kind, each.region], now))
         if not any(each.provider == provider for each in listing.unread):
             asked = {home, *listing.regions}
-            entries += [vanished(entry, None) for entry in open_ones.values() if entry.region in asked]
+            # Objects are listed for the whole account, whatever the region is in which they were seen first.
+            gone = [e for e in open_ones.values() if e.region in asked or is_address(str(e.resource_id))]
+            entries += [vanished(entry, None) for entry in gone]
         record.ledger.put(*entries)
 
 
