@@ -6,6 +6,7 @@ import shutil
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 from benchmarks.sshd import SYSTEM_PATH, Server
 from runctl.agent import package
@@ -52,11 +53,11 @@ def agent(transport: Transport, folder: Path, state: Path) -> AgentClient:
     )
 
 
-def start_script(client: AgentClient, folder: Path, text: str) -> AttemptStatus:
-    """A run of this program has been started on the host."""
+def start_script(client: AgentClient, folder: Path, text: str, **more: Any) -> AttemptStatus:
+    """A run of this program has been started on the host; ``more`` is what else its `RunSpec` says."""
     project = folder / f"project-{uuid.uuid4().hex[:8]}"
     project.mkdir()
     (project / "train.py").write_text(text)
     synced = sync(project, client, "benchmark", cache=folder / "cache")
-    run = RunSpec(f"run-{uuid.uuid4().hex[:10]}", "train.py", project=synced.project, tree=synced.digest)
-    return client.start(run)
+    run_id = f"run-{uuid.uuid4().hex[:10]}"
+    return client.start(RunSpec(run_id, "train.py", project=synced.project, tree=synced.digest, **more))

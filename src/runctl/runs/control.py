@@ -32,6 +32,7 @@ from runctl.runs.records.run_record import (
     RunRecord,
     adopted,
     from_status,
+    may_be_starting,
     never_started,
     with_end,
     with_its_machine,
@@ -169,7 +170,10 @@ def _ask_machine(session: Session, machine: Machine, record: RunRecord, on_statu
     except MachineError as error:
         if error.code != "no-such-run":
             raise
-        return never_started(record, record.by_its_clock(now), "the machine has no record of it")
+        there = record.by_its_clock(now)
+        if may_be_starting(record.state, record.created_at, there):
+            return record
+        return never_started(record, there, "the machine has no record of it")
     except RunctlError as error:
         gone = what_became_of(machine.provider, machine.instance.id)
         if gone is not None:

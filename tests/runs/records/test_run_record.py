@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
+
+import pytest
 
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunState
 from runctl.core.ids import InstanceId
-from runctl.runs.records.run_record import adopted, as_known
+from runctl.core.run_models import RunPhase
+from runctl.runs.records.run_record import adopted, as_known, may_be_starting
 from tests.cli.fake_provider import an_instance
 from tests.costs.entries import at
 from tests.runs.nodes.records import checksum, on_machines
@@ -45,6 +49,25 @@ def test_each_machine_has_a_log_of_its_own() -> None:
     assert on_machines("run-a", "i-0", "i-1").whole_log(1) == (None, None)
     one = a_record("run-b", "i-5", "2026-06-01 12:00", None, log_bytes=3, log_sha256="x")
     assert one.whole_log() == (3, "x")
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "expected"),
+    [
+        (RunPhase.PENDING, 0, True),
+        (RunPhase.PENDING, 119, True),
+        # Whoever wrote it down was killed before the machine was told.
+        (RunPhase.PENDING, 121, False),
+        # By a clock that was set back since.
+        (RunPhase.PENDING, -3600, False),
+        (RunPhase.RUNNING, 1, False),
+        (RunPhase.UNKNOWN, 1, False),
+    ],
+)
+def test_a_machine_that_knows_nothing_of_an_attempt_may_not_have_been_told_yet(
+    state: RunPhase, seconds: float, expected: bool
+) -> None:
+    assert may_be_starting(state, NOW, NOW + timedelta(seconds=seconds)) is expected
 
 
 def test_one_machine_of_several_does_not_tell_how_the_run_is() -> None:

@@ -17,7 +17,7 @@ from hypothesis import settings
 from runctl.agent import lease
 from runctl.agent.checkpoint_spec import KEYS_FILE, StoreSpec
 from runctl.agent.interruption import HandOff
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec
 from runctl.core.config import Config
 from runctl.core.database import Database
 from runctl.core.errors import (
@@ -30,6 +30,7 @@ from runctl.core.errors import (
     Unreachable,
 )
 from runctl.core.machine_models import InstanceState, Market
+from runctl.core.run_models import RunPhase
 from runctl.machines.intents import IntentStore
 from runctl.machines.session import Session
 from runctl.runs import control
@@ -395,6 +396,34 @@ def test_nobody_goes_on_without_the_lease_because_the_store_is_asked_too_often()
 
     assert refused.value.code == "throttled"
     assert list(there.world.machines) == [FIRST]
+    there.teardown()
+
+
+def test_whoever_looks_while_an_attempt_is_started_does_not_take_it_for_one_that_never_was() -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+    real, seen = Agent.start, []
+
+    def start_slowly(agent: Agent, spec: RunSpec) -> AttemptStatus:
+        (looked,) = control.refresh(there.session, [there.store.get(RUN)])
+        seen.append((looked.attempt, looked.state))
+        return real(agent, spec)
+
+    with (
+        patch.object(control, "SystemClock", lambda: there.world.clock),
+        patch.object(Agent, "start", start_slowly),
+    ):
+        recovered = recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+        assert seen == [(2, RunPhase.PENDING)]
+        assert recovered.outcome is Outcome.STARTED
+        # Where whoever wrote it down was killed, it is known a while later that nothing was started.
+        there.world.runs[recovered.record.instance_id].clear()
+        there.store.put(replace(recovered.record, state=RunPhase.PENDING))
+        there.world.clock.advance(timedelta(minutes=3))
+        (looked,) = control.refresh(there.session, [there.store.get(RUN)])
+
+    assert looked.end_reason is EndReason.NOT_STARTED
+    there.world.end(recovered.record.instance_id)
     there.teardown()
 
 

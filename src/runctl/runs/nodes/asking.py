@@ -21,6 +21,7 @@ from runctl.runs.records.run_record import (
     RunRecord,
     end_with_its_machine,
     from_status,
+    may_be_starting,
     with_end,
 )
 from runctl.runs.stored.stored_results import end_in_store
@@ -109,6 +110,8 @@ def _ask(session: Session, record: RunRecord, node: KnownNode) -> tuple[KnownNod
         if gone is not None:
             return node.ended(end_of_gone(session, record, node, gone)), None
         if isinstance(error, MachineError) and error.code == "no-such-run":
+            if may_be_starting(node.state, record.created_at, now):
+                return node, None
             end = EndRecord(EndReason.NOT_STARTED, now.timestamp(), message="the machine has no record of it")
             return node.ended(end), None
         session.progress.warn(f"node {node.rank} ({node.instance_id}) cannot be asked: {error.message}")

@@ -39,6 +39,8 @@ from runctl.runs.records.agent_models import (
 from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.recovery import RETRIED
 
+STARTING = timedelta(minutes=2)
+"""For an attempt to be told to its machine, once it was written down that it is."""
 _MADE_FOR_RUN = frozenset(
     {"attempts", "cost", "elapsed_seconds", "end_reason", "hand_off", "machine_end", "checkpoint", "progress"}
     | {"deadline", "engine", "nodes"}
@@ -428,6 +430,12 @@ def newest_checkpoint(
     if told is None or told.path or known is None:
         return told or known
     return replace(known, trouble=told.trouble, late_seconds=told.late_seconds)
+
+
+def may_be_starting(state: RunPhase, created_at: datetime, now: datetime) -> bool:
+    """Whether a machine that knows nothing of an attempt may be told of it at this moment: it was written down before
+    that, by a program that goes on. Both times are by the same clock. Pure."""
+    return state is RunPhase.PENDING and abs(now - created_at) < STARTING
 
 
 def never_started(record: RunRecord, at: datetime, message: str) -> RunRecord:
