@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from runctl.agent.spec import EndRecord
 from runctl.cli.context import Cli
 from runctl.cli.runs.show_log import show_log
 from runctl.core.clock import SystemClock
+from runctl.core.errors import Conflict, InstanceEnded, NotFound, Unreachable
 from runctl.machines.machine import Machine
-from runctl.runs.control import machine_of
+from runctl.runs.control import machine_of, refresh
+from runctl.runs.end_reason import exit_code
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.recovering.watching import DeadlineWatch
 from runctl.runs.recovery import RETRIED
+
+PATIENCE_SECONDS = 300.0
+"""For a provider to say that a machine has ended that nobody can reach."""
 
 
 def follow_attempts(
@@ -23,18 +29,46 @@ def follow_attempts(
         with DeadlineWatch(cli.session, record):
             code = show_log(cli, machine, record, follow=True, document=True, emits=False)
         shown, record = record.attempt, cli.store.get(record.id)
-        if record.attempt > shown and not record.has_ended:
-            # It was moved while its log was read.
-            following: tuple[Machine, RunRecord] | None = machine_of(cli.session, record), record
-        else:
-            followed_by = recovered(cli, record) if record.end_reason in RETRIED else None
-            following = None if followed_by is None else (machine_of(cli.session, followed_by), followed_by)
+        # It may have been moved while its log was read.
+        going = record if record.attempt > shown and not record.has_ended else recovered_from(cli, record)
+        following, record = reached(cli, going) if going is not None else (None, record)
         if following is None:
+            if record.attempt > shown and record.end_reason is not None:
+                code = exit_code(EndRecord(record.end_reason, 0.0, record.exit_code))
             break
-        machine, record = following
+        machine = following
     if emits and cli.settings.json:
         cli.emit(record.as_run(SystemClock().now()), text=str)
     return code, machine, record
+
+
+def reached(cli: Cli, record: RunRecord) -> tuple[Machine | None, RunRecord]:
+    """The machine that the run is on, and its attempt there: a later one where a machine was taken back before anybody
+    heard of it. ``None`` where the run has ended for good.
+
+    Raises what `machine_of` raises, where nobody says for minutes that the machine has ended.
+    """
+    clock = SystemClock()
+    until = clock.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return machine_of(cli.session, record), record
+        except (InstanceEnded, NotFound, Conflict, Unreachable):
+            (record,) = refresh(cli.session, [record])
+            if not record.has_ended:
+                if clock.monotonic() >= until:
+                    raise
+                clock.sleep(2.0)
+                continue
+        following = recovered_from(cli, record)
+        if following is None:
+            return None, record
+        record, until = following, clock.monotonic() + PATIENCE_SECONDS
+
+
+def recovered_from(cli: Cli, record: RunRecord) -> RunRecord | None:
+    """`recovered`, after an end that another machine changes."""
+    return recovered(cli, record) if record.end_reason in RETRIED else None
 
 
 def recovered(cli: Cli, record: RunRecord) -> RunRecord | None:
