@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from runctl.sandbox.fault_client import Faults
 ROUNDS = 3
 NOTICE_SECONDS = 20.0
 BUCKET = "benchmark"
+MACHINES = {False: "folders", True: "namespaces"}
+"""Of the sandbox: folders boot at once; a run takes itself up on a machine that has a root of its own."""
 SCRIPT = """\
 import json, os, pathlib, signal, sys, time
 folder, resumed = pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"]), os.environ["RUNCTL_RESUME_FROM"]
@@ -40,18 +43,39 @@ while True:
 
 
 def measure() -> Iterator[Result]:
-    """A run with its checkpoints in S3, interrupted three times, and a watcher that carries it on."""
-    signalled: list[float] = []
-    begun: list[float] = []
-    lost: list[float] = []
+    """A run with its checkpoints in S3, interrupted three times: carried on by a watcher, and then by a group."""
+    watched = interrupted(unattended=False)
+    yield Result("notice to the script's signal, slowest", max(watched.signalled), "", None, ROUNDS, 3.0)
+    what = "end of an attempt to the next one's script"
+    yield Result(f"{what}, watched", statistics.median(watched.begun), "", None, ROUNDS, 20.0)
+    yield Result("work done again after a notice", statistics.median(watched.lost), "", None, ROUNDS)
+    alone = interrupted(unattended=True)
+    yield Result(f"{what}, unattended", statistics.median(alone.begun), "", None, ROUNDS, 20.0)
+
+
+@dataclass
+class Interruptions:
+    """What was seen of them, in seconds."""
+
+    signalled: list[float] = field(default_factory=list)
+    """From the notice to the script's signal."""
+    begun: list[float] = field(default_factory=list)
+    """From an attempt's end to the next one's script."""
+    lost: list[float] = field(default_factory=list)
+    """The work that is done again."""
+
+
+def interrupted(*, unattended: bool) -> Interruptions:
+    """A run that nobody watches where it is ``unattended``, else with a watcher."""
+    seen = Interruptions()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         home = folder / "data" / "runctl" / "sandbox"
-        info = control.start(home=home, kind="folders", docker="off")
+        info = control.start(home=home, kind=MACHINES[unattended], docker="off")
         trained = None
         try:
             environment = {**info.environment(), "XDG_DATA_HOME": str(folder / "data")}
-            trained = Trained(folder, environment)
+            trained = Trained(folder, environment, unattended=unattended)
             faults = Faults(info)
             trained.until(lambda: trained.beginning(1))
             for attempt in range(1, ROUNDS + 1):
@@ -60,29 +84,20 @@ def measure() -> Iterator[Result]:
                 faults.interrupt(machine, seconds=NOTICE_SECONDS)
                 begins, signal = trained.until(lambda attempt=attempt: trained.beginning(attempt + 1))  # type: ignore[misc]
                 before = trained.shown()["attempts"][attempt - 1]
-                signalled.append(signal - noticed)
-                begun.append(begins - datetime.fromisoformat(before["ended_at"]).timestamp())
-                lost.append(float(before["lost_seconds"]))
+                seen.signalled.append(signal - noticed)
+                seen.begun.append(begins - datetime.fromisoformat(before["ended_at"]).timestamp())
+                seen.lost.append(float(before["lost_seconds"] or 0))
         finally:
             if trained is not None:
                 trained.close()
             control.stop(home=home)
-    yield Result("notice to the script's signal, slowest", max(signalled), "", None, ROUNDS, 3.0)
-    yield Result(
-        "end of an attempt to the next one's script, watched",
-        statistics.median(begun),
-        "",
-        None,
-        ROUNDS,
-        20.0,
-    )
-    yield Result("work done again after a notice", statistics.median(lost), "", None, ROUNDS)
+    return seen
 
 
 class Trained:
-    """A run, and a watcher that recovers it."""
+    """A run, and a watcher that recovers it; without one where it is ``unattended``."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], *, unattended: bool) -> None:
         self._environment = {**os.environ, **environment}
         self._project = folder / "project"
         self._project.mkdir()
@@ -91,7 +106,11 @@ class Trained:
         command([aws, "s3", "mb", f"s3://{BUCKET}"], **environment)()
         launch = ("aws", "launch", "train.py", "--instance-type", "t3.medium", "--spot")
         store = ("--checkpoint-s3", f"s3://{BUCKET}/runs")
-        self.id = self._runctl(*launch, *store, "--yes", "--quiet").strip()
+        alone = ("--unattended",) if unattended else ()
+        self.id = self._runctl(*launch, *store, *alone, "--yes", "--quiet").strip()
+        self._watcher: subprocess.Popen[bytes] | None = None
+        if unattended:
+            return
         self._watcher = subprocess.Popen(
             [sys.executable, "-m", "runctl", "runs", "watch", self.id, "--every", "1s"],
             cwd=self._project,
@@ -103,8 +122,9 @@ class Trained:
 
     def close(self) -> None:
         """The watcher has ended."""
-        self._watcher.terminate()
-        self._watcher.wait()
+        if self._watcher is not None:
+            self._watcher.terminate()
+            self._watcher.wait()
 
     def shown(self) -> dict[str, Any]:
         """What ``runs show`` has."""
