@@ -47,7 +47,13 @@ ANSWER = {
 @pytest.fixture
 def script() -> Script:
     return Script(
-        {"attach_volume": ATTACHED, "volume": ATTACHED, "agent.attach": ANSWER, "remember_mount": None}
+        {
+            "attach_volume": ATTACHED,
+            "volume": ATTACHED,
+            "agent.attach": ANSWER,
+            "remember_mount": None,
+            "tag_volume": None,
+        }
     )
 
 
@@ -114,9 +120,28 @@ def test_only_what_runctl_made_empty_or_was_offered_may_get_a_file_system(
 
 
 def test_a_volume_that_is_attached_only_is_not_known_to_be_blank_afterwards(script: Script) -> None:
-    script.answers["tag_volume"] = None
     attach_only(FakeProvider(script), a_volume(tags=OURS | {tag.UNUSED: "true"}), an_instance())
-    assert script.names() == ["tag_volume", "attach_volume"]
+    assert script.names() == ["tag_volume", "attach_volume", "tag_volume"]
+
+
+@pytest.mark.parametrize("attach", [attach_and_mount, attach_only])
+def test_what_was_known_of_its_data_goes_once_it_is_attached_whatever_tags_the_caller_saw(
+    script: Script, attach: Any
+) -> None:
+    agent_on = () if attach is attach_only else (on(script),)
+
+    attach(FakeProvider(script), *agent_on, a_volume(tags=OURS), an_instance())
+
+    names = script.names()
+    assert script.only("tag_volume") == (VOLUME_ID, {}, tag.GONE_WITH_WRITING)
+    assert names.index("attach_volume") < names.index("tag_volume")
+    assert "agent.attach" not in names[: names.index("tag_volume")]
+
+
+def test_what_is_known_of_its_data_stays_where_it_is_only_read(script: Script) -> None:
+    options = MountOptions(read_only=True)
+    attach_and_mount(FakeProvider(script), on(script), a_volume(tags=OURS), an_instance(), options)
+    assert "tag_volume" not in script.names()
 
 
 def test_a_run_that_uses_the_volume_is_named_and_not_its_processes_alone(script: Script) -> None:

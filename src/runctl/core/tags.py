@@ -25,6 +25,8 @@ BUDGET: Final = "runctl:budget"
 LOGIN_USER: Final = "runctl:login-user"
 MOUNTS: Final = "runctl:mounts"
 """On an instance: ``vol-0abc=/mnt/data`` pairs joined by a space, what user-data has been told to mount."""
+READ_ONLY: Final = "runctl:read-only"
+"""On an instance: which of them it mounts read-only, ids joined by a space."""
 MOUNT_POINT: Final = "runctl:mount-point"
 """On a volume: where it was mounted last."""
 PERSISTENT: Final = "runctl:persistent"
@@ -92,6 +94,7 @@ NOT_COPIED: Final = frozenset(
         IDLE_TIMEOUT,
         BUDGET,
         MOUNTS,
+        READ_ONLY,
         MODIFICATIONS,
         MOVE,
         MOVE_ZONE,

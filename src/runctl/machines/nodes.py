@@ -339,10 +339,11 @@ class NewNodes:
     def _assigned(self, instances: Sequence[Instance], copies: NodeCopies) -> tuple[Node, ...]:
         """Each knows what it is to mount."""
         found = []
+        read = {mount.volume for mount in self.plan.nodes.machine.volumes if mount.read_only}
         for rank, instance in enumerate(instances):
             volumes = copies.of(rank)
             mounts = [
-                VolumeMount(volumes[each.volume.id], each.mount_point)
+                VolumeMount(volumes[each.volume.id], each.mount_point, each.volume.id in read)
                 for each in self.plan.volumes
                 if each.sharing is not Sharing.SHARED
             ]

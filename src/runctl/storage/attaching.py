@@ -120,7 +120,10 @@ def attach_only(
     gone = [key for key in (tag.UNUSED, *tag.GONE_WITH_WRITING) if key in volume.tags]
     if gone:
         volumes.tag(volume.id, {}, remove=gone)
-    return volumes.attach(volume.id, instance.id, progress)
+    attached = volumes.attach(volume.id, instance.id, progress)
+    # Whoever replicates it may have looked before it was attached.
+    may_be_written(volumes, volume)
+    return attached
 
 
 def mount(
@@ -185,9 +188,9 @@ def mount(
 
 def may_be_written(volumes: Volumes, volume: Volume) -> None:
     """Nobody takes the volume's data for that of another one, or of an object store, any more."""
-    gone = [key for key in tag.GONE_WITH_WRITING if key in volume.tags]
-    if gone:
-        volumes.tag(volume.id, {}, remove=gone)
+    # Not by the tags that the caller saw: somebody may be replicating it.
+    if tag.is_ours(volume.tags):
+        volumes.tag(volume.id, {}, remove=tag.GONE_WITH_WRITING)
 
 
 def unmount_and_detach(

@@ -50,6 +50,7 @@ class Account:
                 "volume": lambda identifier: self.volumes[identifier],
                 "instance": lambda _: INSTANCE,
                 "remember_mount": None,
+                "tag_volume": None,
                 "agent.attach": self._mount,
                 "agent.detach": self._unmount,
             }

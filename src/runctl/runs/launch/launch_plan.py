@@ -206,7 +206,9 @@ def mounts_to_be(
     mounted = []
     for mount in plan.volumes:
         size = volumes[mount.volume].size_gib << 30
-        mounted.append(MachineMount(str(mount.mount_point), "", mount.volume, "", size, size))
+        mounted.append(
+            MachineMount(str(mount.mount_point), "", mount.volume, "", size, size, read_only=mount.read_only)
+        )
     for each in shared:
         size = each.volume.size_gib << 30
         mounted.append(MachineMount(each.mount_point, "", each.volume.id, "", size, size, read_only=True))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from runctl.core import tags as tag
+from runctl.core.errors import CapacityError
 from runctl.core.machine_models import Market
+from runctl.providers.abilities.nodes import NodesRequest
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
+from runctl.providers.aws.ec2 import nodes as nodes_module
 from runctl.providers.aws.ec2.fleets import Batch, fleet_arguments, nothing_available, template_arguments
 from runctl.providers.aws.ec2.images import InstanceType
 from runctl.providers.aws.ec2.launch import run_instances_arguments
@@ -16,7 +21,7 @@ from runctl.providers.aws.ec2.nodes import in_rank, rank_tags
 from runctl.providers.aws.ec2.private_network import entrances_of, permissions, placement_of
 from runctl.providers.aws.ec2.quotas import Quota, beyond_quota, quota_of
 from runctl.providers.capacity import Offer, Pool
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.interface import InstanceRequest, VolumeMount, require
 
 FAR = InstanceType("t3.medium", "x86_64", None, spot=True, vcpus=2)
 CLOSE = InstanceType("m5.large", "x86_64", None, spot=True, vcpus=2, cluster_placement=True)
@@ -45,6 +50,37 @@ def test_several_are_asked_for_in_one_call_that_launches_all_of_one_kind_or_none
     assert "MinTargetCapacity" not in str(alone)
     template = template_arguments(plan, launch, {}, batch.placement)
     assert template["LaunchTemplateData"]["Placement"] == {"GroupName": "runctl-nodes-x"}
+
+
+def test_machines_that_may_write_to_a_volume_are_launched_when_nobody_goes_by_its_data_any_more(
+    provider: AwsProvider,
+) -> None:
+    tags = {tag.CONTENT: "one", tag.FILLED_FROM: "s3://data/all"}
+    wanted = VolumeRequest(1, name="datasets", zone="us-east-1a", tags=tags)
+    volume = provider.volumes.create(provider.volumes.plan(wanted))
+    nodes = require(provider.nodes)
+    request = InstanceRequest("m5.large", token="t" * 32, volumes=(VolumeMount("datasets", "/mnt/data"),))
+    plan = nodes.plan(NodesRequest(request, 2, 2))
+
+    def launched(*_: object) -> Any:
+        assert not tags.keys() & provider.volumes.find(volume.id).tags.keys()
+        raise CapacityError("there is no machine")
+
+    with patch.object(nodes_module, "launch_from_pools", launched), pytest.raises(CapacityError):
+        nodes.create(plan)
+
+
+def test_a_machine_knows_what_it_only_reads(provider: AwsProvider) -> None:
+    node = provider.renting.create(provider.renting.plan(InstanceRequest()))
+    mounts = (VolumeMount("vol-1", "/mnt/results"), VolumeMount("vol-2", "/mnt/datasets", True))
+
+    told = require(provider.nodes).assign(node, mounts)
+
+    assert (told.tags[tag.MOUNTS], told.tags[tag.READ_ONLY]) == (
+        "vol-1=/mnt/results vol-2=/mnt/datasets",
+        "vol-2",
+    )
+    assert provider.instance(node.id).tags[tag.READ_ONLY] == "vol-2"
 
 
 def test_an_error_says_how_many_could_not_be_had_and_that_none_was_kept() -> None:

@@ -16,6 +16,7 @@ from runctl.core.errors import (
     PermissionDenied,
     Unreachable,
 )
+from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Instance
 from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
@@ -121,6 +122,53 @@ def test_only_a_disk_that_runctl_made_empty_may_be_formatted(
         theirs: ("never", False),
     }
     assert tag.UNUSED not in provider.volumes.find(ours.id).tags
+
+
+def known_data(provider: AwsProvider, session: AwsSession, name: str, **tags: str) -> str:
+    """A volume that a replica has the data of."""
+    made = provider.volumes.create(provider.volumes.plan(VolumeRequest(1, name=name, zone="us-east-1a")))
+    session.ec2.delete_tags(Resources=[made.id], Tags=[{"Key": tag.UNUSED}])
+    provider.volumes.tag(made.id, {tag.CONTENT: "one", tag.FILLED_FROM: "s3://data/all", **tags})
+    return made.id
+
+
+def test_what_the_machine_may_write_to_has_no_known_data_any_more_and_the_rest_it_mounts_read_only(
+    provider: AwsProvider, machine: FakeTransport, session: AwsSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = requests_to_attach(machine, monkeypatch)
+    written = known_data(provider, session, "results", **{tag.GROW: "true"})
+    read = known_data(provider, session, "datasets", **{tag.GROW: "true"})
+    mounts = (VolumeMount("results", "/mnt/results"), VolumeMount("datasets", "/mnt/datasets", True))
+    instance = provider.renting.create(provider.renting.plan(InstanceRequest(volumes=mounts)))
+    # Somebody looked at it before the machine had it, and replicates it.
+    provider.volumes.tag(VolumeId(written), {tag.CONTENT: "two"})
+
+    provider.wait_ready(instance.id, timeout=FIVE_MINUTES)
+
+    asked = {each["volume_id"]: each for each in requests}
+    assert {volume: each["read_only"] for volume, each in asked.items()} == {written: False, read: True}
+    assert {volume: each["grow"] for volume, each in asked.items()} == {written: True, read: False}
+    assert asked[read]["format"] == "never"
+    assert tag.CONTENT not in provider.volumes.find(written).tags
+    assert tag.FILLED_FROM not in provider.volumes.find(written).tags
+    assert provider.volumes.find(read).tags[tag.CONTENT] == "one"
+    # Detached, it can be attached again for writing.
+    provider.volumes.detach(VolumeId(read))
+    assert provider.instance(instance.id).tags[tag.READ_ONLY] == ""
+
+
+def test_a_new_volume_is_made_a_file_system_though_it_is_only_to_be_read(
+    provider: AwsProvider, machine: FakeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = requests_to_attach(machine, monkeypatch)
+    provider.volumes.create(provider.volumes.plan(VolumeRequest(1, name="datasets")))
+    request = InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data", True),))
+    instance = provider.renting.create(provider.renting.plan(request))
+
+    provider.wait_ready(instance.id, timeout=FIVE_MINUTES)
+
+    (asked,) = requests
+    assert (asked["read_only"], asked["format"]) == (False, "if-blank")
 
 
 def test_a_volume_that_the_launch_did_not_come_to_attach_is_attached_now(

@@ -115,7 +115,7 @@ def in_one_zone(machine: CreatePlan, scores: Mapping[str, int]) -> CreatePlan:
 
 def run_tags(plan: GroupPlan) -> dict[str, str]:
     """What everything that is made for the group is tagged with; its machines have more. Pure."""
-    left = {tag.MOUNTS, tag.LOGIN_USER, tag.NAME}
+    left = {tag.MOUNTS, tag.READ_ONLY, tag.LOGIN_USER, tag.NAME}
     return {key: value for key, value in plan.machine.tags.items() if key not in left}
 
 

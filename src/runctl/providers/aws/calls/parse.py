@@ -95,6 +95,11 @@ def mounts_of(tags: Mapping[str, str]) -> dict[str, str]:
     return {volume: mount_point for volume, equals, mount_point in pairs if equals and mount_point}
 
 
+def read_only_of(tags: Mapping[str, str]) -> frozenset[str]:
+    """Ids of the volumes that an instance mounts read-only, from its tags."""
+    return frozenset(tags.get(tag.READ_ONLY, "").split())
+
+
 def checked_mount_point(mount_point: str) -> str:
     """The mount point itself, absolute, plain and below the root folder. Raises `UsageError`."""
     parts = mount_point.split("/")

@@ -13,6 +13,7 @@ from runctl.providers.aws.calls.parse import (
     instance_of,
     mounts_of,
     mounts_tag,
+    read_only_of,
 )
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.instances import LIVE, find_described
@@ -57,6 +58,13 @@ def forget_mount(context: AwsContext, volume: Volume, instance: Instance) -> Non
     key = _key(volume, instance)
     if tag.is_ours(instance.tags) and not instance.state.is_over and key in mounts:
         _write(context, instance, {name: point for name, point in mounts.items() if name != key})
+        read_only = read_only_of(instance.tags)
+        if key in read_only:
+            # Whoever attaches it next says how.
+            left = " ".join(sorted(read_only - {key}))
+            context.session.ec2.create_tags(
+                Resources=[instance.id], Tags=[{"Key": tag.READ_ONLY, "Value": left}]
+            )
 
 
 def _key(volume: Volume, instance: Instance) -> str:

@@ -319,7 +319,9 @@ def _template(
     """A launch template for the time of the call. One that the same command left when it was killed is replaced."""
     ec2 = context.session.ec2
     tags = {
-        key: value for key, value in plan.tags.items() if key not in {tag.MOUNTS, tag.LOGIN_USER, tag.NAME}
+        key: value
+        for key, value in plan.tags.items()
+        if key not in {tag.MOUNTS, tag.READ_ONLY, tag.LOGIN_USER, tag.NAME}
     }
     arguments = template_arguments(plan, launch, tags, placement)
     name = arguments["LaunchTemplateName"]

@@ -37,7 +37,6 @@ from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import DATA_DEVICE, INTERRUPTIONS, state_reason, tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.attachments import attach_volume
-from runctl.providers.aws.ebs.volume_lookup import find_volume, in_use
 from runctl.providers.aws.ec2 import network
 from runctl.providers.aws.ec2.fleets import (
     PROFILE_TIMEOUT,
@@ -51,7 +50,7 @@ from runctl.providers.aws.ec2.fleets import (
 )
 from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
-from runctl.providers.aws.ec2.releasing import released
+from runctl.providers.aws.ec2.releasing import let_go
 from runctl.providers.aws.iam.roles import (
     DEFAULT_PROFILE,
     WITHOUT_PROFILE,
@@ -66,6 +65,9 @@ from runctl.providers.interface import CreatePlan
 
 RUNNING_TIMEOUT = timedelta(minutes=5)
 VISIBLE_TIMEOUT = timedelta(minutes=1)
+
+OF_THE_MACHINE = frozenset({tag.MOUNTS, tag.READ_ONLY, tag.LOGIN_USER, tag.NAME})
+"""Tags of a machine that its disks do not have: volumes are found by their names."""
 
 _METADATA_KEY = re.compile(r"[A-Za-z0-9+=.,_:@-]+")
 """Tag keys that the metadata service can show; EC2 refuses a launch that wants to show others."""
@@ -146,8 +148,7 @@ def run_instances_arguments(plan: CreatePlan, root: str, profile: str | None) ->
     if profile:
         key = "Arn" if profile.startswith("arn:") else "Name"
         arguments["IamInstanceProfile"] = {key: profile}
-    # The machine's disks do not take its name: volumes are found by theirs.
-    disk_tags = {k: v for k, v in plan.tags.items() if k not in {tag.MOUNTS, tag.LOGIN_USER, tag.NAME}}
+    disk_tags = {k: v for k, v in plan.tags.items() if k not in OF_THE_MACHINE}
     arguments["TagSpecifications"] = [
         {"ResourceType": kind, "Tags": tag_list(disk_tags if kind == "volume" else plan.tags)}
         for kind in tagged
@@ -160,16 +161,7 @@ def _create(
 ) -> Instance:
     described = _launched_before(context, plan)
     if described is None:
-        for mount in plan.volumes:
-            # Nothing is billed while an ending machine still has it.
-            volume = released(context, find_volume(context, mount.volume), progress)
-            if volume.instances:
-                raise in_use(volume)
-            if not mount.read_only and (
-                known := [key for key in tag.GONE_WITH_WRITING if key in volume.tags]
-            ):
-                # From its boot on the machine may write to it.
-                context.session.ec2.delete_tags(Resources=[volume.id], Tags=[{"Key": key} for key in known])
+        let_go(context, plan.volumes, progress)
         described = _launch(context, plan, progress, reached, refused)
     elif is_fleet(plan.market, plan.offers):
         # A command that was killed after its fleet has left the template.

@@ -22,13 +22,12 @@ from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import mounts_tag, tag_list, tags_of
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.volume_lookup import find_volume, in_use
 from runctl.providers.aws.ec2 import planning, private_network
 from runctl.providers.aws.ec2.fleets import Batch, delete_template, launch_from_pools
 from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.instances import describe, priced
 from runctl.providers.aws.ec2.launch import profile_of, run_instances_arguments, visible
-from runctl.providers.aws.ec2.releasing import released
+from runctl.providers.aws.ec2.releasing import let_go
 from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import VolumeMount
 
@@ -91,8 +90,11 @@ class Ec2Nodes(Nodes):
         if not mounts:
             return node
         text = mounts_tag([(mount.volume, mount.mount_point or "") for mount in mounts])
-        self._tag(node.id, {tag.MOUNTS: text})
-        return replace(node, tags={**node.tags, tag.MOUNTS: text})
+        tags = {tag.MOUNTS: text}
+        if read_only := " ".join(mount.volume for mount in mounts if mount.read_only):
+            tags[tag.READ_ONLY] = read_only
+        self._tag(node.id, tags)
+        return replace(node, tags={**node.tags, **tags})
 
     def remove_network(self, token: str, progress: Progress = SILENT) -> tuple[str, ...]:
         """Security group and placement group."""
@@ -103,12 +105,9 @@ class Ec2Nodes(Nodes):
         self, plan: NodesPlan, progress: Progress, refused: RefusalListener
     ) -> list[Mapping[str, Any]]:
         context, machine = self._context, plan.machine
-        for mount in machine.volumes:
-            # Nothing is billed while an ending machine still has it.
-            volume = released(context, find_volume(context, mount.volume), progress)
-            if volume.instances:
-                raise in_use(volume)
-        tags = {key: value for key, value in machine.tags.items() if key != tag.MOUNTS}
+        let_go(context, machine.volumes, progress)
+        # Each is told what it mounts when it has its rank.
+        tags = {key: value for key, value in machine.tags.items() if key not in {tag.MOUNTS, tag.READ_ONLY}}
         private_network.remove_old_networks(context, plan.token)
         progress.step("making a network for the machines")
         subnet = next(offer.subnet for offer in machine.offers if offer.subnet)

@@ -247,7 +247,9 @@ def _mounts(request: InstanceRequest, volumes: Sequence[Volume]) -> tuple[Volume
                     hint=f"give every volume its --mount-point, such as /mnt/{volume.id}",
                 )
             taken.add(point)
-        found.append(VolumeMount(volume.id, point, asked.read_only))
+        # One that nothing has been on is made a file system first.
+        read_only = asked.read_only and tag.UNUSED not in volume.tags
+        found.append(VolumeMount(volume.id, point, read_only))
     return tuple(found)
 
 
@@ -383,6 +385,8 @@ def _tags(
     }
     if pairs:
         tags[tag.MOUNTS] = mounts_tag(pairs)
+    if read_only := " ".join(mount.volume for mount in mounts if mount.read_only):
+        tags[tag.READ_ONLY] = read_only
     return tags
 
 

@@ -28,7 +28,9 @@ DESCRIPTION = "runctl: the machines of one run reach each other"
 LEFT_BEHIND_AFTER = timedelta(hours=1)
 """What no machine has by then belongs to a run that is over."""
 SSH = 22
-NOT_MADE_FOR_MACHINES = frozenset({tag.MOUNTS, tag.LOGIN_USER, tag.EXPIRES_AT, tag.IDLE_TIMEOUT, tag.BUDGET})
+NOT_MADE_FOR_MACHINES = frozenset(
+    {tag.MOUNTS, tag.READ_ONLY, tag.LOGIN_USER, tag.EXPIRES_AT, tag.IDLE_TIMEOUT, tag.BUDGET}
+)
 
 
 def name_of(token: str) -> str:

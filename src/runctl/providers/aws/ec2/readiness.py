@@ -22,7 +22,14 @@ from runctl.core.progress import Progress
 from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import refused_by_aws
-from runctl.providers.aws.calls.parse import DATA_DEVICE, DATA_VOLUME, instance_of, mounts_of, tags_of
+from runctl.providers.aws.calls.parse import (
+    DATA_DEVICE,
+    DATA_VOLUME,
+    instance_of,
+    mounts_of,
+    read_only_of,
+    tags_of,
+)
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.attachments import attach_volume
 from runctl.providers.aws.ebs.mounting import remember_mount
@@ -30,6 +37,7 @@ from runctl.providers.aws.ebs.volume_lookup import find_volume
 from runctl.providers.aws.ec2.connect import Connections
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
 from runctl.providers.aws.ec2.launch import ended, wait_running
+from runctl.providers.aws.ec2.releasing import forget_content
 from runctl.providers.first_boot import READY_FILE, Ready, parse_ready
 from runctl.transport.interface import Transport
 
@@ -213,7 +221,7 @@ def _log_end(transport: Transport) -> str:
 
 def _mount(wait: _Wait) -> None:
     instance = wait.alive()
-    mounts = mounts_of(instance.tags)
+    mounts, read_only = mounts_of(instance.tags), read_only_of(instance.tags)
     # Outer folders first: /mnt before /mnt/data.
     for volume_key, mount_point in sorted(mounts.items(), key=lambda pair: pair[1].count("/")):
         volume_id = _attached_id(instance, volume_key)
@@ -224,14 +232,18 @@ def _mount(wait: _Wait) -> None:
             # The launch made it empty, for this instance, and it has never been mounted.
             rule = replace(rule, known_blank=True)
         agent = wait.connections.agent(instance, "auto", wait.progress)
+        is_read = volume_id in read_only
+        if not is_read and volume_key != DATA_VOLUME:
+            forget_content(wait.context, volume)
         try:
             answer = agent.attach(
                 volume_id,
                 mount_point,
                 progress=wait.progress,
-                format=rule.format,
-                known_blank=rule.known_blank,
-                grow=tag.GROW in volume.tags,
+                format="never" if is_read else rule.format,
+                known_blank=rule.known_blank and not is_read,
+                grow=tag.GROW in volume.tags and not is_read,
+                read_only=is_read,
                 wait_seconds=60,
             )
         except MachineError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
+from runctl.core import tags as tag
 from runctl.core.errors import NotFound, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance, InstanceState, Volume, VolumeState
@@ -12,8 +14,9 @@ from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.parse import instance_of
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.volume_lookup import find_volume
+from runctl.providers.aws.ebs.volume_lookup import find_volume, in_use
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
+from runctl.providers.interface import VolumeMount
 
 RELEASE_TIMEOUT = timedelta(minutes=15)
 """A machine with much memory or a GPU may take as long to shut down."""
@@ -43,6 +46,28 @@ def released(context: AwsContext, volume: Volume, progress: Progress) -> Volume:
         f" is shutting down, after {time_span(RELEASE_TIMEOUT)}",
         hint=f"EC2 goes on with it: the same command waits again; runctl aws ebs detach {volume.id} --force takes it",
     )
+
+
+def let_go(context: AwsContext, mounts: Sequence[VolumeMount], progress: Progress) -> None:
+    """A machine that is launched now can have the volumes, and nobody goes by what was known of those that it may write
+    to. Raises `Conflict` where another machine has one."""
+    for mount in mounts:
+        # Nothing is billed while an ending machine still has it.
+        volume = released(context, find_volume(context, mount.volume), progress)
+        if volume.instances:
+            raise in_use(volume)
+        if not mount.read_only and any(key in volume.tags for key in tag.GONE_WITH_WRITING):
+            # From its boot on the machine may write to it.
+            forget_content(context, volume)
+
+
+def forget_content(context: AwsContext, volume: Volume) -> None:
+    """From now on its data may be another than that of its replicas, or of what it was filled from."""
+    # Not by the tags that it had when it was looked at: somebody may be replicating it.
+    if tag.is_ours(volume.tags):
+        context.session.ec2.delete_tags(
+            Resources=[volume.id], Tags=[{"Key": key} for key in tag.GONE_WITH_WRITING]
+        )
 
 
 def wait_ended(
