@@ -89,7 +89,7 @@ def test_ray_train_comes_to_the_same_loss_on_two_machines_as_on_one(runctl: Comm
 
 
 def test_a_ray_script_that_is_stopped_saves_with_all_machines_and_nothing_of_ray_is_left(
-    runctl: CommandLine, ec2: Any
+    runctl: CommandLine,
 ) -> None:
     write_project(runctl.cwd, {"train.py": SAVES, "requirements.txt": "ray==2.60.0\n"})
     run = str(runctl(*LAUNCH, *INDEXES, "--keep", "train.py", "--quiet", timeout=900).ok().out.strip())
@@ -101,10 +101,7 @@ def test_a_ray_script_that_is_stopped_saves_with_all_machines_and_nothing_of_ray
     assert "has saved with 2" in log().out, log().out[-3000:]
     shown = runctl("runs", "show", run, "--output", "json").ok().json
     assert (shown["end_reason"], shown["exit_code"]) == ("STOPPED", 143)
-    machines = [
-        item["InstanceId"] for each in ec2.describe_instances()["Reservations"] for item in each["Instances"]
-    ]
-    for machine in machines:
+    for machine in [each["instance_id"] for each in shown["nodes"]]:
         listed = runctl("aws", "exec", machine, "--", "sh", "-c", "cat /proc/*/comm; ls /tmp").ok().out
         assert "raylet" not in listed
         assert "ray-" not in listed
