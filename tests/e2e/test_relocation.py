@@ -154,7 +154,10 @@ def test_a_volume_that_is_only_read_has_its_replica_in_another_zone_until_somebo
     other = create(runctl, "--ebs-volume", "datasets")
     terminate(runctl, other)
     plan = runctl(*replicate, "--dry-run").ok()
-    assert f"datasets-replica-in-us-east-1c ({replica}), which lacks what was written since" in plan.out
+    assert (
+        f"datasets-replica-in-us-east-1c ({replica}), 1 GiB gp3, which lacks what was written since"
+        in plan.out
+    )
     assert runctl(*replicate, "--quiet", "--yes").ok().out.strip() != replica
     kept = runctl("aws", "ebs", "list", "--output", "json").ok().json
     assert replica not in {each["id"] for each in kept}
