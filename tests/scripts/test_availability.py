@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +24,12 @@ def run_pytest(folder: Path, test: str, **environment: str) -> subprocess.Comple
         "aws_fixtures.py",
         "availability.py",
         "conftest.py",
+        "forking.py",
         "ordering.py",
         "sandbox_fixture.py",
     ):
         (package / name).write_text((REPOSITORY / "tests" / name).read_text())
+    shutil.copytree(REPOSITORY / "tests/forked", package / "forked", ignore=shutil.ignore_patterns("test_*"))
     (package / "test_it.py").write_text(test)
     markers = "\n".join(["[pytest]", "markers =", "    docker: x", "    root: x", "    sshd: x"])
     (folder / "pytest.ini").write_text(markers)

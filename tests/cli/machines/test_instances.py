@@ -207,9 +207,9 @@ def test_an_unknown_one_among_several_ends_none(invoke: Invoke, script: Script) 
 
 
 def test_terminate_dry_run_ends_nothing(invoke: Invoke, script: Script) -> None:
-    script.answers["instance"] = an_instance
+    script.answers.update(instance=an_instance, volumes=[])
     assert invoke("aws", "terminate", INSTANCE_ID, "--dry-run", "-q").stdout == f"{INSTANCE_ID}\n"
-    assert script.names() == ["instance"]
+    assert script.names() == ["instance", "volumes"]
 
 
 def test_what_has_ended_already_is_not_asked_about(invoke: Invoke, script: Script) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runctl.agent.checkpoint_spec import StoreKeys
 from runctl.agent.lease import age_of
 from runctl.core.errors import NotFound
 from runctl.providers.abilities.object_storage import ObjectStorage, ObjectVersion, StoredObject
@@ -17,8 +18,34 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CHUNK_BYTES = 1 << 20
+_ANSWER_SECONDS = 60
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
 _ABSENT = {"NoSuchKey", "404"}
+
+
+def client_of_store(endpoint: str, region: str, keys: StoreKeys) -> S3Client:
+    """A client for somebody else's store that speaks S3's protocol, by keys of its own."""
+    import botocore.session
+    from botocore.config import Config
+
+    made: Any = botocore.session.Session().create_client(
+        "s3",
+        region_name=region,
+        endpoint_url=endpoint,
+        aws_access_key_id=keys.access_key,
+        aws_secret_access_key=keys.secret_key,
+        aws_session_token=keys.token or None,
+        config=Config(
+            read_timeout=_ANSWER_SECONDS,
+            retries={"mode": "standard"},
+            # Such stores need not know more of the protocol than this.
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+    client: S3Client = made
+    return client
 
 
 class S3Access(Protocol):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runctl.agent.checkpoint_spec import StoreKeys
 from runctl.core.errors import CredentialsError, PermissionDenied, Unreachable
 from runctl.providers.abilities.lent_bucket import Lent, LentBucket
-from runctl.providers.aws.s3_storage import S3Storage
+from runctl.providers.aws.s3_storage import S3Storage, client_of_store
 from runctl.providers.lyceum.api import StorageKeys
 from runctl.providers.lyceum.context import LyceumContext
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 USUAL_REGION = "us-east-1"
 USUAL_SECONDS, LEAST_SECONDS = 900.0, 60.0
 """How long keys are used whose end is not told, and what is left of others when new ones are asked for."""
-ANSWER_SECONDS = 60
 
 
 def lent_of(found: StorageKeys) -> Lent:
@@ -94,7 +93,7 @@ class LentAccess:
                 self._lent = lent = self._bucket.lend()
                 ends_at = lent.keys.ends_at
                 self._good_until = now + USUAL_SECONDS if ends_at is None else ends_at - LEAST_SECONDS
-                self._client = _client(lent)
+                self._client = client_of_store(lent.endpoint, lent.region, lent.keys)
             return self._lent, self._client
 
 
@@ -120,25 +119,3 @@ class LyceumStorage(S3Storage):
             raise Unreachable(
                 f"the keys of Lyceum's bucket {bucket} are not accepted: {error.message}", hint="try again"
             ) from error
-
-
-def _client(lent: Lent) -> Any:
-    import botocore.session
-    from botocore.config import Config
-
-    return botocore.session.Session().create_client(
-        "s3",
-        region_name=lent.region,
-        endpoint_url=lent.endpoint,
-        aws_access_key_id=lent.keys.access_key,
-        aws_secret_access_key=lent.keys.secret_key,
-        aws_session_token=lent.keys.token or None,
-        config=Config(
-            read_timeout=ANSWER_SECONDS,
-            retries={"mode": "standard"},
-            # Stores that speak S3's protocol need not know more of it than this.
-            s3={"addressing_style": "path"},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
-    )
