@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,8 @@ class Engine:
 
     socket: Path
     process: subprocess.Popen[bytes]
+    run: Path
+    """Where its containerd has its sockets: a path of more than about 90 characters is too long for them."""
     bridge: str | None = None
 
     @property
@@ -61,11 +65,12 @@ def start(folder: Path, *options: str, bridge: bool = False) -> Engine:
     """
     network = _bridge() if bridge else None
     socket = folder / "docker.sock"
+    run = Path(tempfile.mkdtemp(prefix="dockerd-"))
     log = (folder / "dockerd.log").open("wb")
     process = subprocess.Popen(
         [
             find_program("dockerd") or "dockerd",
-            *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
+            *("--data-root", str(folder / "data"), "--exec-root", str(run)),
             *("--host", f"unix://{socket}", "--pidfile", str(folder / "pid")),
             *("--bridge", network or "none", "--ip-masq=false", "--iptables=false"),
             *("--ip6tables=false", "--ip-forward=false"),
@@ -76,7 +81,7 @@ def start(folder: Path, *options: str, bridge: bool = False) -> Engine:
         start_new_session=True,
     )
     log.close()
-    engine = Engine(socket, process, network)
+    engine = Engine(socket, process, run, network)
 
     def answers() -> bool:
         assert process.poll() is None, (folder / "dockerd.log").read_text()[-3000:]
@@ -100,6 +105,7 @@ def stop(engine: Engine) -> None:
     finally:
         if engine.bridge is not None:
             subprocess.run(["ip", "link", "delete", engine.bridge], check=True)
+        shutil.rmtree(engine.run, ignore_errors=True)
     # One that was to keep its containers going leaves its folder mounted onto itself.
     unmount = ["umount", str(engine.socket.parent / "data")]
     while subprocess.run(unmount, capture_output=True, check=False).returncode == 0:

@@ -188,9 +188,11 @@ def mount(
 
 def may_be_written(volumes: Volumes, volume: Volume) -> None:
     """Nobody takes the volume's data for that of another one, or of an object store, any more."""
-    # Not by the tags that the caller saw: somebody may be replicating it.
-    if tag.is_ours(volume.tags):
-        volumes.tag(volume.id, {}, remove=tag.GONE_WITH_WRITING)
+    # As it is now, not as the caller saw it: whoever replicates it marks it, and looks then whether it is attached.
+    now = volumes.find(volume.id)
+    gone = [key for key in tag.GONE_WITH_WRITING if key in now.tags]
+    if gone and tag.is_ours(now.tags):
+        volumes.tag(volume.id, {}, remove=gone)
 
 
 def unmount_and_detach(

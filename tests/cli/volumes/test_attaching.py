@@ -120,7 +120,7 @@ def test_a_volume_of_somebody_else_is_formatted_only_when_told_to(
 
 def test_no_mount_asks_nothing_of_the_machine(invoke: Invoke, attachable: Script) -> None:
     assert invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID, "--no-mount").exit_code == 0
-    assert attachable.names() == ["instance", "volume", "attach_volume", "tag_volume"]
+    assert attachable.names() == ["instance", "volume", "attach_volume", "volume"]
 
 
 def test_no_mount_and_a_mount_point_contradict_each_other(invoke: Invoke, script: Script) -> None:

@@ -42,7 +42,9 @@ def layer(image: images.StoredImage) -> tarfile.TarFile:
 @needs_debian
 def test_busybox_has_a_static_shell(busybox: images.StoredImage, tmp_path: Path) -> None:
     with layer(busybox) as tar:
-        tar.extractall(tmp_path, filter="tar")
+        # Debian's Python 3.11 knows no filters yet; it is an image of our own.
+        tar.extraction_filter = lambda member, _: member
+        tar.extractall(tmp_path)
     if os.geteuid() == 0:
         command = ["chroot", str(tmp_path), "/bin/sh", "-c", "echo from the image | tr a-z A-Z"]
         assert subprocess.check_output(command, text=True) == "FROM THE IMAGE\n"
