@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import secrets
@@ -65,7 +66,9 @@ def start(folder: Path, *options: str, bridge: bool = False) -> Engine:
     """
     network = _bridge() if bridge else None
     socket = folder / "docker.sock"
-    run = Path(tempfile.mkdtemp(prefix="dockerd-"))
+    # The same one for an engine that is started again: it finds its containers there.
+    run = Path(tempfile.gettempdir(), "dockerd-" + hashlib.sha256(os.fsencode(folder)).hexdigest()[:12])
+    run.mkdir(mode=0o700, exist_ok=True)
     log = (folder / "dockerd.log").open("wb")
     process = subprocess.Popen(
         [
@@ -105,11 +108,17 @@ def stop(engine: Engine) -> None:
     finally:
         if engine.bridge is not None:
             subprocess.run(["ip", "link", "delete", engine.bridge], check=True)
-        shutil.rmtree(engine.run, ignore_errors=True)
+        until(lambda: _is_removed(engine.run), "the engine's folder to be gone")
     # One that was to keep its containers going leaves its folder mounted onto itself.
     unmount = ["umount", str(engine.socket.parent / "data")]
     while subprocess.run(unmount, capture_output=True, check=False).returncode == 0:
         pass
+
+
+def _is_removed(folder: Path) -> bool:
+    # What the engine has started may still be leaving.
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 def _bridge() -> str:

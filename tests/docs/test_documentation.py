@@ -62,7 +62,7 @@ MINUTES = 60
 LONG = frozenset(
     f"docs/{name}.md"
     for name in (
-        *("aws-cli", "cleanup", "costs", "deadlines", "limits", "lyceum", "runpod"),
+        *("aws-cli", "cleanup", "costs", "deadlines", "launch", "limits", "lyceum", "recovery", "runpod"),
         *("several-machines", "spot-capacity", "terraform", "unattended"),
     )
 )

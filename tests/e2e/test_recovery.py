@@ -77,6 +77,8 @@ def rented_for(ec2: Any, attempt: str) -> list[Any]:
     return [item for each in reservations["Reservations"] for item in each["Instances"]]
 
 
+# That two computers rent one machine between them, tests/e2e/test_elsewhere.py asks in short.
+@pytest.mark.slow
 def test_a_watcher_that_is_killed_and_two_at_once_carry_a_run_on_once_with_the_same_weights(
     runctl: CommandLine, faults: Faults, ec2: Any
 ) -> None:
