@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +171,8 @@ class Server:
             load_for_sandboxes()
             second = SecondServer(life)
             second.serve(theirs, second.handed_over)
+        except BaseException:  # noqa: BLE001 - nothing may go on as the first server
+            traceback.print_exc()
         finally:
             os._exit(1)
 
@@ -195,6 +198,9 @@ class Server:
             os.close(each) if isinstance(each, int) else each.close()
 
     def _hear(self, job: Job) -> None:
+        if job not in self._jobs:
+            # Its end was seen at the same time, and came first.
+            return
         heard = b""
         with contextlib.suppress(ConnectionError):
             heard = job.connection.recv(16)
