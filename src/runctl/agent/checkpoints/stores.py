@@ -21,6 +21,7 @@ from runctl.agent.cloud.checksums import MIB, in_base64
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.s3 import S3, Location, Refusal, location_of
 from runctl.agent.cloud.uploads import upload
+from runctl.agent.encoding import from_json, loads
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
 from runctl.agent.machine.root import on_machine
@@ -73,6 +74,18 @@ class Store(Protocol):
     def close(self) -> None:
         """Nothing is held open, and nothing unfinished is left behind."""
         ...
+
+
+def read_stored(store: Store, key: str, kind: type[_T]) -> _T | None:
+    """What lies there; ``None`` where there is nothing, or nothing that can be read. Raises `AgentError`."""
+    try:
+        return from_json(kind, loads(store.read(key)))
+    except AgentError as error:
+        if error.code != "store-missing":
+            raise
+    except (ValueError, TypeError):
+        pass
+    return None
 
 
 def open_store(

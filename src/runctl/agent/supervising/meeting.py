@@ -8,20 +8,16 @@ an id of its own: whoever answers one is there now, and nobody has to know how o
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-from runctl.agent.checkpoints.stores import Store
-from runctl.agent.encoding import dumps, from_json, loads
+from runctl.agent.checkpoints.stores import Store, read_stored
+from runctl.agent.encoding import dumps
 from runctl.agent.errors import AgentError
 from runctl.agent.node_spec import NodeSpec, ports_of
 from runctl.agent.stored_run import StoredNode, StoredNodes, nodes_key
-
-_T = TypeVar("_T")
 
 CALL = "meeting.json"
 POLL_SECONDS = 1.0
@@ -121,7 +117,7 @@ class Meeting:
         return None
 
     def _answers(self, call: Call) -> dict[str, Answer]:
-        found = (self._read(key, Answer) for key in self._store.keys(_below(call.id)))
+        found = (read_stored(self._store, key, Answer) for key in self._store.keys(_below(call.id)))
         return {
             each.instance_id: each
             for each in found
@@ -144,7 +140,7 @@ class Meeting:
     def invited(self, prepare: Callable[[], None]) -> Start | None:
         """The newest call is answered, once this machine is prepared; what follows of it for this machine, if that is
         known."""
-        call = self._read(CALL, Call)
+        call = read_stored(self._store, CALL, Call)
         if call is None or call.holder == self._own.instance_id:
             return None
         if call.id != self._answered:
@@ -153,21 +149,12 @@ class Meeting:
             answer = dumps(self._own).encode()
             self._store.put(f"{_below(call.id)}{self._own.instance_id}.json", answer)
             self._answered = call.id
-        start = self._read(_start_key(call.id), Start)
+        start = read_stored(self._store, _start_key(call.id), Start)
         return start if start is not None and rank_in(start, self._own.instance_id) is not None else None
 
     def _check_address(self) -> None:
         if not self._own.address:
             raise AgentError("no-address", "this machine does not know its private address")
-
-    def _read(self, key: str, kind: type[_T]) -> _T | None:
-        with contextlib.suppress(ValueError, TypeError):
-            try:
-                return from_json(kind, loads(self._store.read(key)))
-            except AgentError as error:
-                if error.code != "store-missing":
-                    raise
-        return None
 
 
 def _below(call_id: str) -> str:

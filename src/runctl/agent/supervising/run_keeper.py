@@ -15,12 +15,12 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, replace
-from typing import Callable, TypeVar
+from typing import Callable
 
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.lease_stores import open_lease
-from runctl.agent.checkpoints.stores import Store, open_store
+from runctl.agent.checkpoints.stores import Store, open_store, read_stored
 from runctl.agent.cloud.ec2 import this_machine
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.cloud.spot_notices import TIMEOUT_SECONDS, NoticeReader
@@ -41,14 +41,20 @@ from runctl.agent.records import (
     without_values,
 )
 from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord, RunSpec
-from runctl.agent.stored_run import RUN, SPEC, StoredMachine, StoredRun, by_digest, machine_key, status_key
+from runctl.agent.stored_run import (
+    RUN,
+    SPEC,
+    StoredMachine,
+    StoredRun,
+    by_digest,
+    machine_key,
+    status_key,
+)
 from runctl.agent.supervising import machine_end, preparing
 from runctl.agent.supervising.meeting import Answer, Meeting, Met, node_of, rank_in
 from runctl.agent.supervising.on_demand import OnDemand
 from runctl.agent.supervising.status import conclude_if_gone
 from runctl.agent.supervising.stop import stop
-
-_T = TypeVar("_T")
 
 ASK_SECONDS = 3.0
 """How often a machine that waits asks whose the lease is."""
@@ -338,7 +344,7 @@ class RunKeeper:
         if container is None or container.image is None or "@" in container.image:
             return spec
         for before in range(number - 1, 0, -1):
-            status = self._read(status_key(before), AttemptStatus)
+            status = read_stored(self._store, status_key(before), AttemptStatus)
             if status is not None and status.image_digest is not None:
                 image = by_digest(container.image, status.image_digest)
                 return replace(spec, container=replace(container, image=image))
@@ -388,24 +394,14 @@ class RunKeeper:
         """Whether an attempt has ended in a way that no other one follows."""
         for key in self._store.keys(layout.ATTEMPTS):
             if layout.is_end_key(key):
-                end = self._read(key, EndRecord)
+                end = read_stored(self._store, key, EndRecord)
                 if end is not None and end.run_reason not in RETRIED:
                     self._over(end.run_reason.value)
                     return True
         return False
 
     def _last_end(self, attempt: int) -> EndRecord | None:
-        return self._read(layout.end_key(attempt), EndRecord) if attempt else None
-
-    def _read(self, key: str, kind: type[_T]) -> _T | None:
-        """What is there, and can be read."""
-        with contextlib.suppress(ValueError, TypeError):
-            try:
-                return from_json(kind, loads(self._store.read(key)))
-            except AgentError as error:
-                if error.code != "store-missing":
-                    raise
-        return None
+        return read_stored(self._store, layout.end_key(attempt), EndRecord) if attempt else None
 
     def _publish_end(self, attempt: int, end: EndRecord, rank: int = 0) -> None:
         """The store has the attempt's end, as its machine or this process has written it; tried for a while."""
@@ -440,7 +436,9 @@ class RunKeeper:
     def _wait_for_head(self) -> None:
         """The machine that was rank 0 sees to the results, and ends the group: unless it has ended before."""
         lease = self._lease.read().lease
-        head = self._read(machine_key(lease.attempt), StoredMachine) if lease is not None else None
+        head = (
+            read_stored(self._store, machine_key(lease.attempt), StoredMachine) if lease is not None else None
+        )
         until = self._now() + GIVE_UP_SECONDS
         while head is not None and not self._leaving and self._now() < until:
             with contextlib.suppress(AgentError):
