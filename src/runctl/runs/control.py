@@ -27,7 +27,7 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import is_this_computer
-from runctl.runs.costs import note_end, note_past_ends, with_ledger_costs
+from runctl.runs.costs import note_end, note_past_ends
 from runctl.runs.records.run_record import (
     RunRecord,
     adopted,
@@ -358,45 +358,6 @@ def interrupt_run(session: Session, record: RunRecord, notice: timedelta) -> Run
 
 
 # The public functions of `runctl.runs`: the same as the commands', for a program.
-
-
-def list_runs(
-    *,
-    instance: str | None = None,
-    project: str | None = None,
-    name: str | None = None,
-    states: Sequence[str] = (),
-    limit: int | None = 50,
-    cached: bool = False,
-    session: Session | None = None,
-) -> tuple[Run, ...]:
-    """The runs that this computer knows, newest first.
-
-    The machines are asked about those that are not known to have ended, unless ``cached``. ``states`` are states
-    (`RunPhase`) or end reasons; a run in any of them is listed.
-    """
-    session = session or Session()
-    # A state is known only once the machines have been asked.
-    records = run_store(session).list(
-        instance=instance, project=project, name=name, limit=None if states else limit
-    )
-    if not cached:
-        records = refresh(session, records)
-    wanted, now = {state.lower() for state in states}, SystemClock().now()
-    runs = [record.as_run(now) for record in records]
-    found = [run for run in runs if not wanted or wanted & {run.state.value, (run.end_reason or "").lower()}]
-    return with_ledger_costs(session, found[:limit], now)
-
-
-def show_run(reference: str, *, cached: bool = False, session: Session | None = None) -> Run:
-    """One run, by its id, an unambiguous beginning of it, or its name. Raises `NotFound`, `UsageError`."""
-    session = session or Session()
-    record = run_store(session).get(reference)
-    if not cached:
-        (record,) = refresh(session, [record])
-    now = SystemClock().now()
-    (run,) = with_ledger_costs(session, [record.as_run(now)], now)
-    return run
 
 
 def follow_logs(

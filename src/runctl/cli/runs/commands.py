@@ -61,7 +61,7 @@ def list_command(
 
     Machines are asked about runs that are not known to have ended; one that cannot be asked shows "unknown".
     """
-    from runctl.runs.control import list_runs
+    from runctl.runs.listing import list_runs
 
     shown = list_runs(
         instance=instance,
@@ -74,6 +74,8 @@ def list_command(
     )
 
     def text() -> str:
+        if not shown:
+            return ""
         from runctl.render.run_table import runs_table
         from runctl.render.tables import screen_of
 
@@ -95,7 +97,7 @@ def list_command(
 @click.pass_obj
 def show_command(cli: Cli, run_id: str, cached: bool) -> None:
     """Show one run."""
-    from runctl.runs.control import show_run
+    from runctl.runs.listing import show_run
 
     run = show_run(run_id, cached=cached, session=cli.session)
 

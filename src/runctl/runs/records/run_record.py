@@ -13,7 +13,7 @@ from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline import MOST_RESTART_SECONDS
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.interruption import HandOff as HandOffSpec
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec
+from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord, RunSpec
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId, RunId, VolumeId
 from runctl.core.machine_models import Instance, Market, Mount
@@ -37,7 +37,6 @@ from runctl.runs.records.agent_models import (
     phase_of,
 )
 from runctl.runs.records.node_records import KnownNodes
-from runctl.runs.recovery import RETRIED
 
 STARTING = timedelta(minutes=2)
 """For an attempt to be told to its machine, once it was written down that it is."""

@@ -16,7 +16,7 @@ from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.encoding import dumps, from_json, loads
 from runctl.agent.interruption import HandOff
-from runctl.agent.spec import EndReason
+from runctl.agent.spec import RETRIED, EndReason
 from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database
 from runctl.core.errors import NotFound, UsageError
@@ -24,11 +24,8 @@ from runctl.core.ids import RunId, VolumeId
 from runctl.core.machine_models import Mount
 from runctl.core.names import LATEST, did_you_mean
 from runctl.core.run_models import GitState, MovedVolume, RunPhase, SpotFallback, UnattendedRun
-from runctl.costs.ledger import note_run
-from runctl.machines.pool_record import note_interrupted
 from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.records.run_record import KnownAttempt, RunRecord
-from runctl.runs.recovery import RETRIED
 
 if TYPE_CHECKING:
     from runctl.machines.session import Session
@@ -77,6 +74,8 @@ class RunStore:
             of_one = () if rehearsed else record.machines
             taken_back = of_one if record.nodes is None else record.nodes.taken_back
             for instance_id in taken_back:
+                from runctl.machines.pool_record import note_interrupted
+
                 note_interrupted(self._database, instance_id, record.ended_at)
 
     def _write(self, connection: sqlite3.Connection, record: RunRecord) -> None:
@@ -88,6 +87,8 @@ class RunStore:
         )
         if record.machine_end is not None:
             for instance_id in record.machines:
+                from runctl.costs.ledger import note_run
+
                 note_run(connection, instance_id, record.id, record.attempt)
         if record.has_ended and record.end_reason not in RETRIED:
             # It has ended for good: nobody needs its variables' values any more.
