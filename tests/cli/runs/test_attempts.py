@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +14,7 @@ from runctl.agent.spec import EndReason
 from runctl.cli.runs import attempts
 from runctl.core.errors import InstanceEnded, Unreachable
 from runctl.core.run_models import RunPhase
+from runctl.machines.machine import Machine
 from runctl.runs.records.run_record import RunRecord
 from runctl.testing.clock import ManualClock
 from tests.runs.sample_runs import T0, a_run
@@ -73,3 +75,31 @@ def test_a_machine_of_which_nobody_says_that_it_has_ended_is_waited_for_and_then
         attempts.reached(CLI, going(2))
 
     assert clock.monotonic() - began == pytest.approx(attempts.PATIENCE_SECONDS, abs=3)
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_results_of_a_run_that_moved_and_ended_unseen_are_on_its_last_machine(
+    monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    refused = [Unreachable("the provider does not answer"), Unreachable("nor now")]
+    old = SimpleNamespace(instance=SimpleNamespace(id="i-0old"))
+    over = replace(going(2), state=RunPhase.ENDED, ended_at=T0, end_reason=EndReason.COMPLETED, exit_code=0)
+
+    def asked(record: RunRecord) -> str:
+        if refused:
+            raise refused.pop()
+        if gone:
+            raise InstanceEnded("the provider took it back")
+        return f"the machine of {record.attempt}"
+
+    machines(monkeypatch, asked)
+    monkeypatch.setattr(attempts, "show_log", lambda *_, **__: 7)
+    monkeypatch.setattr(attempts, "DeadlineWatch", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(attempts, "refresh", lambda _, records: [over])
+    cli: Any = SimpleNamespace(session=None, store=SimpleNamespace(get=lambda _: going(2)))
+
+    code, machine, record = attempts.follow_attempts(cli, cast("Machine", old), going(1), emits=False)
+
+    assert (code, record) == (0, over)
+    assert machine == (old if gone else "the machine of 2")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from runctl.agent.spec import EndRecord
 from runctl.cli.context import Cli
 from runctl.cli.runs.show_log import show_log
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, InstanceEnded, NotFound, Unreachable
+from runctl.core.waiting import attempts
 from runctl.machines.machine import Machine
 from runctl.runs.control import machine_of, refresh
 from runctl.runs.end_reason import exit_code
@@ -35,6 +38,7 @@ def follow_attempts(
         if following is None:
             if record.attempt > shown and record.end_reason is not None:
                 code = exit_code(EndRecord(record.end_reason, 0.0, record.exit_code))
+                machine = _last_machine(cli, machine, record)
             break
         machine = following
     if emits and cli.settings.json:
@@ -64,6 +68,20 @@ def reached(cli: Cli, record: RunRecord) -> tuple[Machine | None, RunRecord]:
         if following is None:
             return None, record
         record, until = following, clock.monotonic() + PATIENCE_SECONDS
+
+
+def _last_machine(cli: Cli, machine: Machine, record: RunRecord) -> Machine:
+    """The one that the run has ended on, unseen, after it had left ``machine``; its results are there. ``machine``
+    where that has ended, too. Raises `Unreachable` where it does not answer for minutes."""
+    for waited in attempts(SystemClock(), timedelta(seconds=PATIENCE_SECONDS)):
+        try:
+            return machine_of(cli.session, record)
+        except (InstanceEnded, NotFound):
+            return machine
+        except Unreachable:
+            if waited >= PATIENCE_SECONDS:
+                raise
+    return machine
 
 
 def recovered_from(cli: Cli, record: RunRecord) -> RunRecord | None:
