@@ -129,8 +129,17 @@ class Adoption:
             for run_id, status in newest.items():
                 known = store.find(run_id)
                 if known is None or known.attempt <= status.attempt:
-                    region = machine.provider.region
-                    store.put(adopted(known, status, instance, self.account.now, region))
+                    provider = machine.provider
+                    store.put(
+                        adopted(
+                            known,
+                            status,
+                            instance,
+                            self.account.now,
+                            provider.region,
+                            provider.scope().account,
+                        )
+                    )
                 if known is None:
                     found.append(run_id)
         except RunctlError as error:

@@ -199,6 +199,7 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE runs ADD COLUMN search_began_at TEXT;
     """,
+    "ALTER TABLE runs ADD COLUMN account TEXT",
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

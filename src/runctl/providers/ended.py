@@ -30,12 +30,29 @@ def ended(instance: Instance, silent_seconds: float = float("inf")) -> InstanceE
 
 
 def what_became_of(
-    provider: Provider, instance_id: InstanceId, silent_seconds: float = float("inf")
+    provider: Provider, instance_id: InstanceId, account: str | None = None
 ) -> InstanceEnded | None:
-    """The provider's word that the instance has ended; ``None`` when it has not, or the provider cannot be asked."""
+    """The provider's word that the instance has ended; ``None`` when it has not, or the provider cannot be asked.
+
+    ``account``: the one that it was rented in, if that is known. Another account does not show it, which says nothing.
+    """
     try:
-        return ended(provider.instance(instance_id), silent_seconds)
+        return ended(provider.instance(instance_id))
     except NotFound:
-        return InstanceEnded(f"instance {instance_id} no longer exists")
+        return (
+            None
+            if is_elsewhere(provider, account)
+            else InstanceEnded(f"instance {instance_id} no longer exists")
+        )
     except RunctlError:
         return None
+
+
+def is_elsewhere(provider: Provider, account: str | None) -> bool:
+    """Whether what was rented in ``account`` need not be seen by the provider, as it acts for another one."""
+    if account is None:
+        return False
+    try:
+        return provider.scope().account not in {None, account}
+    except RunctlError:
+        return True

@@ -28,6 +28,7 @@ from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import is_this_computer
 from runctl.runs.costs import note_end, note_past_ends
+from runctl.runs.records.account import check_account
 from runctl.runs.records.run_record import (
     RunRecord,
     adopted,
@@ -56,7 +57,12 @@ def machine_of(session: Session, record: RunRecord) -> Machine:
             hint=f"runctl runs show {record.id} shows how far that is",
             code="no-machine-yet",
         )
-    instance = there.provider(record.provider).instance(record.instance_id)
+    provider = there.provider(record.provider)
+    try:
+        instance = provider.instance(record.instance_id)
+    except NotFound:
+        check_account(provider, record)
+        raise
     if instance.state.is_over:
         raise NotFound(
             f"{record.instance_id}, on which {record.id} was started, is {instance.state.value}",
@@ -146,7 +152,7 @@ def _ask(session: Session, group: list[RunRecord], on_status: OnStatus) -> list[
     except RunctlError as error:
         if isinstance(error, NotFound | Unreachable):
             provider = session.in_region(first.region).provider(first.provider)
-            gone = what_became_of(provider, first.instance_id)
+            gone = what_became_of(provider, first.instance_id, first.account)
             if gone is not None:
                 return [_without_machine(session, record, gone, now) for record in group]
         session.progress.warn(f"{first.instance_id} cannot be asked: {error.message}")
@@ -213,7 +219,12 @@ def find_on_machine(session: Session, machine: Machine, reference: str | None) -
         )
     newest = max(matching, key=lambda status: (status.created_at or 0.0, status.attempt))
     record = adopted(
-        store.find(newest.run_id), newest, machine.instance, SystemClock().now(), machine.provider.region
+        store.find(newest.run_id),
+        newest,
+        machine.instance,
+        SystemClock().now(),
+        machine.provider.region,
+        machine.provider.scope().account,
     )
     store.put(record)
     return record

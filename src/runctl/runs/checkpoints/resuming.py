@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, NotFound, Unsupported
-from runctl.core.run_models import Checkpoint, CheckpointState, RunPhase
+from runctl.core.run_models import Checkpoint, CheckpointState
 from runctl.machines.machine import Machine
 from runctl.machines.session import Session
 from runctl.providers.registry import command
 from runctl.runs.checkpoints.locations import folder_of_run
 from runctl.runs.control import machine_of, refresh
-from runctl.runs.records.run_record import RunRecord, as_known, from_status
+from runctl.runs.records.run_record import RunRecord, before_it_began, from_status
 from runctl.runs.records.store import run_store
 
 
@@ -68,20 +68,6 @@ def resume(session: Session, plan: ResumePlan, env: Mapping[str, str]) -> RunRec
     """The next attempt has been taken up by the machine, as the last one was. Raises `MachineError`."""
     session.progress.step(f"starting attempt {plan.attempt} of {plan.record.id} on {plan.record.instance_id}")
     status = plan.machine.agent.restart(plan.record.id, env)
-    before = plan.record
-    begun = replace(
-        before,
-        past=(*before.past, as_known(before)),
-        state=RunPhase.PENDING,
-        attempt=status.attempt,
-        end_reason=None,
-        exit_code=None,
-        message="",
-        started_at=None,
-        ended_at=None,
-        log_sha256=None,
-        hand_off=None,
-    )
-    record = from_status(begun, status, SystemClock().now())
+    record = from_status(before_it_began(plan.record, status.attempt), status, SystemClock().now())
     run_store(session).put(record)
     return record

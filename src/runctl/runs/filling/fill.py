@@ -187,7 +187,12 @@ class Prewarm:
                 continue
             self.progress.note(f"{status.run_id} was started by an earlier call, and goes on")
             record = adopted(
-                self.store.find(status.run_id), status, machine.instance, self.clock.now(), self.region
+                self.store.find(status.run_id),
+                status,
+                machine.instance,
+                self.clock.now(),
+                self.region,
+                self.provider.scope().account,
             )
             self.store.put(record)
             return record
@@ -202,7 +207,9 @@ class Prewarm:
             project="prewarm",
             env=require(self.provider.filling).machine_variables(),
         )
-        record = planned(spec, machine.instance, self.clock.now(), self.region)
+        record = planned(
+            spec, machine.instance, self.clock.now(), self.region, account=self.provider.scope().account
+        )
         return start(record, spec, machine, self.store, clock=self.clock, progress=self.progress)
 
     def _wait(self, plan: PrewarmPlan) -> None:

@@ -106,7 +106,7 @@ def _ask(session: Session, record: RunRecord, node: KnownNode) -> tuple[KnownNod
         machine = node_machine(session, record, node)
         status = machine.agent.status(record.id, record.attempt)
     except RunctlError as error:
-        gone = what_became_of(provider, node.instance_id)
+        gone = what_became_of(provider, node.instance_id, record.account)
         if gone is not None:
             return node.ended(end_of_gone(session, record, node, gone)), None
         if isinstance(error, MachineError) and error.code == "no-such-run":

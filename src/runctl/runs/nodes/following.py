@@ -188,7 +188,7 @@ def _end_of(
         return followed.end
     now, node = record.by_its_clock(SystemClock().now()), follower.node
     provider = session.in_region(record.region).provider(record.provider)
-    gone = what_became_of(provider, node.instance_id)
+    gone = what_became_of(provider, node.instance_id, record.account)
     if gone is not None:
         return end_of_gone(session, record, node, gone)
     if followed is not None:

@@ -148,6 +148,8 @@ class RunRecord:
     """Its machines, of which ``instance_id`` is rank 0's; ``None``: it has one."""
     search_began_at: datetime | None = None
     """When a machine was looked for first after this attempt; ``None``: not yet. Nobody may have looked for long."""
+    account: str | None = None
+    """Who is billed for its machines, as the provider names it; ``None``: nobody, or it is not known."""
     clock_ahead: float = 0.0
     """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
 
@@ -240,6 +242,7 @@ def planned(
     now: datetime,
     region: str | None,
     *,
+    account: str | None = None,
     name: str | None = None,
     git: GitState | None = None,
     fallback: SpotFallback | None = None,
@@ -256,6 +259,7 @@ def planned(
         state=RunPhase.PENDING,
         attempt=spec.attempt,
         created_at=now,
+        account=account,
         mounts=tuple(as_mount(mount) for mount in spec.mounts),
         image=spec.container.image if spec.container else None,
         instance_type=instance.instance_type,
@@ -291,7 +295,12 @@ def _lead_seconds(spec: RunSpec, instance: Instance, now: datetime) -> float | N
 
 
 def adopted(
-    known: RunRecord | None, status: AttemptStatus, instance: Instance, now: datetime, region: str | None
+    known: RunRecord | None,
+    status: AttemptStatus,
+    instance: Instance,
+    now: datetime,
+    region: str | None,
+    account: str | None = None,
 ) -> RunRecord:
     """What is ``known`` here of a run that its machine tells of, or a new record of what the machine knows.
 
@@ -299,6 +308,8 @@ def adopted(
     """
     if known is not None and known.nodes is not None:
         return known
+    if known is not None and known.account is None:
+        known = replace(known, account=account)
     if known is None:
         spec = RunSpec(
             run_id=status.run_id,
@@ -307,7 +318,7 @@ def adopted(
             project=status.project,
             attempt=status.attempt,
         )
-        known = planned(spec, instance, now, region)
+        known = planned(spec, instance, now, region, account=account)
     return from_status(known, status, now)
 
 
@@ -368,6 +379,26 @@ def _handed_over(end: EndRecord) -> CheckpointStatus | None:
 def as_known(record: RunRecord) -> KnownAttempt:
     """The attempt that the record is of."""
     return KnownAttempt(**{field.name: getattr(record, field.name) for field in fields(KnownAttempt)})
+
+
+def before_it_began(record: RunRecord, attempt: int) -> RunRecord:
+    """The record of an attempt that follows, of which nothing is known yet; the last one is in its past. Pure."""
+    return replace(
+        record,
+        past=(*record.past, as_known(record)),
+        attempt=attempt,
+        state=RunPhase.PENDING,
+        end_reason=None,
+        exit_code=None,
+        message="",
+        started_at=None,
+        ended_at=None,
+        hand_off=None,
+        log_bytes=None,
+        log_sha256=None,
+        resumed=None,
+        search_began_at=None,
+    )
 
 
 def attempts_of(record: RunRecord) -> tuple[RunAttempt, ...]:

@@ -58,6 +58,7 @@ def _first(at: Prefix, recipe: Recipe, facts: RunFacts) -> RunRecord:
         _instance(recipe, machine),
         created_at,
         recipe.region,
+        account=None,
         name=facts.name,
         git=facts.git,
     )

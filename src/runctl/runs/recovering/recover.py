@@ -42,6 +42,7 @@ from runctl.runs.control import refresh
 from runctl.runs.costs import note_end
 from runctl.runs.images.run_image import logged_in
 from runctl.runs.nodes.giving_back import tidy_up_networks
+from runctl.runs.records.account import check_account
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.recovering.machines import (
@@ -201,8 +202,13 @@ def _nodes_stay(run: RecoveredRun) -> Recovered | None:
 def _leased(run: RecoveredRun) -> Iterator[None]:
     """Nobody else recovers the run, on any computer, where it has a store that this computer may use.
 
-    Raises `HeldElsewhere`, and `Unreachable` where the store does not answer.
+    Raises `HeldElsewhere`, `Unreachable` where the store does not answer, and `Conflict` where this is another account
+    than the run's.
     """
+    try:
+        run.provider.instance(run.record.instance_id)
+    except NotFound:
+        check_account(run.provider, run.record)
     with ExitStack() as stack:
         if run.at is not None:
             try:

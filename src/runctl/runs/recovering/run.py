@@ -147,6 +147,7 @@ class RecoveredRun:
             instance,
             self.clock.now(),
             self.record.region,
+            account=self.provider.scope().account,
             name=before.name,
             git=before.git,
             fallback=self._fallback(instance),

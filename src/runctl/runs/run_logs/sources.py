@@ -273,7 +273,10 @@ def _fetch_logs(session: Session, machine: Machine, store: RunStore, archive: Lo
             )
         known = store.find(status.run_id)
         if known is None or (known.attempt <= status.attempt and not known.has_ended):
-            store.put(adopted(known, status, machine.instance, SystemClock().now(), machine.provider.region))
+            provider, now = machine.provider, SystemClock().now()
+            store.put(
+                adopted(known, status, machine.instance, now, provider.region, provider.scope().account)
+            )
         rank = (known.rank_on(machine.instance.id) if known is not None else None) or 0
         fetched = fetch_log(machine, status, archive, session.progress.warn, rank)
         if fetched:

@@ -27,7 +27,7 @@ from runctl.providers.ended import what_became_of
 from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.records.run_record import (
     RunRecord,
-    as_known,
+    before_it_began,
     end_with_its_machine,
     from_status,
     newest_checkpoint,
@@ -176,28 +176,17 @@ def _next_attempt(record: RunRecord, number: int, machine: StoredMachine, gone: 
     began, is_first = datetime.fromtimestamp(machine.created_at, UTC), not record.instance_id
     if not is_first and not record.has_ended:
         record = _ended_unseen(record, began, gone)
+    begun = before_it_began(record, number)
     return replace(
-        record,
-        attempt=number,
+        begun,
         instance_id=InstanceId(machine.instance_id),
         instance_type=machine.instance_type or None,
         market=machine.market or record.market,
         zone=machine.zone or None,
         price_per_hour=price_of(machine) or record.price_per_hour,
         fallback=None,
-        state=RunPhase.PENDING,
         created_at=began,
-        started_at=None,
-        ended_at=None,
-        end_reason=None,
-        exit_code=None,
-        message="",
-        hand_off=None,
-        log_bytes=None,
-        log_sha256=None,
-        resumed=None,
-        search_began_at=None,
-        past=record.past if is_first else (*record.past, as_known(record)),
+        past=record.past if is_first else begun.past,
     )
 
 
@@ -231,7 +220,7 @@ def catch_up(session: Session, record: RunRecord, recipe: Recipe | None = None) 
     first, *later = attempts_in_store(at, record.attempt, max(last, record.attempt))
     # Another attempt says what it went on from.
     attempts = (first, *later) if later else (with_newest(at, first),)
-    told = told_by_store(record, attempts, lambda machine: what_became_of(provider, machine))
+    told = told_by_store(record, attempts, lambda machine: what_became_of(provider, machine, record.account))
     store = run_store(session)
     return told if told == record or store.replace(told, record) else store.get(record.id)
 

@@ -44,7 +44,14 @@ def launch(
     # Before anything says that the run may have started.
     bring_first_keys(machine, spec)
     record = planned(
-        spec, plan.instance, clock.now(), region, name=plan.name, git=plan.git, fallback=fallback
+        spec,
+        plan.instance,
+        clock.now(),
+        region,
+        account=machine.provider.scope().account,
+        name=plan.name,
+        git=plan.git,
+        fallback=fallback,
     )
     known = store.find(plan.run_id)
     past = (*known.past, as_known(known)) if known is not None and known.attempt < spec.attempt else ()

@@ -18,6 +18,7 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.interface import require
 from runctl.runs.nodes.asking import node_machine, nodes_of, stop_nodes
+from runctl.runs.records.account import check_account
 from runctl.runs.records.run_record import RunRecord, from_status, with_end
 from runctl.runs.records.store import run_store
 from runctl.runs.recovery import RETRIED
@@ -46,6 +47,8 @@ def stop_unattended(
     clock, store = clock or SystemClock(), run_store(session)
     there = session.in_region(record.region)
     groups = require(there.provider(record.provider).groups)
+    if groups.find(record.id) is None:
+        check_account(there.provider(record.provider), record)
     record = as_it_is(session, record)
     if not record.has_ended and record.nodes is not None:
         record = stop_nodes(session, record, grace=grace, force=force)

@@ -262,6 +262,7 @@ class UnattendedLaunch:
             replace(plan.instance, id=InstanceId("")),
             SystemClock().now(),
             self.provider.region,
+            account=self.provider.scope().account,
             name=plan.name,
             git=plan.git,
         )

@@ -19,6 +19,7 @@ from runctl.providers.abilities.groups import GroupActivity, Groups, MachineGrou
 from runctl.providers.ended import what_became_of
 from runctl.providers.interface import Provider, require
 from runctl.runs.nodes.asking import ask_nodes
+from runctl.runs.records.account import check_account
 from runctl.runs.records.run_record import RunRecord, end_with_its_machine, from_status, with_end
 from runctl.runs.recovery import RETRIED
 from runctl.runs.stored.elsewhere import attempts_in_store, last_attempt, told_by_store
@@ -50,6 +51,8 @@ def as_it_is(session: Session, record: RunRecord) -> RunRecord:
             # The other machines may have gone with the group before they could say how it ended there.
             record = ask_nodes(session, record)
         view = view_of(groups, record.id)
+        if view.group is None:
+            check_account(provider, record)
         record = seen(record, view, SystemClock().now())
         if is_over(record):
             return _without_rights(session, groups, record)
@@ -195,7 +198,7 @@ def _end_of(
     """The provider's word on a machine of the run; one that its own group has replaced was taken back, too."""
     with suppress(RunctlError):
         there.ledger_record(record.provider).seen(provider.instance(instance_id))
-    gone = what_became_of(provider, instance_id)
+    gone = what_became_of(provider, instance_id, record.account)
     if gone is None or gone.interrupted:
         return gone
     with suppress(RunctlError):
