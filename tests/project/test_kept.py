@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gzip
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,96 @@ def test_a_project_that_is_too_large_is_not_kept(tmp_path: Path, monkeypatch: py
 
     with pytest.raises(NotKept, match="up to 5 B"):
         KeptProjects(tmp_path / "kept").keep(tmp_path / "p", manifest)
+
+
+def packing(*contents: bytes) -> bytes:
+    header = [[hashlib.sha256(content).hexdigest(), len(content)] for content in contents]
+    return gzip.compress(json.dumps(header).encode() + b"\n" + b"".join(contents))
+
+
+def receive(projects: KeptProjects, text: str, pack: bytes) -> str:
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    with projects.receiving(text, digest) as file:
+        file.write(pack)
+    return digest
+
+
+def below(folder: Path) -> set[str]:
+    """Every file and link, from the folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+SHA = hashlib.sha256(b"evil").hexdigest()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"../../../escaped": ["f", 0, 4, SHA]},
+        {"/tmp/escaped": ["f", 0, 4, SHA]},
+        {"a/../../../../escaped": ["f", 0, 4, SHA]},
+        {"a": ["l", "../.."], "b": ["f", 0, 4, SHA]},
+        {"a": ["l", "b"], "a/escaped": ["f", 0, 4, SHA]},
+        {"a": ["f", 0, 4, "/etc/passwd"]},
+        {"a": ["f", 0, 4, int("1" * 64)]},
+        {"a": ["f", 0, "4", SHA]},
+        {"a": ["f"]},
+        {"a": SHA},
+        {"\ud800": ["f", 0, 4, SHA]},
+        [["a", "f", 0, 4, SHA]],
+    ],
+)
+def test_a_description_from_a_store_that_leads_out_of_the_project_is_refused(
+    tmp_path: Path, entries: object
+) -> None:
+    folder, text = tmp_path / "deep" / "kept", json.dumps(entries, separators=(",", ":"))
+    (projects := KeptProjects(folder)).prune(())
+
+    with pytest.raises(NotKept, match="cannot be used"):
+        receive(projects, text, packing(b"evil"))
+
+    assert below(tmp_path) == set()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "3"], ids=["too deep", "cut short", "a number"])
+def test_a_text_that_is_not_a_description_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(NotKept, match="cannot be used"):
+        receive(KeptProjects(tmp_path), text, b"")
+
+
+def test_what_an_earlier_version_took_unchecked_is_not_laid_out(tmp_path: Path) -> None:
+    projects = KeptProjects(tmp_path / "deep" / "kept")
+    text = json.dumps({"../../../escaped": ["f", 0, 4, SHA]}, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    for path, data in ((f"trees/{digest}.json", text), (f"contents/{SHA[:2]}/{SHA}", "evil")):
+        place = tmp_path / "deep" / "kept" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(data)
+    there = below(tmp_path)
+
+    with pytest.raises(NotFound, match="not kept"), projects.packed(digest):
+        pass
+
+    assert below(tmp_path) == there
+
+
+def test_no_more_is_unpacked_than_the_description_says(tmp_path: Path) -> None:
+    text = json.dumps({"a": ["f", 0, 4, SHA]}, separators=(",", ":"))
+    bomb = gzip.compress(json.dumps([[SHA, 1 << 50]]).encode() + b"\n" + b"\0" * (1 << 20))
+    endless = gzip.compress(b"[" + b" " * (64 << 20))
+    broken = bytearray(packing(b"evil"))
+    broken[12] ^= 0xFF
+    twice = packing(b"evil", b"evil")
+
+    for pack in (bomb, endless, bytes(broken), twice):
+        with pytest.raises(NotKept, match="cannot be unpacked"):
+            receive(KeptProjects(tmp_path), text, pack)
+
+    digest = receive(KeptProjects(tmp_path), text, packing(b"evil"))
+    assert below(tmp_path) == {f"trees/{digest}.json", f"contents/{SHA[:2]}/{SHA}"}
+
+
+def test_a_project_from_a_store_that_is_too_large_is_not_kept(tmp_path: Path) -> None:
+    text = json.dumps({"a": ["f", 0, 1 << 40, SHA]}, separators=(",", ":"))
+    with pytest.raises(NotKept, match=r"the project has 1\.0 TiB"):
+        receive(KeptProjects(tmp_path), text, b"")

@@ -13,13 +13,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+import zlib
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from runctl.agent.trees.manifest import Entry, Manifest, contents
+from runctl.agent.trees.manifest import Entry, Manifest, contents, fault_in
 from runctl.core.errors import NotFound, ProjectError
 from runctl.core.files import cache_folder, data_folder, make_private_folder
 from runctl.core.progress import SILENT, Progress
@@ -31,6 +32,8 @@ from runctl.project.sync import SyncTarget
 
 LARGEST_TREE = 1 << 30
 """Bytes of files; a larger project is not kept."""
+LARGEST_PACK = LARGEST_TREE + (1 << 26)
+"""Bytes of what such a project is packed into, in the worst case."""
 _CHUNK = 1 << 20
 _DIGEST_LENGTH = 64
 
@@ -125,10 +128,16 @@ class KeptProjects:
 
     @contextmanager
     def receiving(self, text: str, digest: str) -> Iterator[IO[bytes]]:
-        """The tree is kept, by its manifest ``text`` and the pack that the block has written. Raises `NotKept`."""
-        manifest = Manifest(text=text)
-        if manifest.digest != digest:
-            raise NotKept("the description of the project is damaged")
+        """The tree is kept, by its manifest ``text`` and the pack that the block has written.
+
+        Both come from a store, which others can write to as well: no path of it leads out of the tree, and no more is
+        unpacked than the manifest says. Raises `NotKept`.
+        """
+        manifest = _checked(text, digest)
+        wanted = contents(manifest.entries.values())
+        total = sum(wanted.values())
+        if total > LARGEST_TREE:
+            raise NotKept(f"the project has {size(total)}; up to {size(LARGEST_TREE)} are kept")
         make_private_folder(self._trees)
         make_private_folder(self._contents)
         with tempfile.TemporaryFile(dir=self._contents) as pack:
@@ -136,22 +145,22 @@ class KeptProjects:
             pack.seek(0)
             try:
                 with gzip.GzipFile(fileobj=pack, mode="rb") as stream:
-                    for sha, length in json.loads(stream.readline()):
-                        self._receive(stream.read(length), sha)
-            except (OSError, EOFError, ValueError, TypeError) as error:
+                    for sha, length in _packed(stream, wanted):
+                        self._receive(stream, length, sha)
+            except (OSError, EOFError, ValueError, TypeError, RecursionError, zlib.error) as error:
                 raise NotKept(f"the project cannot be unpacked: {error}") from error
-        wanted = contents(manifest.entries.values())
         missing = [sha for sha in wanted if not self._content(sha).exists()]
         if missing:
             raise NotKept(f"the project's pack lacks {len(missing)} of its files")
         write_atomically(self._trees / f"{digest}.json", text.encode("ascii"))
 
-    def _receive(self, data: bytes, sha: str) -> None:
-        if hashlib.sha256(data).hexdigest() != sha:
+    def _receive(self, stream: gzip.GzipFile, length: int, sha: str) -> None:
+        """The content that comes next in the stream is here. Raises `ValueError` where it is another one."""
+        partial, *found = self._copied(stream, length)
+        if found != [length, sha]:
+            partial.unlink()
             raise ValueError(f"{sha} has another checksum")
-        target = self._content(sha)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        write_atomically(target, data)
+        self._place(partial, sha)
 
     def prune(self, needed: Collection[str]) -> None:
         """Trees that are not in ``needed`` are gone, with the files that only they had."""
@@ -175,16 +184,32 @@ class KeptProjects:
 
     def _take(self, source: Path) -> tuple[int, str]:
         """The file as it is now is here; its size and its hash."""
-        descriptor, partial = tempfile.mkstemp(dir=self._contents)
-        try:
-            size_bytes, sha = _copy(source, descriptor)
-            target = self._content(sha)
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            Path(partial).replace(target)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+        with source.open("rb") as file:
+            # No more than there is at first: a file that grows as fast as it is copied has no end.
+            partial, size_bytes, sha = self._copied(file, os.fstat(file.fileno()).st_size)
+        self._place(partial, sha)
         return size_bytes, sha
+
+    def _copied(self, source: IO[bytes] | gzip.GzipFile, left: int) -> tuple[Path, int, str]:
+        """A new file with up to ``left`` bytes; how many there were, and their SHA-256."""
+        descriptor, name = tempfile.mkstemp(dir=self._contents)
+        digest, size_bytes = hashlib.sha256(), 0
+        try:
+            with open(descriptor, "wb") as copy:  # noqa: PTH123
+                while data := source.read(min(_CHUNK, left)):
+                    digest.update(data)
+                    copy.write(data)
+                    size_bytes += len(data)
+                    left -= len(data)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return Path(name), size_bytes, digest.hexdigest()
+
+    def _place(self, partial: Path, sha: str) -> None:
+        target = self._content(sha)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        partial.replace(target)
 
     def check(self, digest: str) -> None:
         """Raises `NotFound` where the tree is not kept."""
@@ -192,17 +217,13 @@ class KeptProjects:
 
     def _manifest(self, digest: str) -> Manifest:
         try:
-            text = (self._trees / f"{digest}.json").read_text("ascii")
-        except OSError:
-            text = ""
-        manifest = Manifest(text=text)
-        if manifest.digest != digest:
+            return _checked((self._trees / f"{digest}.json").read_text("ascii"), digest)
+        except (OSError, UnicodeDecodeError, NotKept) as error:
             raise NotFound(
                 "the project's files of this run are not kept on this computer",
                 hint="start a new run from its checkpoints: runctl PROVIDER train … --resume-from RUN",
                 code="project-not-kept",
-            )
-        return manifest
+            ) from error
 
     @contextmanager
     def _laid_out(self, manifest: Manifest) -> Iterator[Path]:
@@ -226,17 +247,28 @@ class KeptProjects:
             shutil.rmtree(root, ignore_errors=True)
 
 
-def _copy(source: Path, descriptor: int) -> tuple[int, str]:
-    """The file is copied, no more of it than there was at first; size and SHA-256 of what was."""
-    digest, left = hashlib.sha256(), source.stat().st_size
-    size_bytes = 0
-    with open(descriptor, "wb") as copy, source.open("rb") as file:
-        while data := file.read(min(_CHUNK, left)):
-            digest.update(data)
-            copy.write(data)
-            size_bytes += len(data)
-            left -= len(data)
-    return size_bytes, digest.hexdigest()
+def _checked(text: str, digest: str) -> Manifest:
+    """The tree's manifest. Raises `NotKept` for another text, and for one by which something could be written outside
+    of a tree's folder."""
+    manifest = Manifest(text=text)
+    try:
+        fault = "" if manifest.digest == digest else "its checksum is another one"
+        fault = fault or fault_in(manifest.entries, manifest)
+    except (ValueError, RecursionError) as error:
+        fault = str(error)
+    if fault:
+        raise NotKept(f"the description of the project cannot be used: {fault}")
+    return manifest
+
+
+def _packed(stream: gzip.GzipFile, wanted: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The SHA-256 and size of each content that follows. Raises `ValueError` for what the manifest does not have."""
+    # With the quotes, brackets and commas, and a size of up to 20 digits.
+    longest = len(wanted) * (_DIGEST_LENGTH + 26) + 16
+    header = [(sha, length) for sha, length in json.loads(stream.readline(longest))]
+    if len(header) > len(wanted) or any(wanted.get(sha) != length for sha, length in header):
+        raise ValueError("its pack has other files than its description")
+    return header
 
 
 def kept_projects() -> KeptProjects:

@@ -15,13 +15,12 @@ import os
 import zlib
 from typing import Any, BinaryIO, Iterator, Sequence
 
-from runctl.agent.trees.manifest import EMPTY, FEW, Entries, Manifest, folders
+from runctl.agent.trees.manifest import EMPTY, FEW, Entries, Manifest, fault_in, folders
 from runctl.agent.trees.names import TreeError
 from runctl.agent.trees.on_disk import (
     CHUNK,
     NO_LINKS,
     STAMP_NS,
-    check_entry,
     encoded,
     flush,
     remove,
@@ -42,24 +41,9 @@ def check(touched: Entries, manifest: Manifest, base: Manifest = EMPTY) -> None:
 
     ``touched`` are the manifest's entries that are not as in ``base``, which has been checked before.
     """
-    for path, entry in touched.items():
-        check_entry(path, entry)
-    if base is EMPTY or len(touched) > FEW:
-        for folder in folders(manifest.entries):
-            if folder in manifest.entries:
-                raise _both(folder)
-        return
-    for path in touched:
-        if base.get(path) is None:
-            if manifest.has_folder(path):
-                raise _both(path)
-            for folder in folders([path]):
-                if manifest.get(folder) is not None:
-                    raise _both(folder)
-
-
-def _both(path: str) -> TreeError:
-    return TreeError("bad-manifest", f"{path!r} is both a file and a folder")
+    fault = fault_in(touched, manifest, base)
+    if fault:
+        raise TreeError("bad-manifest", fault)
 
 
 def decode(text: Any, what: str) -> bytes:

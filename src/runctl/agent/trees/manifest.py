@@ -16,6 +16,8 @@ import json
 import re
 from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence
 
+from runctl.agent.trees.entries import entry_fault
+
 Entry = Sequence[Any]
 """``["f", executable (0 or 1), size, sha256]`` or ``["l", target]``."""
 Entries = Mapping[str, Entry]
@@ -142,6 +144,27 @@ class Manifest:
 
 
 EMPTY = Manifest({}, "{}")
+
+
+def fault_in(touched: Entries, manifest: Manifest, base: Manifest = EMPTY) -> str:
+    """Why the manifest is not one of a tree that stays inside its folder, in words; empty where it is.
+
+    ``touched`` are its entries that are not as in ``base``, which has been checked before.
+    """
+    for path, entry in touched.items():
+        fault = entry_fault(path, entry)
+        if fault:
+            return fault
+    if base is EMPTY or len(touched) > FEW:
+        twice = next((folder for folder in folders(manifest.entries) if folder in manifest.entries), "")
+    else:
+        twice = next((path for path in touched if base.get(path) is None and _is_twice(manifest, path)), "")
+    return f"{twice!r} is both a file and a folder" if twice else ""
+
+
+def _is_twice(manifest: Manifest, path: str) -> bool:
+    """Whether the path, or a folder on its way, is both a file and a folder."""
+    return manifest.has_folder(path) or any(manifest.get(folder) is not None for folder in folders([path]))
 
 
 def contents(entries: Iterable[Entry]) -> dict[str, int]:

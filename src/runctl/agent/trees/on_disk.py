@@ -1,4 +1,4 @@
-"""A tree on the disk: what may be an entry of it, its files and symlinks, and the link to the current one."""
+"""A tree on the disk: its entries as they arrive, its files and symlinks, and the link to the current one."""
 
 # A small change to a tree needs this and little else, so nothing is imported here that takes time.
 # Names need not be UTF-8, so paths are bytes here, which pathlib does not take.
@@ -10,7 +10,8 @@ import errno
 import os
 import stat
 
-from runctl.agent.trees.names import TreeError, TreeNames, is_digest
+from runctl.agent.trees.entries import entry_fault
+from runctl.agent.trees.names import TreeError, TreeNames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,35 +30,9 @@ def encoded(path: str) -> bytes:
 
 def check_entry(path: str, entry: Any) -> None:
     """Raises `TreeError` for what could be written outside the tree, or is no entry at all."""
-    parts = path.split("/")
-    if not path or "\0" in path or "" in parts or "." in parts or ".." in parts:
-        raise TreeError("bad-manifest", f"{path!r} is not a path inside a tree")
-    if not _is_entry(entry):
-        raise TreeError("bad-manifest", f"the manifest's entry for {path!r} is of no known kind")
-    if entry[0] == "l" and not _stays_inside(parts[:-1], entry[1]):
-        raise TreeError("bad-manifest", f"the symlink {path!r} leads out of the tree")
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, list) or not entry:
-        return False
-    if entry[0] == "l":
-        return len(entry) == 2 and isinstance(entry[1], str) and bool(entry[1]) and "\0" not in entry[1]
-    if entry[0] != "f" or len(entry) != 4:
-        return False
-    _, executable, size, sha = entry
-    return executable in (0, 1) and isinstance(size, int) and size >= 0 and is_digest(str(sha))
-
-
-def _stays_inside(folder: Sequence[str], target: str) -> bool:
-    if target.startswith("/"):
-        return False
-    depth = len(folder)
-    for part in target.split("/"):
-        depth += -1 if part == ".." else part not in ("", ".")
-        if depth < 0:
-            return False
-    return True
+    fault = entry_fault(path, entry)
+    if fault:
+        raise TreeError("bad-manifest", fault)
 
 
 def is_intact(path: bytes, entry: Sequence[Any]) -> bool:

@@ -31,8 +31,9 @@ from runctl.core.files import cache_folder
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance
 from runctl.core.run_models import GitState
+from runctl.core.text import size
 from runctl.machines.session import Session
-from runctl.project.kept import KeptProjects, kept_projects
+from runctl.project.kept import LARGEST_PACK, KeptProjects, NotKept, kept_projects
 from runctl.runs.records.node_records import KnownNode, KnownNodes
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.stored.leases import note_attempt
@@ -165,13 +166,16 @@ def read_run(at: Prefix) -> TakenUp:
 
 
 def fetch_project(at: Prefix, digest: str, projects: KeptProjects) -> None:
-    """The tree is kept here. Raises `NotFound` and what the store raises."""
+    """The tree is kept here. Raises `NotFound`, `NotKept` and what the store raises."""
     if projects.has(digest):
         return
     manifest = at.storage.read(at.bucket, at.key(stored_run.manifest_key(digest)))
-    with projects.receiving(manifest.decode("ascii"), digest) as pack:
+    # What is not ASCII is not a manifest, and has another checksum.
+    with projects.receiving(manifest.decode("ascii", "backslashreplace"), digest) as pack:
 
         def write(data: bytes) -> None:
+            if pack.tell() + len(data) > LARGEST_PACK:
+                raise NotKept(f"{at} has more than {size(LARGEST_PACK)} for the project")
             pack.write(data)
 
         at.storage.fetch(at.bucket, at.key(stored_run.pack_key(digest)), write)
