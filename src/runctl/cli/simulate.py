@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 import click
@@ -14,6 +14,7 @@ from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import Duration, WholeNumber, trace_means_option, wide_option
 from runctl.core.errors import UsageError
+from runctl.core.money import parse_usd
 from runctl.render.simulation import draw, simulation_text
 from runctl.render.tables import screen_of
 from runctl.simulation.comparison import compare
@@ -27,10 +28,10 @@ class _Price(click.ParamType[Decimal]):
         self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None
     ) -> Decimal:
         try:
-            price = Decimal(value)
-        except InvalidOperation:
-            price = Decimal(-1)
-        if not price.is_finite() or price <= 0:
+            price = parse_usd(str(value))
+        except ValueError:
+            price = Decimal(0)
+        if not price:
             self.fail(f"{value!r} is not a price; write 1.25, for example", param, ctx)
         return price
 

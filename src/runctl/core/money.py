@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_HALF_EVEN, Decimal
 
 HOURS_PER_MONTH = Decimal(730)
 """What AWS divides a monthly price by (EC2 pricing pages: 730 hours in a month)."""
 
 _LEAST_SHOWN = Decimal("0.0001")
+_DOLLARS = re.compile(r"\$?(?P<amount>[0-9]{1,12}(\.[0-9]*)?|\.[0-9]+) *(usd)?")
+
+
+def parse_usd(text: str) -> Decimal:
+    """An amount of US dollars as people write it: ``25usd``, ``25 USD``, ``$25``, ``25``.
+
+    Raises `ValueError` for anything else: another currency, less than nothing, ``1,000``.
+    """
+    found = _DOLLARS.fullmatch(text.strip().lower())
+    if found is None:
+        raise ValueError(f"{text!r} is not an amount of US dollars; write 25usd")
+    return Decimal(found["amount"])
 
 
 def usd(amount: Decimal) -> str:

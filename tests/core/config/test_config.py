@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,8 @@ def test_two_project_files_side_by_side_are_a_problem(project: Path, user_file: 
         ('[train.env]\nA = "x"\nB = 3\n', 3, "train.env.B", "not the number 3"),
         ('aws = "x"\n', 1, "aws", "expected a section [aws]"),
         ('[aws]\nregion = ""\n', 2, "aws.region", "empty"),
+        ('[budget]\nday = "25eur"\n', 2, "budget.day", "US dollars, such as 25 or \"25usd\", not '25eur'"),
+        ("[budget]\nwarn_at = 80\n", 2, "budget.warn_at", "a share from 0 to 1, such as 0.8, not 80"),
         ('[aws]\nzone = """\n[a]\n"""\nzoen = "x"\n', 5, "aws.zoen", "unknown key"),
     ],
 )
@@ -211,6 +214,16 @@ def test_variables_are_read_as_their_keys_type(
 ) -> None:
     config = load(project, environ={variable: text}, user_file=user_file)
     assert getattr(aws_of(config), key) == value
+
+
+def test_money_is_written_in_a_file_as_on_a_command_line(project: Path, user_file: Path) -> None:
+    write(user_file, '[budget]\nday = "25usd"\nweek = 40.5\n[budget.project.digits]\nmonth = "$300"\n')
+    environ = {"RUNCTL_BUDGET_MONTH": "100 usd", "RUNCTL_AWS_ASK_ABOVE": "$1.50"}
+    config = load(project, environ=environ, user_file=user_file)
+    budget = config.budget
+    assert (budget.day, budget.week, budget.month) == (Decimal(25), Decimal("40.5"), Decimal(100))
+    assert budget.project["digits"].month == 300
+    assert aws_of(config).ask_above == Decimal("1.5")
 
 
 def test_an_empty_variable_counts_as_unset(project: Path, user_file: Path) -> None:

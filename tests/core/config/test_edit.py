@@ -53,6 +53,13 @@ def test_pyproject_keeps_everything_else(tmp_path: Path) -> None:
     assert path.read_text() == '[project]\nname = "x"\n\n[tool.runctl.aws]\nregion = "eu-west-1"\n'
 
 
+@pytest.mark.parametrize(("text", "written"), [("25usd", "25"), ("$0.50", "0.5"), ("300", "300")])
+def test_money_is_written_as_a_number(tmp_path: Path, text: str, written: str) -> None:
+    path = tmp_path / "c.toml"
+    set_value(ConfigFile(path), "budget.day", text)
+    assert path.read_text() == f"[budget]\nday = {written}\n"
+
+
 @pytest.mark.parametrize(
     ("key", "text"), [("aws.spot", "maybe"), ("aws.ttl", "soon"), ("aws.transport", "fax")]
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import click
 
 from runctl.core.clock import parse_duration
 from runctl.core.errors import UsageError
+from runctl.core.money import parse_usd
 from runctl.core.mount_points import is_system_folder
 from runctl.core.tags import CLOUDS_OWN
 from runctl.core.text import with_article
@@ -60,13 +61,12 @@ class Budget(click.ParamType[Decimal]):
         self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None
     ) -> Decimal:
         """The amount."""
-        written = str(value).strip().lower().removeprefix("$").removesuffix("usd").strip()
         try:
-            amount = Decimal(written)
-        except InvalidOperation:
-            amount = Decimal("NaN")
-        if not amount.is_finite() or amount <= 0:
-            self.fail(f"{value!r} is not an amount of dollars; write 25usd", param, ctx)
+            amount = parse_usd(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not amount:
+            self.fail(f"{value} is nothing at all; write 25usd, for example", param, ctx)
         return amount
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import click
@@ -12,6 +12,7 @@ import click
 from runctl.cli.framework.values import COUNT, GIB, WholeNumber
 from runctl.core.clock import parse_duration
 from runctl.core.errors import UsageError
+from runctl.core.money import parse_usd
 from runctl.providers.capacity import ARCHITECTURES, FallbackMode, Needs, SpotFallback
 
 GB = WholeNumber(1, unit="GB")
@@ -58,10 +59,10 @@ class Usd(click.ParamType[Decimal]):
     ) -> Decimal:
         """The amount."""
         try:
-            amount = Decimal(str(value).removeprefix("$"))
-        except InvalidOperation:
-            amount = Decimal("NaN")
-        if not amount.is_finite() or amount <= 0:
+            amount = parse_usd(str(value))
+        except ValueError:
+            amount = Decimal(0)
+        if not amount:
             self.fail(f"{value!r} is not a price; write 0.50 for half a dollar an hour", param, ctx)
         return amount
 

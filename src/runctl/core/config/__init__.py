@@ -25,7 +25,7 @@ from runctl.core.config.files import (
     user_config_path,
 )
 from runctl.core.config.trust import is_trusted
-from runctl.core.config.values import TRUST, Bad, Rule, check, describe, from_text, rules_of
+from runctl.core.config.values import TRUST, USD, Bad, Rule, check, describe, from_text, rules_of
 from runctl.core.errors import ConfigError
 from runctl.core.names import did_you_mean
 
@@ -112,19 +112,19 @@ class SyncConfig:
 class BudgetLimits:
     """``[budget.project.NAME]`` and ``[budget.user.NAME]``: USD that may be spent in each period."""
 
-    day: Decimal | None = None
-    week: Decimal | None = None
-    month: Decimal | None = None
+    day: Decimal | None = field(default=None, metadata=USD)
+    week: Decimal | None = field(default=None, metadata=USD)
+    month: Decimal | None = field(default=None, metadata=USD)
 
 
 @dataclass(frozen=True)
 class BudgetConfig:
     """``[budget]``: USD that may be spent in each period, by everybody together, for a project, by a user."""
 
-    day: Decimal | None = field(default=None, metadata=TRUST)
-    week: Decimal | None = field(default=None, metadata=TRUST)
-    month: Decimal | None = field(default=None, metadata=TRUST)
-    warn_at: Decimal = field(default=Decimal("0.8"), metadata=TRUST)
+    day: Decimal | None = field(default=None, metadata={**USD, **TRUST})
+    week: Decimal | None = field(default=None, metadata={**USD, **TRUST})
+    month: Decimal | None = field(default=None, metadata={**USD, **TRUST})
+    warn_at: Decimal = field(default=Decimal("0.8"), metadata={"kind": "share", **TRUST})
     """The share of a limit from which on it is said how much is spent."""
     project: Mapping[str, BudgetLimits] = field(default_factory=dict, metadata=TRUST)
     user: Mapping[str, BudgetLimits] = field(default_factory=dict, metadata=TRUST)

@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runctl.core.clock import parse_duration
+from runctl.core.money import parse_usd
 from runctl.core.names import did_you_mean
 
 TRUST = {"trust": True}
 """Metadata of a field that counts in a project's file only when the user trusts that file."""
+USD = {"kind": "usd"}
+"""Metadata of a field that holds an amount of US dollars."""
 
 Base = Literal["text", "number", "amount", "switch", "list", "map", "tables"]
 
@@ -54,7 +57,8 @@ class Rule:
     base: Base
     default: Any
     kind: str | None = None
-    """``duration``, ``timeout`` (a duration or ``off``), ``path`` (made absolute) or ``absolute`` (must be)."""
+    """``duration``, ``timeout`` (a duration or ``off``), ``path`` (made absolute), ``absolute`` (must be), ``usd`` or
+    ``share``."""
     choices: tuple[str, ...] = ()
     minimum: int | None = None
     trust: bool = False
@@ -71,6 +75,10 @@ class Rule:
             return 'a duration such as "90s", "15m" or "1h30m"'
         if self.kind == "timeout":
             return 'a duration such as "30m", or "off"'
+        if self.kind == "share":
+            return "a share from 0 to 1, such as 0.8"
+        if self.kind == "usd":
+            return 'an amount of US dollars, such as 25 or "25usd"'
         if self.kind == "absolute":
             return "an absolute path in quotes"
         if self.minimum is not None:
@@ -122,10 +130,10 @@ def check(rule: Rule, value: object, *, relative_to: Path) -> Any:
         if rule.minimum is not None and value < rule.minimum:
             raise Bad(f"expected {rule.expected}, not {value}")
         return value
+    if rule.kind == "usd" and isinstance(value, str):
+        return _dollars(rule, value)
     if rule.base == "amount" and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value) or value < 0:
-            raise Bad(f"expected {rule.expected}, of at least 0, not {value}")
-        return Decimal(str(value))
+        return _check_amount(rule, value)
     if rule.base == "text" and isinstance(value, str):
         return _check_text(rule, value, relative_to)
     if rule.base == "list" and isinstance(value, list):
@@ -138,6 +146,14 @@ def check(rule: Rule, value: object, *, relative_to: Path) -> Any:
     if rule.table is not None and isinstance(value, dict):
         return {name: _check_table(rule.table, name, item, relative_to) for name, item in value.items()}
     raise Bad(f"expected {rule.expected}, not {describe(value)}")
+
+
+def _check_amount(rule: Rule, value: float) -> Decimal:
+    if rule.kind == "share" and not 0 <= value <= 1:
+        raise Bad(f"expected {rule.expected}, not {value}")
+    if not math.isfinite(value) or value < 0:
+        raise Bad(f"expected {rule.expected}, of at least 0, not {value}")
+    return Decimal(str(value))
 
 
 def _text_in_map(name: str, value: object) -> str:
@@ -176,6 +192,9 @@ def toml_value(rule: Rule, text: str) -> Any:
             return int(text)
         except ValueError:
             raise Bad(f"expected {rule.expected}, not {text!r}") from None
+    if rule.kind == "usd":
+        amount = _dollars(rule, text)
+        return int(amount) if amount == int(amount) else float(amount)
     if rule.base == "amount":
         try:
             return float(text)
@@ -194,6 +213,13 @@ def toml_value(rule: Rule, text: str) -> Any:
             raise Bad("expected NAME=VALUE pairs joined by commas")
         return {name.strip(): value for name, _, value in pairs}
     return text
+
+
+def _dollars(rule: Rule, text: str) -> Decimal:
+    try:
+        return parse_usd(text)
+    except ValueError:
+        raise Bad(f"expected {rule.expected}, not {text!r}") from None
 
 
 def _check_text(rule: Rule, value: str, relative_to: Path) -> str:

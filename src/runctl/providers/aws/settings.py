@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from runctl.core.config.values import TRUST
+from runctl.core.config.values import TRUST, USD
 
 TRANSPORTS = ("ssh", "ssm")
 """The ways to a machine, in this order: SSH streams."""
@@ -43,7 +43,7 @@ class AwsConfig:
     idle_timeout: str | None = field(default=None, metadata={"kind": "timeout"})
     """A machine that was not rented for a run ends itself when nothing has used it for so long: ``1h`` unless said
     otherwise, or ``off``."""
-    ask_above: Decimal | None = field(default=None, metadata=TRUST)
+    ask_above: Decimal | None = field(default=None, metadata={**USD, **TRUST})
     """USD an hour: a machine that costs more is only rented after a confirmation, even without a terminal to ask on."""
 
 

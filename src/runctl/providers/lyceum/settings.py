@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from runctl.core.config.values import TRUST
+from runctl.core.config.values import TRUST, USD
 from runctl.core.errors import CredentialsError
 from runctl.core.files import expand_user
 
@@ -42,7 +42,7 @@ class LyceumConfig:
     """The private key that machines let in; by default one that runctl makes for this computer."""
     strict_host_key: bool = False
     """Whether a machine is refused whose key is not known yet. Lyceum publishes none."""
-    ask_above: Decimal | None = field(default=None, metadata=TRUST)
+    ask_above: Decimal | None = field(default=None, metadata={**USD, **TRUST})
     """USD an hour: a machine that costs more is only rented after a confirmation, even without a terminal to ask on."""
 
 

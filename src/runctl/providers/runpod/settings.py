@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from runctl.core.config.values import TRUST
+from runctl.core.config.values import TRUST, USD
 from runctl.core.errors import CredentialsError
 from runctl.core.files import expand_user
 
@@ -44,7 +44,7 @@ class RunPodConfig:
     """The private key that pods let in; by default one that runctl makes for this computer."""
     strict_host_key: bool = False
     """Whether a pod is refused whose key is not known yet. RunPod publishes none."""
-    ask_above: Decimal | None = field(default=None, metadata=TRUST)
+    ask_above: Decimal | None = field(default=None, metadata={**USD, **TRUST})
     """USD an hour: a pod that costs more is only rented after a confirmation, even without a terminal to ask on."""
 
 
