@@ -123,6 +123,9 @@ RUNNING = with_run(unfinished=True, goes_on=True)
         # A clock that is behind makes nothing old.
         (replace(DISK, created_at=NOW + timedelta(days=9)), EVERYTHING, B.TOO_YOUNG),
         (a_resource(K.SECURITY_GROUP, "sg-1", age=None), FACTS, B.TOO_YOUNG),
+        # Of what nobody knows the age of, a command elsewhere may be making it now, whatever else is asked for.
+        (a_resource(age=None), EVERYTHING, B.TOO_YOUNG),
+        (a_resource(age=None, known_since=NOW - timedelta(minutes=59)), EVERYTHING, B.TOO_YOUNG),
         (MACHINE, FACTS, B.WANTED),
         (DISK, FACTS, B.WANTED),
         (COPY, FACTS, B.WANTED),
@@ -173,6 +176,7 @@ def test_what_stays(resource: Resource, facts: Facts, because: KeptBecause) -> N
         (a_resource(K.FLEET, "fleet-1", state="active"), FACTS, "goes on asking"),
         (a_resource(K.SPOT_REQUEST, "sir-1", state="open"), FACTS, "no instance"),
         (DISK, replace(FACTS, include=frozenset({Include.VOLUMES})), "may hold data"),
+        (a_resource(age=None, known_since=NOW - timedelta(hours=1)), EVERYTHING, "may hold data"),
         (a_resource(tags={MOVED_TO: "vol-9"}), EVERYTHING, "in vol-9 as well"),
         (a_resource(tags={MOVE: "m"}), EVERYTHING, "cut short"),
         (a_resource(tags={UNUSED: "true", INTENT: "t"}), with_intent(), "never used"),
@@ -207,6 +211,14 @@ def test_what_may_go(resource: Resource, facts: Facts, why: str) -> None:
 
     assert verdict.removable, verdict
     assert why in verdict.why
+
+
+def test_of_what_has_no_age_it_is_said_since_when_it_is_known() -> None:
+    known = a_resource(age=None, known_since=NOW - timedelta(minutes=5))
+
+    assert eligibility(known, EVERYTHING, NOW).why == (
+        "its provider does not say how old it is; this computer has known it for 5m, less than 1h00m"
+    )
 
 
 tags = st.dictionaries(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runctl.cleanup.cleaning import Cleaning
+from runctl.cleanup.eligibility import KeptBecause
+from runctl.cleanup.facts import Include
 from runctl.cleanup.listing import inventories, list_all
 from runctl.cleanup.machines_only import MachineInventory
+from runctl.cleanup.plan import CleanupPlan
 from runctl.core.config import Config
 from runctl.core.errors import (
     ConfigError,
@@ -25,11 +30,13 @@ from runctl.core.progress import SILENT, Progress
 from runctl.machines.session import Session
 from runctl.providers import registry
 from runctl.providers.abilities.inventory import ResourceKind
+from runctl.providers.abilities.prices import FreePrices
 from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
+from runctl.testing.clock import ManualClock
 from tests.cleanup.account import Account
 from tests.cleanup.resources import a_resource
-from tests.cli.fake_provider import FakeProvider, Script, an_instance
+from tests.cli.fake_provider import FakeProvider, FakeVolumes, Script, a_volume, an_instance
 
 MACHINE = replace(an_instance("i-1"), owner=None, tags={"Name": "digits"})
 
@@ -183,3 +190,29 @@ def test_of_a_list_that_nobody_can_give_the_provider_that_was_used_is_told(
 
     with pytest.raises(Unreachable, match="does not answer"):
         list_all(session_with(monkeypatch, one=used, other=keyless))
+
+
+def test_a_volume_whose_provider_tells_no_age_grows_old_enough_to_be_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    volume = a_volume("2q9m7x4c", created_at=None, price_per_month=None)
+    bare: Any = Machines()
+    bare.volumes = FakeVolumes(Script({"volumes": (volume,)}))
+    bare.prices = FreePrices("a test")
+    session = session_with(monkeypatch, aws=bare)
+    monkeypatch.setattr("runctl.core.files.state_file", lambda: tmp_path / "state.db")
+    clock = ManualClock()
+
+    def planned() -> CleanupPlan:
+        return Cleaning(session, clock=clock).plan(include=frozenset({Include.VOLUMES}))
+
+    (young,) = planned().keep
+    assert (young.kept, young.why) == (
+        KeptBecause.TOO_YOUNG,
+        "its provider does not say how old it is; this computer has known it for 0s, less than 1h00m",
+    )
+    clock.advance(timedelta(hours=1))
+    (old,) = planned().remove
+    assert (old.resource.id, old.resource.created_at) == ("2q9m7x4c", None)
+    assert old.resource.known_since == clock.now() - timedelta(hours=1)
+    session.database.close()

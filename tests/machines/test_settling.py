@@ -13,9 +13,10 @@ from runctl.core.config import Config
 from runctl.core.errors import ConfigError, CredentialsError
 from runctl.core.progress import Progress
 from runctl.machines.session import Session
-from runctl.machines.settling import settle
+from runctl.machines.settling import first_seen, settle
 from runctl.providers import registry
-from tests.cli.fake_provider import FakeProvider, Script
+from tests.cli.fake_provider import FakeProvider, Script, a_volume
+from tests.costs.entries import at
 
 
 class Rents(FakeProvider):
@@ -69,3 +70,22 @@ def test_where_nobody_can_be_asked_nothing_is_taken_for_empty(
     assert settle(session).problems == (
         "nobody could be asked what there is: one: no region is set; other: there is no key",
     )
+
+
+def test_a_volume_is_as_old_as_this_computer_has_known_it_and_the_others_are_known_from_now_on(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = Rents()
+    having(monkeypatch, one=provider)
+    record = session.ledger_record("one")
+    old, new = a_volume("vol-1", created_at=None), a_volume("vol-2", created_at=None)
+    record.seen_volume(old, at("2026-06-01"))
+    provider.script.answers["volumes"] = (old, new)
+
+    assert first_seen(record, ["vol-1"], at("2026-06-02")) == {"vol-1": at("2026-06-01")}
+    assert provider.script.calls == [], "what is known already is not asked for"
+    assert first_seen(record, ["vol-1", "vol-2"], at("2026-06-02")) == {
+        "vol-1": at("2026-06-01"),
+        "vol-2": at("2026-06-02"),
+    }
+    assert first_seen(record, ["vol-1", "vol-2"], at("2026-06-03"))["vol-2"] == at("2026-06-02")

@@ -184,16 +184,17 @@ def _attached(resource: Resource, facts: Facts) -> Verdict | None:
 def _too_young(resource: Resource, facts: Facts, now: datetime) -> Verdict | None:
     if not facts.older_than:
         return None
-    if resource.created_at is None:
-        if Include.SHARED in facts.include:
+    if resource.existed_at is None:
+        if resource.kind in SHARED and Include.SHARED in facts.include:
             return None
-        return kept(KeptBecause.TOO_YOUNG, "the provider does not say how old it is")
-    age = now - resource.created_at
-    if age < facts.older_than:
-        return kept(
-            KeptBecause.TOO_YOUNG, f"it is {time_span(age)} old, less than {time_span(facts.older_than)}"
-        )
-    return None
+        return kept(KeptBecause.TOO_YOUNG, "nobody knows how old it is")
+    age = now - resource.existed_at
+    if age >= facts.older_than:
+        return None
+    told = f"it is {time_span(age)} old"
+    if resource.created_at is None:
+        told = f"its provider does not say how old it is; this computer has known it for {time_span(age)}"
+    return kept(KeptBecause.TOO_YOUNG, f"{told}, less than {time_span(facts.older_than)}")
 
 
 def _asked_for(facts: Facts, include: Include, why: str, otherwise: str) -> Verdict:

@@ -318,11 +318,11 @@ def _images(
 
 
 def _older(resource: Resource, now: datetime, than: timedelta) -> bool:
-    return resource.created_at is not None and now - resource.created_at >= than
+    return resource.existed_at is not None and now - resource.existed_at >= than
 
 
 def _age(resource: Resource, now: datetime) -> str:
-    return "" if resource.created_at is None else time_span(now - resource.created_at)
+    return "" if resource.existed_at is None else time_span(now - resource.existed_at)
 
 
 def _sum(amounts: Iterator[Decimal | None]) -> Decimal:

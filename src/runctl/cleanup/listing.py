@@ -213,7 +213,7 @@ def select(resources: Sequence[Resource], selection: Selection, now: datetime) -
 
 def _fits(resource: Resource, selection: Selection, now: datetime) -> bool:
     old_enough = selection.older_than is None or (
-        resource.created_at is not None and now - resource.created_at >= selection.older_than
+        resource.existed_at is not None and now - resource.existed_at >= selection.older_than
     )
     return (
         old_enough
@@ -231,8 +231,8 @@ def in_order(priced: Iterable[Priced], by: SortKey) -> list[Priced]:
     keys: Mapping[SortKey, Callable[[Priced], tuple[object, ...]]] = {
         SortKey.KIND: lambda _each: (),
         SortKey.AGE: lambda each: (
-            each.resource.created_at is None,
-            each.resource.created_at.timestamp() if each.resource.created_at else 0.0,
+            each.resource.existed_at is None,
+            each.resource.existed_at.timestamp() if each.resource.existed_at else 0.0,
         ),
         SortKey.COST: lambda each: (-(nothing if each.usd_per_month is None else each.usd_per_month),),
         SortKey.REGION: lambda each: (each.resource.region or "",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from runctl.cleanup.pricing import monthly_of
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import RunctlError, UsageError
 from runctl.core.ids import InstanceId
+from runctl.machines.settling import first_seen
 from runctl.machines.storage_record import STORED, note_stored
 from runctl.providers.abilities.inventory import (
     EVERYTHING,
@@ -47,6 +48,8 @@ class Overview:
     """What could not be looked at: nothing is known of it."""
     regions: tuple[str, ...]
     """Those that were asked."""
+    others: int = 0
+    """How many there are besides that were asked for, and not meant."""
 
 
 class Account:
@@ -69,6 +72,7 @@ class Account:
         silent = {each.provider for each in listing.unread if each.what == EVERYTHING}
         if kinds is None or set(kinds) >= STORED:
             self._note_stored(listing, silent)
+        listing = self._with_ages(listing, silent)
         self.users = {
             name: _user(inventory) for name, inventory in self.inventories.items() if name not in silent
         }
@@ -80,6 +84,28 @@ class Account:
         for name in self.inventories.keys() - set(silent):
             with suppress(RunctlError):
                 note_stored(self.session.ledger_record(name), listing, self.now)
+
+    def _with_ages(self, listing: Listing, silent: Collection[str]) -> Listing:
+        """The listing with what this computer knows of the age of volumes whose providers do not say it."""
+        ageless: dict[str, list[str]] = {}
+        for each in listing.resources:
+            if each.created_at is None and each.kind is ResourceKind.VOLUME:
+                ageless.setdefault(each.provider, []).append(each.id)
+        known: dict[tuple[str, str], datetime] = {}
+        for name in ageless.keys() - set(silent):
+            # A ledger that cannot be read knows of none.
+            with suppress(RunctlError):
+                found = first_seen(self.session.ledger_record(name), ageless[name], self.now)
+                known |= {(name, volume): at for volume, at in found.items()}
+        return replace(
+            listing,
+            resources=tuple(
+                replace(each, known_since=known[each.provider, each.id])
+                if each.created_at is None and (each.provider, each.id) in known
+                else each
+                for each in listing.resources
+            ),
+        )
 
     def own(self) -> list[Resource]:
         """The caller's, and what all share."""
@@ -109,7 +135,8 @@ def overview(
     resources = list(account.listing.resources) if everyone else account.own()
     chosen = select(resources, selection, account.now)
     priced = tuple(Priced(each, account.monthly(each)) for each in chosen)
-    return Overview(priced, account.listing.unread, account.listing.regions)
+    others = len(resources) - len(chosen)
+    return Overview(priced, account.listing.unread, account.listing.regions, others)
 
 
 def _user(inventory: Inventory) -> str | None:

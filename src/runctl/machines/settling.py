@@ -4,7 +4,7 @@ rented with the same tags gets its row, and spot machines get the prices that th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,7 +16,7 @@ from runctl.costs.sightings import ended, vanished
 from runctl.machines.intents import LIVES_UNSEEN
 from runctl.machines.ledger_record import LedgerRecord
 from runctl.machines.session import Session
-from runctl.providers.interface import Provider
+from runctl.providers.interface import Provider, require
 from runctl.providers.registry import names
 
 APPEARS_WITHIN = timedelta(minutes=10)
@@ -96,6 +96,27 @@ def settle_at(record: LedgerRecord, now: datetime) -> None:
             record.ledger.drop(token)
     record.price_addresses()
     record.price_spot()
+
+
+def first_seen(record: LedgerRecord, volume_ids: Collection[str], now: datetime) -> Mapping[str, datetime]:
+    """When this computer saw each of these volumes first; one that it has not seen yet is in the ledger from now on.
+
+    Raises what the provider's list raises, `StateError`.
+    """
+    found = _began(record, volume_ids)
+    if found.keys() < set(volume_ids):
+        shown = require(record.provider.volumes).list()
+        with record.changing():
+            for volume in shown:
+                if volume.id in volume_ids and volume.id not in found:
+                    record.seen_volume(volume, now)
+        found = _began(record, volume_ids)
+    return found
+
+
+def _began(record: LedgerRecord, resource_ids: Collection[str]) -> dict[str, datetime]:
+    known = (record.ledger.of_resource(*record.scope[:2], each) for each in resource_ids)
+    return {str(each.resource_id): each.began_at for each in known if each is not None and each.began_at}
 
 
 def sightings_of(provider: Provider) -> Sightings:

@@ -106,9 +106,7 @@ def resource_details(found: Detail, now: datetime) -> str:
             "made from": resource.source,
             "project": resource.project,
             "owner": resource.owner or "(all of the account)",
-            "created": f"{resource.created_at:%Y-%m-%d %H:%M:%S} UTC, {time_span(now - resource.created_at)} ago"
-            if resource.created_at
-            else None,
+            "created": _created(resource, now),
             "price": monthly(found.usd_per_month) if found.usd_per_month is not None else None,
             "details": resource.details,
             "cleanup": f"{'removes it' if found.verdict.removable else 'keeps it'}: {found.verdict.why}",
@@ -116,6 +114,13 @@ def resource_details(found: Detail, now: datetime) -> str:
     )
     tags = "\n".join(f"  {key} = {value}" for key, value in sorted(resource.tags.items()))
     return f"{text}\ntags\n{tags}" if tags else text
+
+
+def _created(resource: Resource, now: datetime) -> str | None:
+    if resource.existed_at is None:
+        return None
+    told = f"{resource.existed_at:%Y-%m-%d %H:%M:%S} UTC, {time_span(now - resource.existed_at)} ago"
+    return told if resource.created_at is not None else f"not said; this computer saw it first {told}"
 
 
 def summary_table(groups: Sequence[Group], by: str) -> str:
@@ -175,6 +180,7 @@ _COLUMNS = (
     "throughput",
     "source",
     "details",
+    "known_since",
 )
 
 
@@ -257,7 +263,7 @@ def _row(each: Priced) -> str:
         ("", r.zone or r.region),
         ("", r.owner),
         ("", r.project),
-        ("", f"{r.created_at:%Y-%m-%d %H:%M}" if r.created_at else None),
+        ("", _since(r)),
         ("n", _size(r)),
         ("id", " ".join(r.attached_to)),
         ("n", _usd(each.usd_per_month)),
@@ -274,12 +280,21 @@ def _row(each: Priced) -> str:
     )
 
 
+def _since(resource: Resource) -> str | None:
+    if resource.existed_at is None:
+        return None
+    return f"{'' if resource.created_at else 'before '}{resource.existed_at:%Y-%m-%d %H:%M}"
+
+
 def _size(resource: Resource) -> str | None:
     return None if resource.size_bytes is None else size(resource.size_bytes)
 
 
 def _age(resource: Resource, now: datetime) -> str | None:
-    return None if resource.created_at is None else time_span(now - resource.created_at)
+    if resource.existed_at is None:
+        return None
+    span = time_span(now - resource.existed_at)
+    return span if resource.created_at is not None else f"≥ {span}"
 
 
 def _users(resource: Resource) -> str | None:

@@ -89,7 +89,14 @@ class Resource:
     """How many whole ones are among the objects of a run."""
     details: str = ""
     """What else a person should know."""
+    known_since: datetime | None = None
+    """Where nobody says when it was created: when this computer saw it first. It is at least so old."""
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def existed_at(self) -> datetime | None:
+        """The earliest moment at which it certainly existed; ``None``: nobody knows one."""
+        return self.created_at or self.known_since
 
     @property
     def label(self) -> str:
