@@ -67,6 +67,22 @@ def test_a_list_is_of_the_callers_own(have: Have, invoke: Invoke) -> None:
     assert [each["id"] for each in everyones["resources"]] == ["i-1", "vol-1", "vol-2"]
 
 
+def test_an_empty_list_says_whether_there_is_anything_else(have: Have, invoke: Invoke) -> None:
+    have(MACHINE, DISK)
+    other = invoke("resources", "list", *ONE, "--state", "runing")
+    assert other.stderr.strip().endswith("nothing of what runctl has made is like that; 2 resources are not")
+    have()
+    assert "nothing that runctl has made is there" in invoke("resources", "list", *ONE).stderr
+
+
+def test_a_list_is_written_in_each_format(have: Have, invoke: Invoke) -> None:
+    have(DISK, MACHINE)
+    chosen = ("resources", "list", *ONE, "--sort", "name", "--limit", "1", "--format")
+    (row,) = csv.DictReader(io.StringIO(invoke(*chosen, "csv").stdout))
+    assert (row["id"], json.loads(invoke(*chosen, "json").stdout)["resources"][0]["id"]) == ("vol-1", "vol-1")
+    assert "vol-1" in (page := invoke(*chosen, "html").stdout) and page.startswith("<!doctype html>")
+
+
 def test_a_list_can_be_put_together_by_what_things_have_in_common(have: Have, invoke: Invoke) -> None:
     have(DISK, MACHINE, a_thing(K.VOLUME, "vol-3", project="digits"))
 

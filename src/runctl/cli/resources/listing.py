@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,10 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import COUNT, wide_option
 from runctl.cli.resources.common import EVERYONE, PROVIDER, check_provider, filters, selection, warn_of_unread
 from runctl.core.clock import SystemClock
+from runctl.core.text import counted
+
+if TYPE_CHECKING:
+    from runctl.cleanup.overview import Overview
 
 
 @click.command(
@@ -41,6 +46,14 @@ from runctl.core.clock import SystemClock
     help="Put together what has this in common, with a sum of each; within a group, --sort holds.",
 )
 @click.option("--limit", type=COUNT, metavar="N", help="Show at most N of them.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "html"]),
+    default="table",
+    show_default=True,
+    help="The format on stdout; resources export writes a file.",
+)
 @wide_option
 @click.pass_obj
 def list_command(
@@ -53,6 +66,7 @@ def list_command(
     sort: str,
     group_by: str | None,
     limit: int | None,
+    form: str,
     wide: bool,
     **chosen: Any,
 ) -> int:
@@ -81,16 +95,47 @@ def list_command(
             return grouped_tables(shown, GroupKey(group_by), now, owners=everyone, screen=screen)
         return resources_table(shown, now, owners=everyone, screen=screen)
 
-    cli.emit(
-        {"resources": [flat(each) for each in shown], "unread": found.unread, "regions": found.regions},
-        text=text,
-        ids=[each.resource.id for each in shown],
-    )
-    if not shown and not found.unread:
-        cli.progress.note("nothing that runctl has made is there")
+    if form == "table":
+        cli.emit(
+            {"resources": [flat(each) for each in shown], "unread": found.unread, "regions": found.regions},
+            text=text,
+            ids=[each.resource.id for each in shown],
+        )
+    else:
+        cli.write(_written(form, shown, found))
+    _note_nothing(cli, found)
     if len(shown) < len(ordered):
         cli.progress.note(f"{len(ordered) - len(shown):,} more are not shown (--limit)")
     return warn_of_unread(cli, found.unread)
+
+
+def _written(form: str, shown: Sequence[Priced], found: Overview) -> str:
+    """The list as a whole document."""
+    from runctl.render import resources
+    from runctl.render.json import document
+
+    if form == "csv":
+        return resources.as_csv(shown)
+    if form == "html":
+        return resources.as_page(shown, found.unread, found.regions, SystemClock().now())
+    parts = {
+        "resources": [flat(each) for each in shown],
+        "unread": found.unread,
+        "regions": found.regions,
+    }
+    return document(parts) + "\n"
+
+
+def _note_nothing(cli: Cli, found: Overview) -> None:
+    """It is said of an empty list whether there is anything at all; one with a hole is not called empty."""
+    if found.resources or found.unread:
+        return
+    if found.others:
+        cli.progress.note(
+            f"nothing of what runctl has made is like that; {counted(found.others, 'resource')} are not"
+        )
+    else:
+        cli.progress.note("nothing that runctl has made is there")
 
 
 def flat(priced: Priced) -> dict[str, Any]:
@@ -240,24 +285,11 @@ def export_command(
     """Write the list as CSV, JSON or a page that needs no network."""
     from runctl.cleanup.overview import overview
     from runctl.core.files import write_atomically
-    from runctl.render import resources
-    from runctl.render.json import document
 
     check_provider(provider)
     found = overview(cli.session, selection(**chosen), provider=provider, everyone=everyone)
     ordered = in_order(found.resources, SortKey.KIND)
-    now = SystemClock().now()
-    if kind == "csv":
-        written = resources.as_csv(ordered)
-    elif kind == "html":
-        written = resources.as_page(ordered, found.unread, found.regions, now)
-    else:
-        parts = {
-            "resources": [flat(each) for each in ordered],
-            "unread": found.unread,
-            "regions": found.regions,
-        }
-        written = document(parts) + "\n"
+    written = _written(kind, ordered, found)
     if to is None:
         cli.write(written)
     else:
