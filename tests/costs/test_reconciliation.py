@@ -84,6 +84,20 @@ def test_a_bill_that_grows_still_is_said_to() -> None:
     assert "The provider may still add to this bill." in reconciliation_text(found)
 
 
+def test_what_cannot_be_compared_is_said_below() -> None:
+    found = reconcile(
+        {},
+        {},
+        "lyceum",
+        since=SINCE,
+        until=UNTIL,
+        preliminary=False,
+        hint="",
+        left_out=["VM 1 is not compared"],
+    )
+    assert reconciliation_text(found).splitlines()[-1] == "VM 1 is not compared"
+
+
 def test_a_bill_without_our_tag_says_what_to_do() -> None:
     found = held_against({"traffic": "1"})
     assert found.hint == "nothing on the bill carries runctl's tag: activate the tag"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,17 @@ import pytest
 
 from runctl.agent.after_run import MachineEnd
 from runctl.core.config import Config
+from runctl.core.progress import SILENT, Progress
 from runctl.costs.ledger import Entry, EntryKind, Ledger
 from runctl.costs.rates import Per
 from runctl.machines.session import Session
-from runctl.runs.costs import cost_report, run_cost, with_ledger_costs
+from runctl.providers import registry
+from runctl.providers.abilities.bill import Bill, BilledAmount
+from runctl.runs.costs import cost_report, reconcile_costs, run_cost, with_ledger_costs
 from runctl.runs.records.run_record import as_known
 from runctl.runs.records.store import RunStore
 from runctl.testing.clock import ManualClock
+from tests.cli.fake_provider import FakeProvider, Script
 from tests.costs.entries import an_entry, at, interval
 from tests.runs.sample_runs import a_record
 
@@ -158,3 +162,44 @@ def test_a_minute_is_the_minimum_of_each_start_and_no_more(session: Session) -> 
     RunStore(session.database).put(a_record("run-a", "i-1", "2026-06-01 10:00", "2026-06-01 10:11"))
 
     assert run_cost(session, "run-a", at("2026-06-01 11:00")).usd == Decimal("0.0181")
+
+
+class Billed(Bill):
+    """One machine's sum is of the time in question, the other's of more."""
+
+    lacks = "Volumes are not compared."
+
+    def amounts(
+        self, since: datetime, until: datetime, progress: Progress = SILENT
+    ) -> tuple[BilledAmount, ...]:
+        return (
+            BilledAmount("2026-06-02", "instance", "VM i-1", Decimal("1.00")),
+            BilledAmount("2026-06-03", "instance", "VM i-2", Decimal("9.00"), uncut="i-2"),
+        )
+
+
+def test_what_is_billed_in_one_sum_for_more_than_the_time_in_question_is_on_neither_side(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider: Any = FakeProvider(Script())
+    provider.bill = Billed()
+    monkeypatch.setattr(registry, "load", lambda *_, **__: provider)
+    monkeypatch.setattr("runctl.runs.costs.settle", lambda *_, **__: None)
+    monkeypatch.setattr("runctl.runs.costs.look_at_storage", lambda *_: ())
+    account = provider.scope().account or ""
+    ledger = Ledger(session.database)
+    for identifier, end in (("i-1", "2026-06-02 04:00"), ("i-2", None)):
+        ledger.put(
+            replace(machine(identifier, "2026-06-02", end, "0.25"), provider=provider.name, account=account)
+        )
+
+    clock = ManualClock(at("2026-06-05"))
+    found = reconcile_costs(
+        "aws", since=at("2026-06-02"), until=at("2026-06-04"), session=session, clock=clock
+    )
+
+    assert (found.ledger_usd, found.billed_usd) == (Decimal(1), Decimal(1))
+    assert found.left_out == (
+        "VM i-2 is not compared: $9.00 is billed for it in one sum, and not all of its time lies in between",
+        "Volumes are not compared.",
+    )

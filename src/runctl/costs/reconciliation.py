@@ -44,6 +44,8 @@ class Reconciliation:
     """The provider may still add to the bill."""
     hint: str
     """What to do where the bill has nothing."""
+    left_out: tuple[str, ...] = ()
+    """Sentences about what neither side has, as it cannot be compared."""
 
 
 def reconcile(
@@ -55,6 +57,7 @@ def reconcile(
     until: datetime,
     preliminary: bool,
     hint: str,
+    left_out: Sequence[str] = (),
 ) -> Reconciliation:
     """Each kind's difference; ``ledger`` has a report of each kind, ``billed`` are USD by kind."""
     known = {kind: found.usd for kind, found in ledger.items() if found.lines}
@@ -85,6 +88,7 @@ def reconcile(
         sum((line.billed_usd for line in lines), NOTHING),
         preliminary,
         f"nothing on the bill carries runctl's tag: {hint}" if nothing else "",
+        tuple(left_out),
     )
 
 

@@ -128,7 +128,7 @@ def reconciliation_text(found: Reconciliation, screen: Screen = PLAIN) -> str:
         f"From {found.since:%Y-%m-%d} to {found.until:%Y-%m-%d} (UTC, without that day), {found.provider}."
     )
     if not found.lines:
-        return f"nothing was spent and nothing billed. {period}"
+        return "\n".join((f"nothing was spent and nothing billed. {period}", *found.left_out))
     lines = found.lines
     table = fit(
         [
@@ -149,6 +149,7 @@ def reconciliation_text(found: Reconciliation, screen: Screen = PLAIN) -> str:
     told = [f"{line.kind}: {line.explanation}" for line in lines if line.explanation]
     if found.preliminary:
         told.append("The provider may still add to this bill.")
+    told += found.left_out
     return "\n".join((table, "", period, *told))
 
 

@@ -12,6 +12,7 @@ from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import Database, StateError
 from runctl.core.errors import RunctlError, UsageError
 from runctl.core.ids import InstanceId
+from runctl.core.money import usd
 from runctl.core.run_models import Run
 from runctl.costs.billing import NOTHING, day_start, month_start
 from runctl.costs.ledger import By, Entry, EntryKind, Ledger
@@ -57,6 +58,8 @@ def cost_reports(
     now = clock.now()
     until = min(until or now, now)
     since = since or month_start(until)
+    if since >= now:
+        raise UsageError(f"nothing was spent yet since {since:%Y-%m-%d %H:%M} (UTC): that is in the future")
     if since >= until:
         raise UsageError(f"--since {since:%Y-%m-%d %H:%M} is not before --until {until:%Y-%m-%d %H:%M} (UTC)")
     unsettled: Sequence[str] = ()
@@ -270,17 +273,22 @@ def reconcile_costs(
     until = day_start(until or now)
     since = day_start(since) if since is not None else month_start(until - timedelta(days=1))
     if since >= until:
-        raise UsageError("there is not one whole day in between: the bill is by the day, in UTC")
+        raise UsageError(
+            f"the bill is by the day (UTC), and there is not one whole day from {since:%Y-%m-%d} to {until:%Y-%m-%d}",
+            hint="--since today --until tomorrow is today, as far as it is billed",
+        )
     cloud = session.provider(provider)
     bill = require(cloud.bill)
     settle(session, clock=clock)
     list(look_at_storage(session, clock))
     amounts = bill.amounts(since, until, session.progress)
     account = cloud.scope().account or ""
+    uncut = {amount.uncut: amount for amount in amounts if amount.uncut is not None}
     entries = [
         entry
         for entry in Ledger(session.database).touching(since, until, in_sandbox=session.in_sandbox)
         if (entry.provider, entry.account) == (provider, account)
+        and uncut.keys().isdisjoint({entry.resource_id, entry.machine})
     ]
     counted = min(until, clock.now())
     ledger = {
@@ -289,7 +297,8 @@ def reconcile_costs(
     }
     billed: dict[str, Decimal] = {}
     for amount in amounts:
-        billed[amount.kind] = billed.get(amount.kind, NOTHING) + amount.usd
+        if amount.uncut is None:
+            billed[amount.kind] = billed.get(amount.kind, NOTHING) + amount.usd
     return reconcile(
         ledger,
         billed,
@@ -298,4 +307,12 @@ def reconcile_costs(
         until=until,
         preliminary=any(amount.preliminary for amount in amounts),
         hint=bill.hint,
+        left_out=[
+            *(
+                f"{each.usage} is not compared: {usd(each.usd)} is billed for it in one sum, and not all of its time"
+                " lies in between"
+                for each in uncut.values()
+            ),
+            *([bill.lacks] if bill.lacks else []),
+        ],
     )

@@ -62,13 +62,18 @@ class Lyceum:
         self.machines.append(Nothing())
         return self.machines[-1]
 
-    def ask(self, method: str, path: str, body: Any = None, key: str = KEY) -> Any:
+    def ask(
+        self, method: str, path: str, body: Any = None, key: str = KEY, organisation: str | None = None
+    ) -> Any:
         """Status and content."""
         answer = self._client.open(
             f"/lyceum/api/v2/external{path}",
             method=method,
             json=body,
-            headers={"Authorization": f"Bearer {key}"},
+            headers={
+                "Authorization": f"Bearer {key}",
+                **({"X-Org-Slug": organisation} if organisation else {}),
+            },
         )
         return answer.status_code, answer.get_json(silent=True)
 

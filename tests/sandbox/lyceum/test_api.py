@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -76,6 +78,25 @@ def test_a_new_volume_may_have_no_id_yet_and_outlives_its_vm(lyceum: Lyceum, lat
     (detached,) = lyceum.ask("DELETE", f"/vms/{vm_id}")[1]["detached_volumes"]
     assert detached["size_gb"] == 20
     assert lyceum.ask("DELETE", f"/storage/block/{detached['volume_id']}")[0] == 200
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+@pytest.mark.parametrize("negative", [False, True])
+def test_the_organisation_is_told_what_each_vm_came_to(
+    lyceum: Lyceum, at_the_end: bool, negative: bool
+) -> None:
+    lyceum.behaviour.bills_at_the_end, lyceum.behaviour.debits_are_negative = at_the_end, negative
+    vm_id = lyceum.create(instance_specs={"gpu_count": 2})
+    lyceum.account.vms[vm_id].up_at = datetime.now(UTC) - timedelta(hours=1)
+    (organisation,) = lyceum.ask("GET", "/orgs")[1]
+    path = f"/orgs/{organisation['slug']}/transactions/aggregate?category=vms&group_by=vm_id"
+    assert lyceum.ask("GET", path)[0] == 403, "the header goes with it"
+    while_it_runs = lyceum.ask("GET", path, organisation=organisation["slug"])[1]["aggregates"]
+    assert len(while_it_runs) == (0 if at_the_end else 1)
+    lyceum.ask("DELETE", f"/vms/{vm_id}")
+    (billed,) = lyceum.ask("GET", path, organisation=organisation["slug"])[1]["aggregates"]
+    assert (billed["group_by_value"], billed["total_amount"][:1] == "-") == (vm_id, negative)
+    assert Decimal("2.38") <= abs(Decimal(billed["total_amount"])) < Decimal("2.40")
 
 
 def test_a_count_at_the_top_is_ignored_and_none_is_one(lyceum: Lyceum) -> None:

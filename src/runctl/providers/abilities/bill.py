@@ -24,6 +24,9 @@ class BilledAmount:
     usd: Decimal
     preliminary: bool = False
     """The provider may still add to it."""
+    uncut: str | None = None
+    """The id of what this is one sum for, over a time that is not all in the time that was asked about: neither the sum
+    nor what the ledger has of it can be compared."""
 
 
 class Bill(ABC):
@@ -33,6 +36,8 @@ class Bill(ABC):
     """What the question itself costs."""
     hint = ""
     """What to do where nothing that was billed carries the tags."""
+    lacks = ""
+    """What of runctl's things the provider does not tell the bill of, in words."""
 
     @abstractmethod
     def amounts(

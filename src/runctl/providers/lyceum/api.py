@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -118,6 +119,28 @@ class User(msgspec.Struct, frozen=True):
     credit_balance: Decimal | None = None
 
 
+class Organisation(msgspec.Struct, frozen=True):
+    """Who pays."""
+
+    slug: str
+    is_default: bool = False
+
+
+class BilledSum(msgspec.Struct, frozen=True):
+    """What one machine came to, over all of its time."""
+
+    group_by_value: str
+    """The VM's id."""
+    total_amount: Decimal
+    first_created_at: str | None = None
+    last_created_at: str | None = None
+    """When the first and the last amount of it were written down."""
+
+
+class _Sums(msgspec.Struct, frozen=True):
+    aggregates: tuple[BilledSum, ...]
+
+
 class _Vms(msgspec.Struct, frozen=True):
     vms: tuple[Vm, ...]
 
@@ -136,8 +159,12 @@ class LyceumApi:
     def __init__(self, account: Account) -> None:
         self.account = account
         # The default of Python's own clients is refused by some proxies of this field.
-        headers = {**account.headers, "User-Agent": f"runctl/{__version__}", "Accept": "application/json"}
-        self._rest = RestClient(account.base_url, headers, NAME)
+        self._headers = {
+            **account.headers,
+            "User-Agent": f"runctl/{__version__}",
+            "Accept": "application/json",
+        }
+        self._rest = RestClient(account.base_url, self._headers, NAME)
 
     def vms(self) -> tuple[Vm, ...]:
         """All of the organisation, ended ones included."""
@@ -206,6 +233,23 @@ class LyceumApi:
     def user(self) -> User:
         """Whose key it is, and the balance."""
         return decoded(self._read("/user/status"), User, NAME)
+
+    def billed_vms(self) -> tuple[BilledSum, ...]:
+        """What was billed for each machine of the organisation. Raises `ProviderError` where there is none."""
+        slug = self.account.organisation or self._default_organisation()
+        rest = RestClient(self.account.base_url, {**self._headers, "X-Org-Slug": slug}, NAME)
+        query = {"category": "vms", "group_by": "vm_id"}
+        answer = rest.read(f"{_ROOT}/orgs/{quote(slug, safe='')}/transactions/aggregate", query)
+        return decoded(_good(answer, "tell what it has billed"), _Sums, NAME).aggregates
+
+    def _default_organisation(self) -> str:
+        found = decoded(self._read("/orgs"), tuple[Organisation, ...], NAME)
+        chosen = next((each for each in found if each.is_default), found[0] if found else None)
+        if chosen is None:
+            raise ProviderError(
+                "Lyceum names no organisation whose bill could be read", hint="set LYCEUM_ORG to its name"
+            )
+        return chosen.slug
 
     def _read(self, path: str) -> Answer:
         return _good(self._rest.read(_ROOT + path), f"read {path}")

@@ -43,6 +43,7 @@ from runctl.providers.ssh_machines import SshMachines
 from runctl.transport.interface import Transport
 
 if TYPE_CHECKING:
+    from runctl.providers.lyceum.bill import LyceumBill
     from runctl.providers.lyceum.storage import LyceumBucket, LyceumStorage
 
 _NEW_VM_SECONDS = 30.0
@@ -59,7 +60,6 @@ class LyceumProvider(Provider):
     )
     account = Unsupported("a key is all that Lyceum needs")
     groups = Unsupported("Lyceum does not replace a machine that is gone")
-    bill = Unsupported("runctl does not read Lyceum's bill yet")
     inventory = Unsupported(
         "Lyceum has no tags; runctl finds its machines by their label: runctl lyceum list"
     )
@@ -102,6 +102,13 @@ class LyceumProvider(Provider):
         from runctl.providers.lyceum.storage import LyceumStorage
 
         return LyceumStorage(self._context)
+
+    @lazy_ability
+    def bill(self) -> LyceumBill:
+        """What was billed for machines."""
+        from runctl.providers.lyceum.bill import LyceumBill
+
+        return LyceumBill(self._context)
 
     @lazy_ability
     def catalogue(self) -> LyceumOffers:

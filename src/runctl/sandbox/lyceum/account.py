@@ -68,6 +68,10 @@ class Behaviour(RestBehaviour):
     """For so many seconds a volume that is made with a VM has no id yet (§3)."""
     shutdown_ends: bool = False
     """Whether a VM that is shut down from inside has ended, and is billed no longer (§6, §14.6)."""
+    bills_at_the_end: bool = False
+    """Whether amounts are written down when a VM has ended, and not while it runs (§14.5)."""
+    debits_are_negative: bool = False
+    """Whether an amount that is taken from the balance has a minus (§11 does not say)."""
 
 
 @dataclass
@@ -84,11 +88,22 @@ class SandboxVm:
     address: str | None = None
     appears_at: float = 0.0
     """By the monotonic clock: from when on the list has it."""
+    up_at: datetime | None = None
+    ended_at: datetime | None = None
+    """It is billed from the one to the other (§10)."""
 
     @property
     def is_over(self) -> bool:
         """Whether it has ended."""
         return self.status in {"terminated", "failed", "error"}
+
+    def billed(self, now: datetime) -> Decimal:
+        """USD, by the second."""
+        if self.up_at is None:
+            return Decimal(0)
+        on_demand, spot = PRICES[self.profile]
+        per_hour = Decimal(spot if self.market == "spot" else on_demand) * self.gpus
+        return per_hour * int(((self.ended_at or now) - self.up_at).total_seconds()) / 3600
 
     def shown(self, *, created: bool = False) -> dict[str, Any]:
         """As the API shows it; the answer of its creation leaves the top level empty, and its time has no zone (§3)."""
@@ -249,7 +264,7 @@ class Account:
                 return vm
             if vm is None or vm.is_over:
                 raise Refused(404, "VM not found")
-            vm.status = status
+            vm.status, vm.ended_at = status, datetime.now(UTC)
             for volume in self.volumes_of(vm_id):
                 volume.vm_id = None
         threading.Thread(target=world.forget_machine, args=(f"lyceum-{vm_id}",), daemon=True).start()
@@ -267,6 +282,28 @@ class Account:
         now = time.monotonic()
         with self._lock:
             return [vm for vm in self.vms.values() if vm.appears_at <= now]
+
+    def billed_vms(self) -> list[dict[str, Any]]:
+        """What each VM came to, over all of its time: amounts are texts (§11)."""
+        now = datetime.now(UTC)
+        found = []
+        with self._lock:
+            for vm in self.vms.values():
+                if vm.up_at is None or (self.behaviour.bills_at_the_end and vm.ended_at is None):
+                    continue
+                last = vm.ended_at or now
+                first = last if self.behaviour.bills_at_the_end else vm.up_at
+                amount = vm.billed(now).quantize(Decimal("0.000001"))
+                found.append(
+                    {
+                        "group_by_value": vm.vm_id,
+                        "count": 1,
+                        "total_amount": str(-amount if self.behaviour.debits_are_negative else amount),
+                        "first_created_at": first.isoformat(),
+                        "last_created_at": last.isoformat(),
+                    }
+                )
+        return found
 
     def variants(self) -> list[dict[str, Any]]:
         """What is offered, its counts in no order (§10)."""
@@ -323,4 +360,5 @@ class Account:
             if vm.is_over:
                 return False
             vm.status = status
+            vm.up_at = datetime.now(UTC) if status == self.behaviour.up_word else None
             return True

@@ -15,6 +15,7 @@ from runctl.sandbox.world import ACCOUNT, NO_SSH, World
 
 PREFIX = "/lyceum"
 ROOT = "/api/v2/external"
+ORGANISATION = "sandbox"
 _REQUIRED = ("user_public_key", "hardware_profile")
 
 
@@ -32,6 +33,8 @@ class LyceumApi(RestApi):
             Rule(f"{ROOT}/storage/block", methods=["GET"], endpoint="volumes"),
             Rule(f"{ROOT}/storage/block/<volume_id>", methods=["DELETE"], endpoint="delete_volume"),
             Rule(f"{ROOT}/storage/credentials", methods=["POST"], endpoint="credentials"),
+            Rule(f"{ROOT}/orgs", methods=["GET"], endpoint="organisations"),
+            Rule(f"{ROOT}/orgs/<slug>/transactions/aggregate", methods=["GET"], endpoint="aggregate"),
             Rule(f"{ROOT}/user/status", methods=["GET"], endpoint="user"),
         ]
     )
@@ -117,6 +120,18 @@ class LyceumApi(RestApi):
         storage, world = self._account.storage, self._world
         storage.account = ACCOUNT
         return storage.credentials(world.region, world.endpoint_in_machines, seconds, tells_end=told)
+
+    def _organisations(self, _request: Request) -> Any:
+        return [{"slug": ORGANISATION, "name": "Sandbox", "is_default": True, "role": "owner"}]
+
+    def _aggregate(self, request: Request, slug: str) -> Any:
+        # The header goes with these (§11).
+        if slug != ORGANISATION or request.headers.get("X-Org-Slug") != slug:
+            raise Refused(403, "Not a member of this organization")
+        asked = request.args.get("category"), request.args.get("group_by")
+        if asked != ("vms", "vm_id"):
+            raise Refused(422, "query.category, query.group_by: only vms by vm_id are known here")
+        return {"aggregates": self._account.billed_vms()}
 
     def _user(self, _request: Request) -> Any:
         return {
