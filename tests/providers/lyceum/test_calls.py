@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runctl.core.errors import CapacityError, NotFound, OutcomeUnknown, RunctlError
-from runctl.core.ids import InstanceId, new_client_token
+from runctl.core.ids import InstanceId, VolumeId, new_client_token
 from runctl.core.journal import Journal, Standing
 from runctl.core.machine_models import InstanceState, Market
 from runctl.core.tags import INTENT, OWNED, OWNED_VALUE
@@ -69,6 +69,14 @@ def planned(provider: LyceumProvider, network: ScriptedNetwork, request: Instanc
     network.answer("GET", f"{ROOT}/vms/availability", STOCK)
     network.answer("GET", f"{ROOT}/user/status", {"email": "ada@example.org"})
     return provider.renting.plan(request)
+
+
+def test_the_plan_says_what_a_forgotten_machine_costs(
+    provider: LyceumProvider, network: ScriptedNetwork
+) -> None:
+    plan = planned(provider, network, SPOT)
+    # Two GPUs at 1.10 USD an hour.
+    assert any("forgotten, this one costs $52.80 a day" in each for each in plan.warnings)
 
 
 def test_a_call_that_nobody_scripted_fails(api: LyceumApi, network: ScriptedNetwork) -> None:
@@ -195,5 +203,33 @@ def test_an_end_that_is_refused_to_the_second_call_was_ours_where_the_first_has_
         ended = provider.renting.terminate(InstanceId("1"))
         assert (ended.state, ended.interrupted) == (InstanceState.TERMINATED, False)
         assert provider._context._ended_file("1").exists()
+        (change,) = provider.journal.changes()
+        assert change.standing is Standing.DONE
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_deletion_that_is_refused_to_the_second_call_was_ours_where_the_first_has_done_it(
+    provider: LyceumProvider, network: ScriptedNetwork, is_there: bool
+) -> None:
+    provider._context.note_volume("vol-1")
+    volume = {"volume_id": "vol-1", "size_gb": 20, "location": "eu", "attached_vm_id": None}
+
+    def list_volumes(*found: dict[str, Any]) -> None:
+        network.answer("GET", f"{ROOT}/storage/block", {"volumes": list(found)})
+        if found:
+            network.answer("GET", f"{ROOT}/vms/list", NOBODY)
+
+    list_volumes(volume)
+    network.answer("GET", f"{ROOT}/user/status", {"email": "ada@example.org"})
+    network.answer("DELETE", f"{ROOT}/storage/block/vol-1", {"detail": "The volume is being deleted."}, 409)
+    list_volumes(*([volume] if is_there else []))
+
+    if is_there:
+        with pytest.raises(RunctlError, match="is being deleted"):
+            provider.volumes.delete(VolumeId("vol-1"))
+        assert provider._context.known_volumes() == {"vol-1"}
+    else:
+        provider.volumes.delete(VolumeId("vol-1"))
+        assert provider._context.known_volumes() == frozenset()
         (change,) = provider.journal.changes()
         assert change.standing is Standing.DONE

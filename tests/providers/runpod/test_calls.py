@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
-from runctl.core.errors import NotFound, OutcomeUnknown, ProviderError
-from runctl.core.journal import Journal
+from runctl.core.errors import NotFound, OutcomeUnknown, ProviderError, RunctlError
+from runctl.core.ids import InstanceId, VolumeId, new_client_token
+from runctl.core.journal import Journal, Standing
+from runctl.core.machine_models import InstanceState
+from runctl.core.tags import INTENT, OWNED, OWNED_VALUE
 from runctl.providers.interface import InstanceRequest
+from runctl.providers.labels import label_of
 from runctl.providers.runpod.api import RunPodApi
 from runctl.providers.runpod.context import RunPodContext
+from runctl.providers.runpod.machines import pod_name
 from runctl.providers.runpod.runpod_provider import RunPodProvider
 from runctl.providers.runpod.settings import Account, RunPodConfig
 from runctl.testing.clock import ManualClock
@@ -134,3 +139,58 @@ def test_every_page_is_read_until_there_is_none_or_no_word_of_pages(
         "GET", "/pods?limit=1000&cursor=b", {"pods": [{**POD, "id": "second"}], "pagination": None}
     )
     assert [pod.id for pod in api.pods()] == ["7h9k2m4n6p", "second"]
+
+
+@pytest.mark.parametrize("after", ["RUNNING", "TERMINATED", None])
+@pytest.mark.parametrize("refusal", [409, 400])
+def test_an_end_that_is_refused_to_the_second_call_was_ours_where_the_first_has_done_it(
+    provider: RunPodProvider, network: ScriptedNetwork, refusal: int, after: str | None
+) -> None:
+    token = new_client_token()
+    label = label_of({OWNED: OWNED_VALUE, INTENT: token})
+    there = {**POD, "name": pod_name(token), "status": "RUNNING", "env": {"RUNCTL_LABEL": label}}
+    path = f"/pods/{POD['id']}"
+    network.answer("GET", path, there)
+    network.answer("DELETE", path, {"detail": "the pod is being terminated"}, refusal)
+    now = {"detail": "resource not found"} if after is None else {**there, "status": after}
+    for _ in range(3):
+        network.answer("GET", path, now, 404 if after is None else 200)
+
+    pod = InstanceId(POD["id"])
+    if after == "RUNNING":
+        with pytest.raises(RunctlError, match="is being terminated"):
+            provider.renting.terminate(pod)
+        assert provider._context.ended_ids() == frozenset()
+        assert provider.journal.changes() == ()
+    else:
+        assert provider.renting.terminate(pod).state is InstanceState.TERMINATED
+        assert provider._context.ended_ids() == {pod}
+        (change,) = provider.journal.changes()
+        assert change.standing is Standing.DONE
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_deletion_that_is_refused_to_the_second_call_was_ours_where_the_first_has_done_it(
+    provider: RunPodProvider, network: ScriptedNetwork, is_there: bool
+) -> None:
+    volume = {
+        "id": "2q9m7x4c",
+        "name": label_of({OWNED: OWNED_VALUE, INTENT: new_client_token()}),
+        "size": 20,
+        "dataCenter": "EU-RO-1",
+        "type": "STANDARD",
+    }
+    network.answer("GET", "/network-volumes", {"networkVolumes": [volume]})
+    network.answer("GET", "/pods?limit=1000", {"pods": []})
+    network.answer("DELETE", "/network-volumes/2q9m7x4c", {"detail": "the volume is being deleted"}, 409)
+    network.answer("GET", "/network-volumes", {"networkVolumes": [volume] if is_there else []})
+    network.answer("GET", "/pods?limit=1000", {"pods": []})
+
+    if is_there:
+        with pytest.raises(RunctlError, match="is being deleted"):
+            provider.volumes.delete(VolumeId("2q9m7x4c"))
+        assert provider.journal.changes() == ()
+    else:
+        provider.volumes.delete(VolumeId("2q9m7x4c"))
+        (change,) = provider.journal.changes()
+        assert change.standing is Standing.DONE

@@ -9,7 +9,14 @@ from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 
-from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unsupported
+from runctl.core.errors import (
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    RunctlError,
+    Unsupported,
+)
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
 from runctl.core.journal import Change, Effect, Journal
 from runctl.core.machine_models import Snapshot, Volume
@@ -205,7 +212,24 @@ class ProvidedVolumes(Volumes):
             check=volume_command(self.provider, "show", volume.id),
         )
         with self.journal.calling(gone), suppress(NotFound):
-            self.delete_now(volume.id)
+            try:
+                self.delete_now(volume.id)
+            except OutcomeUnknown:
+                raise
+            except RunctlError:
+                # What is refused to a repeated call, the first one has done, whose answer was lost.
+                if not self._is_gone(volume.id):
+                    raise
+        self.forget(volume.id)
+
+    def forget(self, volume_id: VolumeId) -> None:
+        """What this computer remembers of the volume besides is not needed any more."""
+
+    def _is_gone(self, volume_id: VolumeId) -> bool:
+        """Whether the provider says so; where it says nothing, it is not known to be."""
+        with suppress(RunctlError):
+            return all(each.id != volume_id for each in self.list(everyone=True))
+        return False
 
     def tag(self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()) -> None:
         """Raises `Unsupported`."""

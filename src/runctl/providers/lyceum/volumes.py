@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from runctl.core import tags as tag
-from runctl.core.errors import NotFound, Unsupported
+from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.journal import Journal
 from runctl.core.machine_models import Volume, VolumeState
@@ -89,7 +87,9 @@ class LyceumVolumes(ProvidedVolumes):
         return self._context.journal
 
     def delete_now(self, volume_id: VolumeId) -> None:
-        """By Lyceum's call; from then on it is nobody's."""
-        with suppress(NotFound):
-            self._context.api.delete_volume(volume_id)
+        """By Lyceum's call."""
+        self._context.api.delete_volume(volume_id)
+
+    def forget(self, volume_id: VolumeId) -> None:
+        """From now on it is nobody's."""
         self._context.forget_volume(volume_id)

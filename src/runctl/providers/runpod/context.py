@@ -90,6 +90,10 @@ class RunPodContext:
         (folder / f"{pod.id}.json").write_bytes(msgspec.json.encode(instance))
         return instance
 
+    def forget_ended(self, pod_id: InstanceId) -> None:
+        """It was not ended after all."""
+        (self._ended_folder / f"{pod_id}.json").unlink(missing_ok=True)
+
     def remembered(self) -> dict[InstanceId, Instance]:
         """The pods that were ended from here within `SHOWN_FOR`, by id."""
         found = {}

@@ -14,7 +14,9 @@ from runctl.core import tags as tag
 from runctl.core.errors import (
     Conflict,
     NotFound,
+    OutcomeUnknown,
     PermissionDenied,
+    RunctlError,
     Unreachable,
     Unsupported,
     UsageError,
@@ -217,7 +219,16 @@ class RunPodRenting(Renting):
             )
         )
         with suppress(NotFound):
-            self._context.api.delete(instance_id)
+            try:
+                self._context.api.delete(instance_id)
+            except (OutcomeUnknown, NotFound):
+                raise
+            except RunctlError:
+                # What is refused to a repeated call, the first one has done, whose answer was lost.
+                if not self._is_over(instance_id):
+                    self._context.forget_ended(instance_id)
+                    entry.refused()
+                    raise
         self.wait_ended(instance_id, timeout=timedelta(minutes=1))
         entry.done()
         return instance
@@ -238,6 +249,15 @@ class RunPodRenting(Renting):
             f"{instance_id} has not ended after {time_span(timeout)}",
             hint=f"runctl runpod terminate {instance_id}",
         )
+
+    def _is_over(self, instance_id: InstanceId) -> bool:
+        """Whether RunPod says so; where it says nothing, it is not known to be."""
+        try:
+            return state_of(self._context.api.pod(instance_id)) is InstanceState.TERMINATED
+        except NotFound:
+            return True
+        except RunctlError:
+            return False
 
     def _body(self, plan: CreatePlan, offer: Offer, gpus: tuple[GpuType, ...]) -> dict[str, Any]:
         kind = parse_kind(offer.pool.instance_type, gpus)
