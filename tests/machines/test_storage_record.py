@@ -165,3 +165,23 @@ def test_what_is_on_its_way_to_a_machine_has_no_row(looks: Looks) -> None:
     looks.found(1, replace(OBJECTS, state="staged", name=None))
 
     assert looks.entries() == []
+
+
+def test_the_same_image_in_two_regions_costs_in_each(looks: Looks) -> None:
+    other = replace(IMAGE, region="eu-west-1")
+    for day in (0, 10):
+        looks.found(day, IMAGE, other)
+    assert [(each.region, each.resource_id) for each in looks.entries()] == [
+        ("us-east-1", "runctl/digits@sha256:1 in us-east-1"),
+        ("eu-west-1", "runctl/digits@sha256:1 in eu-west-1"),
+    ]
+    assert looks.cost(30) == 2
+
+
+def test_an_image_that_was_written_down_without_its_region_keeps_its_row(looks: Looks) -> None:
+    looks.found(0, IMAGE)
+    (entry,) = looks.entries()
+    looks.ledger.put(replace(entry, resource_id=IMAGE.id))
+    looks.found(10, replace(IMAGE, region="eu-west-1"), IMAGE)
+    assert {each.region: each.began_at for each in looks.entries()} == {"us-east-1": JUNE, "eu-west-1": JUNE}
+    assert len(looks.entries()) == 2

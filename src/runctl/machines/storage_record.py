@@ -47,7 +47,11 @@ def note_stored(record: LedgerRecord, listing: Listing, now: datetime) -> None:
         }
         entries = []
         for each in found:
-            known = open_ones.pop(each.id, None) or record.ledger.of_resource(provider, account, each.id)
+            key = _key(each)
+            known = open_ones.pop(key, None) or record.ledger.of_resource(provider, account, key)
+            if known is None and each.id in open_ones and open_ones[each.id].region == each.region:
+                # Written before regions were told apart.
+                known = open_ones.pop(each.id)
             entries.append(_seen(known or _new(record, each), each, per_gib[each.kind, each.region], now))
         if not any(each.provider == provider for each in listing.unread):
             asked = {home, *listing.regions}
@@ -55,6 +59,11 @@ def note_stored(record: LedgerRecord, listing: Listing, now: datetime) -> None:
             gone = [e for e in open_ones.values() if e.region in asked or is_address(str(e.resource_id))]
             entries += [vanished(entry, None) for entry in gone]
         record.ledger.put(*entries)
+
+
+def _key(resource: Resource) -> str:
+    """What the ledger calls it: the same image may be in several regions, and costs in each."""
+    return resource.id if resource.region is None else f"{resource.id} in {resource.region}"
 
 
 def _new(record: LedgerRecord, resource: Resource) -> Entry:
@@ -66,7 +75,12 @@ def _seen(entry: Entry, resource: Resource, per_gib: Decimal | None, now: dateti
     """Pure."""
     gib = Decimal(resource.size_bytes or 0) / _GIB
     seen = with_stored(
-        entry, resource.id, gib, resource.created_at or now, now, None if per_gib is None else per_gib * gib
+        entry,
+        _key(resource),
+        gib,
+        resource.created_at or now,
+        now,
+        None if per_gib is None else per_gib * gib,
     )
     # Of objects, the name is that of their run.
     is_of_run = resource.kind is ResourceKind.OBJECTS and resource.name is not None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from runctl.agent.object_store import is_address
 from runctl.core.clock import Clock
 from runctl.core.database import StateError
 from runctl.core.errors import CredentialsError, PermissionDenied, RunctlError, Unsupported
+from runctl.costs.ledger import EntryKind, Ledger
 from runctl.machines.storage_record import STORED, note_stored
 from runctl.providers.registry import names
 from runctl.runs.records.run_record import RunRecord
@@ -18,16 +20,34 @@ if TYPE_CHECKING:
 
 
 def stores_of(session: Session, provider: str) -> Mapping[str, str]:
-    """The addresses at which runs of this computer keep their data, each with the run's id."""
+    """The addresses at which runs of this computer keep their data, each with the run's id; also of runs that are
+    forgotten, as long as the ledger has that something was there."""
     try:
         records = run_store(session).list()
+        stored = Ledger(session.database).select(
+            "provider = ? AND kind = ? AND state = 'open'", (provider, EntryKind.STORAGE.value)
+        )
     except StateError:
         return {}
-    return {
+    found = {
         address: record.id
         for record in records
         if record.provider == provider and (address := store_of(record)) is not None
     }
+    kept = [entry for entry in stored if is_address(str(entry.resource_id)) and entry.run_id is not None]
+    account = _account(session, provider) if kept else None
+    of_ledger = {
+        str(entry.resource_id).rstrip("/"): str(entry.run_id) for entry in kept if entry.account == account
+    }
+    return {**of_ledger, **found}
+
+
+def _account(session: Session, provider: str) -> str | None:
+    """As the ledger has it; ``None`` where nobody tells."""
+    try:
+        return session.provider(provider).scope().account or ""
+    except RunctlError:
+        return None
 
 
 def store_of(record: RunRecord) -> str | None:
