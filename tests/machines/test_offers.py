@@ -12,7 +12,7 @@ import pytest
 from runctl.core.errors import CredentialsError, RunctlError, Unsupported
 from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT
-from runctl.machines.offers import SortKey, find_offers, sort_offers
+from runctl.machines.offers import SortKey, find_offers, known_gpus, sort_offers
 from runctl.machines.session import Session
 from runctl.providers.abilities.catalogue import Catalogue, MachineOffer, OfferQuery, Offers, UnreadRegion
 from tests.rates import hourly
@@ -110,3 +110,9 @@ def test_a_provider_that_is_named_and_rents_nothing_says_why(monkeypatch: pytest
 
     with pytest.raises(Unsupported, match="nothing to rent"):
         find_offers(session, OfferQuery(), providers=["one", "two"])
+
+
+def test_the_gpus_that_are_offered_at_all_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(monkeypatch, {"one": Listed(Offers((ONE, an_offer("3", gpu="A100"), FOUR)))})
+
+    assert known_gpus(session, OfferQuery()) == ("A100", "A10G")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
@@ -12,6 +12,7 @@ from runctl.core.errors import RunctlError, Unsupported
 from runctl.machines.session import Session
 from runctl.providers import registry
 from runctl.providers.abilities.catalogue import MachineOffer, OfferQuery, Offers, UnreadRegion
+from runctl.providers.capacity import Needs
 from runctl.providers.interface import require
 
 SIDE_BY_SIDE = 8
@@ -54,6 +55,15 @@ def find_offers(
         tuple(unread for each in found for unread in each.unread),
         tuple(note for each in found for note in each.notes),
     )
+
+
+def known_gpus(
+    session: Session, query: OfferQuery, *, providers: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """The GPUs that are offered at all where the query asks, by their models. Raises as `find_offers`."""
+    with_any = replace(query, needs=Needs(gpu_count=1))
+    found = find_offers(session, with_any, providers=providers).offers
+    return tuple(sorted({offer.gpu for offer in found if offer.gpu}))
 
 
 @dataclass(frozen=True)

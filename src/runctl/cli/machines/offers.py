@@ -14,7 +14,8 @@ from runctl.cli.machines.capacity_options import GB, Gpu, GpuNeed
 from runctl.core.clock import SystemClock
 from runctl.core.errors import CapacityError, CredentialsError
 from runctl.core.machine_models import Market
-from runctl.providers.abilities.catalogue import OfferQuery
+from runctl.core.names import did_you_mean
+from runctl.providers.abilities.catalogue import OfferQuery, UnreadRegion
 from runctl.providers.capacity import Needs
 
 EVERYWHERE = "all"
@@ -74,7 +75,7 @@ def offers(
     with commas. The score is the provider's, from 1 to 10: how likely you are to get a spot machine. The age is the
     price's; answers are cached for ten minutes.
     """
-    from runctl.machines.offers import SortKey, find_offers
+    from runctl.machines.offers import SortKey, find_offers, known_gpus
     from runctl.render.offers import offers_document, offers_table, together, unread_text
     from runctl.render.tables import screen_of
 
@@ -93,14 +94,16 @@ def offers(
         regions,
     )
     found = find_offers(cli.session, query, providers=_list(providers), sort=SortKey(sort))
-    if not found.offers and not found.unread:
-        raise CapacityError(
-            "no provider rents a machine with all of that", hint="ask for less, or other regions"
-        )
     for unread in together(found.unread):
         # Who has no account with a provider need not be warned each time.
-        unknown = unread.region is None and unread.code == CredentialsError.code
-        (cli.progress.note if unknown else cli.progress.warn)(unread_text(unread))
+        (cli.progress.note if _is_nobodys(unread) else cli.progress.warn)(unread_text(unread))
+    if not found.offers and all(map(_is_nobodys, found.unread)):
+        hint = "ask for less, or other regions"
+        if query.needs.gpu is not None:
+            gpus = known_gpus(cli.session, query, providers=_list(providers))
+            if query.needs.gpu.lower() not in {each.lower() for each in gpus}:
+                hint = did_you_mean(query.needs.gpu, gpus) or f"there are {', '.join(gpus)}"
+        raise CapacityError("no provider rents a machine with all of that", hint=hint)
     for note in found.notes:
         cli.progress.note(note)
     shown = found.offers[: limit or (len(found.offers) if cli.settings.json else SHOWN)]
@@ -117,6 +120,11 @@ def offers(
         cli.progress.note(
             f"{len(found.offers) - len(shown)} more, at higher prices: --limit {len(found.offers)}"
         )
+
+
+def _is_nobodys(unread: UnreadRegion) -> bool:
+    """Whether it is a provider with which this computer has no account."""
+    return unread.region is None and unread.code == CredentialsError.code
 
 
 def _list(text: str | None) -> tuple[str, ...] | None:
