@@ -62,9 +62,9 @@ class CommandLine:
         data = stdin.encode() if isinstance(stdin, str) else stdin or b""
         return self._run("", argv, data, timeout)
 
-    def another(self, program: str, *argv: object) -> Outcome:
+    def another(self, program: str, *argv: object, timeout: float = 120) -> Outcome:
         """Run one that stands in for runctl to its end, of those that `tests.forked.commands` has."""
-        return self._run(program, argv, b"", 120)
+        return self._run(program, argv, b"", timeout)
 
     def _run(self, program: str, argv: tuple[object, ...], stdin: bytes, timeout: float) -> Outcome:
         arguments = tuple(str(argument) for argument in argv)

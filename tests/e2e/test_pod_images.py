@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,19 @@ SCRIPT = """\
 import os, pathlib, shutil
 print("mark", pathlib.Path("/mark").read_text().strip(), os.environ["OF_THE_IMAGE"], flush=True)
 print("docker", shutil.which("docker"), "key", os.environ.get("RUNPOD_API_KEY"), flush=True)
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    for name in ("environ", "cmdline"):
+        try:
+            print((process / name).read_bytes().replace(b"\\0", b"\\n").decode(errors="replace"), flush=True)
+        except OSError:
+            pass
 """
+DOCKER = """\
+#!/bin/sh
+printf '%s\\n' "$*" >> {seen}
+exec {docker} "$@"
+"""
+"""The docker of this computer, which writes down how it is called."""
 DOCKERFILE = f"FROM {BASE}\nARG MARK=none\nENV OF_THE_IMAGE=there\nRUN echo $MARK > /mark\n"
 
 
@@ -55,11 +69,17 @@ def project(in_docker_sandbox: SandboxInfo, engine: Engine, tmp_path: Path) -> C
             ".dockerignore": ".git\nresults\n",
         },
     )
-    return CommandLine(folder, {"XDG_DATA_HOME": str(tmp_path / "data"), "DOCKER_HOST": engine.host})
+    shim, docker = tmp_path / "bin" / "docker", shutil.which("docker")
+    shim.parent.mkdir()
+    shim.write_text(DOCKER.format(seen=tmp_path / "docker-calls", docker=docker))
+    shim.chmod(0o755)
+    folders = {f"XDG_{kind}_HOME": str(tmp_path / kind) for kind in ("DATA", "CONFIG", "CACHE", "STATE")}
+    path = f"{shim.parent}:{os.environ['PATH']}"
+    return CommandLine(folder, {**folders, "DOCKER_HOST": engine.host, "PATH": path})
 
 
 def test_a_launch_makes_a_pod_of_the_projects_image_and_has_runpod_keep_the_login(
-    project: CommandLine, in_docker_sandbox: SandboxInfo
+    project: CommandLine, in_docker_sandbox: SandboxInfo, tmp_path: Path
 ) -> None:
     launch = (
         "runpod",
@@ -87,9 +107,18 @@ def test_a_launch_makes_a_pod_of_the_projects_image_and_has_runpod_keep_the_logi
         each for each in ecr.describe_repositories()["repositories"] if "digits" in each["repositoryName"]
     ]
 
-    done = project(*launch, timeout=600).ok()
+    kept = tmp_path / "passwords"
+    done = project.another("tests.e2e.recorded_rest", kept, "--verbose", *launch, timeout=600).ok()
     assert "mark mine there" in done.out
     assert "docker None key None" in done.out, "no engine, and no key of the pod's in the run"
+    passwords = set(kept.read_text().split())
+    assert passwords and all(len(each) > 10 for each in passwords), "RunPod was given the login"
+    docker = (tmp_path / "docker-calls").read_text()
+    assert "--password-stdin" in docker and "PUBLIC_KEY=" in done.out, "both were looked at"
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path != kept]
+    written = {str(path.relative_to(tmp_path)): path.read_bytes().decode(errors="replace") for path in files}
+    for where, text in {"what it says": done.out + done.err, "docker's arguments": docker, **written}.items():
+        assert not [each for each in passwords if each in text], f"the login's password is in {where}"
     again = project(*launch, timeout=600).ok()
     assert "nothing to build, nothing to push" in again.err, done.err + again.err
     assert project("runpod", "list", "--everyone", "--quiet").ok().out == ""

@@ -20,7 +20,10 @@ LIBRARIES = (
     *("boto3", "botocore.httpsession", "botocore.parsers", "botocore.signers", "s3transfer.manager"),
     "runctl.sandbox.control",
 )
-OTHERS = ("tests.e2e.killed", "tests.e2e.killed_rest", "tests.machines.killed", "tests.forked.sandboxes")
+OTHERS = (
+    *("tests.e2e.killed", "tests.e2e.killed_rest", "tests.e2e.recorded_rest", "tests.machines.killed"),
+    "tests.forked.sandboxes",
+)
 """Programs beside runctl: modules with a ``main()`` that reads ``sys.argv``."""
 
 
