@@ -69,6 +69,11 @@ IMAGE = a_resource(K.IMAGE, "digits@sha256:1")
 SECOND = a_resource(K.INSTANCE, "i-2", state="running", tags={RANK: "1", INTENT: "t", ATTEMPT: f"{RUN_ID}/1"})
 NODE_COPY = a_resource(K.VOLUME, "vol-2", tags={NODE: "t/1/vol-1"})
 NETWORK = a_resource(K.SECURITY_GROUP, "sg-2", tags={INTENT: "t"})
+MADE_FOR_A_RUN = [
+    a_resource(kind, "runctl-run", tags={RUN: RUN_ID})
+    for kind in (K.ROLE, K.INSTANCE_PROFILE, K.LAUNCH_TEMPLATE, K.SECURITY_GROUP, K.PLACEMENT_GROUP)
+]
+"""None of its machines is there at the moment."""
 UNFINISHED = with_run(unfinished=True)
 RUNNING = with_run(unfinished=True, goes_on=True)
 
@@ -117,6 +122,8 @@ RUNNING = with_run(unfinished=True, goes_on=True)
         (COPY, UNFINISHED, B.HOLDS_CHECKPOINT),
         (GROUP, UNFINISHED, B.IN_USE),
         (IMAGE, with_run(unfinished=True, image_digest="sha256:1"), B.IN_USE),
+        *((made, UNFINISHED, B.IN_USE) for made in MADE_FOR_A_RUN),
+        *((made, replace(EVERYTHING, state_error="no state"), B.UNKNOWN) for made in MADE_FOR_A_RUN),
         (MACHINE, replace(EVERYTHING, state_error="no state"), B.UNKNOWN),
         (DISK, replace(EVERYTHING, state_error="no state"), B.UNKNOWN),
         (replace(DISK, created_at=NOW - timedelta(minutes=59)), EVERYTHING, B.TOO_YOUNG),

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from runctl.cleanup.facts import Facts, Include, RunFact
+from runctl.cleanup.unseen import unseen_users
 from runctl.core import tags as tag
 from runctl.core.clock import parse_rfc3339
 from runctl.core.text import time_span
@@ -67,6 +68,7 @@ def eligibility(resource: Resource, facts: Facts, now: datetime) -> Verdict:
         or _needed_by_a_run(resource, facts)
         or _moving(resource, facts, now)
         or _attached(resource, facts)
+        or _perhaps_used(resource, facts)
         or _too_young(resource, facts, now)
         or _JUDGES[resource.kind](resource, facts, now)
     )
@@ -139,12 +141,21 @@ def _needed_by_a_run(resource: Resource, facts: Facts) -> Verdict | None:
             return kept(KeptBecause.IN_USE, f"{run.id} is not finished, and runs in it")
         if resource.kind is K.GROUP and _run_of(resource) == run.id:
             return kept(KeptBecause.IN_USE, f"it rents the machines of {run.id}, which is not finished")
-    if facts.state_error and resource.kind in _OF_RUNS and resource.state != "staged":
+        if resource.kind in _MADE_FOR_RUNS and resource.tags.get(tag.RUN) == run.id:
+            return kept(
+                KeptBecause.IN_USE, f"it was made for the machines of {run.id}, which is not finished"
+            )
+    of_runs = resource.kind in _OF_RUNS or tag.RUN in resource.tags
+    if facts.state_error and of_runs and resource.state != "staged":
         return kept(KeptBecause.UNKNOWN, f"which runs are unfinished is not known: {facts.state_error}")
     return None
 
 
 _OF_RUNS = frozenset({K.INSTANCE, K.GROUP, K.VOLUME, K.SNAPSHOT, K.OBJECTS, K.UPLOAD})
+_MADE_FOR_RUNS = frozenset(
+    {K.LAUNCH_TEMPLATE, K.INSTANCE_PROFILE, K.ROLE, K.SECURITY_GROUP, K.PLACEMENT_GROUP, K.KEY_PAIR}
+)
+"""With a run's tag they are for all of its machines: also for the next one, while it has none."""
 
 
 def _is_below(resource: Resource, run: RunFact) -> bool:
@@ -179,6 +190,11 @@ def _attached(resource: Resource, facts: Facts) -> Verdict | None:
         shown = ", ".join(users[:3]) + (f" and {len(users) - 3} more" if users[3:] else "")
         return kept(KeptBecause.IN_USE, f"it is used by {shown}")
     return None
+
+
+def _perhaps_used(resource: Resource, facts: Facts) -> Verdict | None:
+    why = unseen_users(resource, facts)
+    return kept(KeptBecause.UNKNOWN, why) if why else None
 
 
 def _too_young(resource: Resource, facts: Facts, now: datetime) -> Verdict | None:

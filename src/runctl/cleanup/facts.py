@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from runctl.providers.abilities.inventory import Resource
+from runctl.providers.abilities.inventory import Resource, Unread
 
 OLDER_THAN = timedelta(hours=1)
 """What is younger may still be made by a command, here or on another computer."""
@@ -76,6 +76,10 @@ class Facts:
     """By token."""
     existing: Mapping[str, Resource] = field(default_factory=dict)
     """By id, everything that was listed."""
+    unread: tuple[Unread, ...] = ()
+    """What could not be listed."""
+    region: str | None = None
+    """The only one that was listed; ``None``: all were."""
     going: frozenset[str] = frozenset()
     """The ids of what is removed before."""
     protected: Mapping[str, str] = field(default_factory=dict)

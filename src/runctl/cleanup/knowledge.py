@@ -56,7 +56,12 @@ def run_facts(record: RunRecord) -> tuple[RunFact, ...]:
 
 def gather(session: Session, users: Mapping[str, str | None], listing: Listing) -> Facts:
     """The facts for judging what was listed; a state file that cannot be read is said in them."""
-    existing = {resource.id: resource for resource in listing.resources}
+    seen = Facts(
+        users=users,
+        existing={resource.id: resource for resource in listing.resources},
+        unread=listing.unread,
+        region=session.region,
+    )
     try:
         stores = Recipes(session.database).stores()
         known = (fact for record in run_store(session).list() for fact in run_facts(record))
@@ -68,8 +73,8 @@ def gather(session: Session, users: Mapping[str, str | None], listing: Listing) 
         )
         intents = {intent.token: _intent_fact(session, intent) for intent in session.intents.unfinished()}
     except StateError as error:
-        return Facts(users=users, existing=existing, state_error=error.message)
-    return Facts(users=users, runs=runs, intents=intents, existing=existing)
+        return replace(seen, state_error=error.message)
+    return replace(seen, runs=runs, intents=intents)
 
 
 def _intent_fact(session: Session, intent: Intent) -> IntentFact:

@@ -121,6 +121,8 @@ class Unread:
     reason: str
     code: str
     """Of the error."""
+    kinds: tuple[ResourceKind, ...] = ()
+    """Those of which something may be missing; empty: of every kind."""
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,7 @@ def test_a_kind_that_may_not_be_read_is_said(
         (REGION, "snapshots", "permission"),
     ]
     assert "DescribeSnapshots" in found.unread[1].reason
+    assert [each.kinds for each in found.unread] == [(K.INSTANCE_PROFILE, K.ROLE), (K.SNAPSHOT,)]
 
 
 def test_tags_that_may_not_be_read_are_not_taken_for_none(
@@ -237,6 +238,7 @@ def test_a_dead_region_is_said_once_and_the_others_are_listed(
     (unread,) = found.unread
     assert (unread.region, unread.code) == (OTHER, "unreachable")
     assert {"instances", "volumes", "snapshots", "images"} <= set(unread.what.split(", "))
+    assert {K.INSTANCE, K.VOLUME, K.GROUP, K.IMAGE, K.REPOSITORY} <= set(unread.kinds)
 
 
 def _nobody_answers(**_: Any) -> None:
@@ -409,6 +411,18 @@ def test_a_profile_that_somebody_elses_machine_has_is_left(
         inventory.remove(profile)
 
     assert not inventory.is_gone(profile)
+
+
+def test_a_role_that_its_profile_carries_keeps_its_rights(
+    session: AwsSession, inventory: AwsInventory
+) -> None:
+    a_role(session, "runctl-writes-1", OURS)
+    role = next(each for each in inventory.list(regions=[REGION]).resources if each.kind is K.ROLE)
+
+    with pytest.raises(Conflict, match="instance profile"):
+        inventory.remove(role)
+
+    assert session.iam.list_role_policies(RoleName="runctl-writes-1")["PolicyNames"] == ["own"]
 
 
 def test_the_protection_from_termination_is_known(session: AwsSession, inventory: AwsInventory) -> None:

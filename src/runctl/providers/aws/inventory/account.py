@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +23,9 @@ from runctl.providers.aws.staging import PREFIX as STAGING
 
 PREFIX = "runctl-"
 """Of every role, profile and bucket that runctl makes: their lists have no tags, so that each is asked for its own."""
+IMAGES = frozenset({ResourceKind.IMAGE, ResourceKind.REPOSITORY})
+STORED = frozenset({ResourceKind.BUCKET, ResourceKind.OBJECTS, ResourceKind.UPLOAD})
+"""Kinds that one question tells of."""
 _THREADS = 16
 _CHECKPOINT = re.compile(r"/run-[a-z0-9]{10}/checkpoints/\d{4}-\d{6}\.json$")
 """A checkpoint's manifest, which is written last."""
@@ -45,7 +48,7 @@ def registry(session: AwsSession) -> Found:
             except NotFound:
                 continue  # deleted since it was listed
             except RunctlError as error:
-                unread.append(untold(session.region, f"image repository {name}", error))
+                unread.append(untold(session.region, f"image repository {name}", error, IMAGES))
     return Found(tuple(found), tuple(unread))
 
 
@@ -129,7 +132,7 @@ def _of_iam(
         except NotFound:
             return None  # deleted since it was listed
         except RunctlError as error:
-            return untold(None, f"{kind.label} {name}", error)
+            return untold(None, f"{kind.label} {name}", error, {kind})
 
     found: list[Resource] = []
     unread: list[Unread] = []
@@ -172,7 +175,7 @@ def buckets(session: AwsSession) -> Found:
         except NotFound:
             continue
         except RunctlError as error:
-            unread.append(untold(None, f"bucket {name}", error))
+            unread.append(untold(None, f"bucket {name}", error, STORED))
     return Found(tuple(found), tuple(unread))
 
 
@@ -288,6 +291,6 @@ def folder_of(key: str) -> str:
     return key if key.startswith(STAGING) or not slash else first + slash
 
 
-def untold(region: str | None, what: str, error: RunctlError) -> Unread:
+def untold(region: str | None, what: str, error: RunctlError, kinds: Collection[ResourceKind] = ()) -> Unread:
     """What an error keeps us from knowing."""
-    return Unread("aws", region, what, error.message, error.code)
+    return Unread("aws", region, what, error.message, error.code, tuple(sorted(kinds)))

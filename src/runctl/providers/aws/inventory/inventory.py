@@ -88,8 +88,7 @@ class AwsInventory(Inventory):
             session = self.session_in(region)
             for kind, (what, read) in regional.KINDS.items():
                 yield _Question(region, what, frozenset({kind}), partial(read, session))
-            images = frozenset({ResourceKind.IMAGE, ResourceKind.REPOSITORY})
-            yield _Question(region, "images", images, partial(account.registry, session))
+            yield _Question(region, "images", account.IMAGES, partial(account.registry, session))
 
     def _of_account(self, stores: Mapping[str, str]) -> Iterator[_Question]:
         home = self._context.session
@@ -97,11 +96,10 @@ class AwsInventory(Inventory):
         rights = frozenset({ResourceKind.ROLE, ResourceKind.INSTANCE_PROFILE})
         yield _Question(None, "roles", rights, partial(account.roles, home))
         yield _Question(None, "instance profiles", rights, partial(account.profiles, home))
-        stored = frozenset({ResourceKind.BUCKET, ResourceKind.OBJECTS, ResourceKind.UPLOAD})
-        yield _Question(None, "buckets", stored, partial(account.buckets, home))
+        yield _Question(None, "buckets", account.STORED, partial(account.buckets, home))
         for address, run in stores.items():
             ask = partial(account.stored, home, address, run, home.identity.name)
-            yield _Question(None, f"objects in {address}", stored, ask)
+            yield _Question(None, f"objects in {address}", account.STORED, ask)
 
     def _answer(self, question: _Question) -> tuple[Sequence[Resource], Sequence[Unread]]:
         try:
@@ -110,7 +108,7 @@ class AwsInventory(Inventory):
         except RunctlError as error:
             if isinstance(error, CredentialsError) and not isinstance(error, PermissionDenied):
                 raise
-            return (), (account.untold(question.region, question.what, error),)
+            return (), (account.untold(question.region, question.what, error, question.kinds),)
         return found.resources, found.unread
 
     def _used_regions(self) -> tuple[tuple[str, ...], tuple[Unread, ...]]:
@@ -298,4 +296,10 @@ def together(unread: Sequence[Unread]) -> Iterator[Unread]:
 
     for _, same in groupby(sorted(unread, key=cause), key=cause):
         several = list(same)
-        yield replace(several[0], what=", ".join(each.what for each in several))
+        kinds = {kind for each in several for kind in each.kinds}
+        yield replace(
+            several[0],
+            what=", ".join(each.what for each in several),
+            # One that does not say of which kinds it is may be of any.
+            kinds=tuple(sorted(kinds)) if all(each.kinds for each in several) else (),
+        )

@@ -237,6 +237,8 @@ def _role(session: AwsSession, resource: Resource) -> Seen | None:
 
 def _delete_role(session: AwsSession, resource: Resource) -> None:
     iam, name = session.iam, resource.id
+    # Without its policies it gives no rights any more: none is taken while machines may have them.
+    _check_uncarried(iam, name)
     for page in iam.get_paginator("list_role_policies").paginate(RoleName=name):
         for policy in page["PolicyNames"]:
             _unless_gone(lambda p=policy: iam.delete_role_policy(RoleName=name, PolicyName=p))  # type: ignore[misc]
@@ -244,6 +246,20 @@ def _delete_role(session: AwsSession, resource: Resource) -> None:
         for item in attached["AttachedPolicies"]:
             _unless_gone(lambda i=item: iam.detach_role_policy(RoleName=name, PolicyArn=i["PolicyArn"]))  # type: ignore[misc]
     iam.delete_role(RoleName=name)
+
+
+def _check_uncarried(iam: Any, name: str) -> None:
+    """A role's own profile is called as the role is. IAM itself refuses only after the policies are gone."""
+    try:
+        profile = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+    except Exception as error:
+        if error_code(error) == "NoSuchEntity":
+            return
+        raise
+    if any(role["RoleName"] == name for role in profile["Roles"]):
+        raise Conflict(
+            f"the role {name} is in the instance profile {name}, by which machines have its rights"
+        )
 
 
 def _profile(session: AwsSession, resource: Resource) -> Seen | None:
