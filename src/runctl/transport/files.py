@@ -182,10 +182,10 @@ def _entry(value: Any) -> Entry:
     if not isinstance(value, list) or len(value) != 6:
         raise wrong
     path, kind, mode, size, mtime_ns, text = value
-    if not isinstance(path, str) or not isinstance(text, str) or kind not in {"f", "d", "l"}:
+    if not isinstance(path, str) or not isinstance(text, str) or kind not in ("f", "d", "l"):
         raise wrong
     parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\0" in path:
+    if not parts or path.startswith("/") or ".." in parts or "\0" in path + text:
         raise wrong
     numbers = {"mode": mode, "size": size, "mtime": mtime_ns}
     checked = {name: count(numbers, name) for name in numbers}

@@ -129,13 +129,14 @@ def finish(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stays_inside(link: str, target: str) -> bool:
-    """Whether a link below a folder leads to something below it. Pure, by its words."""
-    depth = len(PurePosixPath(link).parts) - 1
-    for part in PurePosixPath(target).parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0 or part == "/":
-            return False
-    return True
+    """Whether a link below a folder leads to something below it, whatever other such links are there. Pure.
+
+    What ``..`` behind a name means depends on what that name is: behind a link it is the folder above the link's
+    target. So it may only come first, where it counts from the folder of the link itself, which no link leads to.
+    """
+    parts = PurePosixPath(target).parts
+    up = sum(part == ".." for part in parts)
+    return not target.startswith("/") and up < len(PurePosixPath(link).parts) and ".." not in parts[up:]
 
 
 def part_of(target: Path, sha: str) -> Path:
