@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,91 @@ def test_a_machine_that_comes_to_a_run_of_several_after_its_end_leaves_that_to_r
     world.keeper.run()
     assert world.machine_ended
     assert provider.asked == ([] if nodes == 1 else ["i-head"] * 4)
+
+
+NODES = ("10.0.0.1", "10.0.0.2")
+RANK_1 = NodeSpec(1, NODES, "none", "secret", 1, 2)
+
+
+def ended_elsewhere(world: World, node: NodeSpec | None, end: EndRecord) -> None:
+    """This machine had a part in the run, which has ended as attempt 2 on i-head."""
+    wanted = wanted_nodes("none", 2) if node is not None else None
+    spec = RunSpec(ID, "train.py", machine_end=MachineEnd(), node=wanted)
+    world.store.put(SPEC, dumps(spec).encode())
+    folder = world.begin_attempt()
+    (folder.path / "spec.json").write_text(dumps(RunSpec(ID, "train.py", node=node)))
+    folder.write_end(end)
+    world.store.put(KEY, encode(Lease(ID, attempt=2)))
+    world.store.put(machine_key(2), dumps(StoredMachine("i-head", 1.0)).encode())
+    world.store.put(end_key(2), dumps(EndRecord(EndReason.COMPLETED, 1.0)).encode())
+
+
+@pytest.mark.parametrize(
+    ("node", "end"),
+    [
+        (RANK_1, EndRecord(EndReason.COMPLETED, 1.0)),
+        (replace(RANK_1, rank=0), EndRecord(EndReason.INTERRUPTED, 1.0)),
+        (None, EndRecord(EndReason.MOVED, 1.0)),
+    ],
+)
+def test_who_had_a_part_in_the_run_ends_the_group_where_the_machine_that_was_to_has_died_before(
+    world: World, monkeypatch: pytest.MonkeyPatch, node: NodeSpec | None, end: EndRecord
+) -> None:
+    ended_elsewhere(world, node, end)
+    provider = Provider(world, 4)
+    monkeypatch.setattr(run_keeper, "this_machine", lambda: provider)
+    monkeypatch.setattr(run_keeper, "HOLDER_SECONDS", 0.0)
+    world.keeper.run()
+    assert world.machine_ended
+    assert provider.asked == ["i-head"] * 4
+
+
+def test_a_machine_that_ends_itself_first_leaves_the_group_to_the_one_that_has_the_results(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended_elsewhere(world, RANK_1, EndRecord(EndReason.COMPLETED, 1.0))
+
+    class There(Provider):
+        def has_terminated(self, instance_id: str) -> bool:
+            world.keeper.leave()
+            return False
+
+    provider = There(world, 4)
+    monkeypatch.setattr(run_keeper, "this_machine", lambda: provider)
+    monkeypatch.setattr(run_keeper, "HOLDER_SECONDS", 0.0)
+    world.keeper.run()
+    assert not world.machine_ended
+
+
+def test_a_machine_that_keeps_its_results_for_long_is_not_ended_by_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended_elsewhere(world, RANK_1, EndRecord(EndReason.COMPLETED, 1.0))
+    asked: list[float] = []
+
+    class There(Provider):
+        def has_terminated(self, instance_id: str) -> bool:
+            asked.append(world.time)
+            world.time += GIVE_UP_SECONDS / 2
+            return len(asked) == 10
+
+    provider = There(world, 4)
+    monkeypatch.setattr(run_keeper, "this_machine", lambda: provider)
+    monkeypatch.setattr(run_keeper, "HOLDER_SECONDS", 0.0)
+    world.keeper.run()
+    assert world.machine_ended
+    assert len(asked) == 10
+
+
+@pytest.mark.parametrize("rank", [None, 0])
+def test_where_the_run_has_ended_here_its_own_process_sees_to_the_machine(
+    world: World, rank: int | None
+) -> None:
+    ended_elsewhere(
+        world, None if rank is None else replace(RANK_1, rank=0), EndRecord(EndReason.FAILED, 1.0)
+    )
+    world.keeper.run()
+    assert not world.machine_ended
 
 
 def test_what_another_machine_of_the_attempt_says_of_its_end_is_not_taken_for_rank_0s(world: World) -> None:

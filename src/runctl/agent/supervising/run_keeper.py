@@ -127,6 +127,13 @@ def is_taken_back(folder: AttemptFolder, end: EndRecord) -> bool:
     return folder.live().machine_ends_at is not None and not rehearsed
 
 
+def has_ended_the_run(folder: AttemptFolder) -> bool:
+    """Whether the attempt has ended here in a way that no other one follows: a process of its own sees to what comes
+    then. Of several machines rank 0 has it."""
+    end = folder.end()
+    return end is not None and end.run_reason not in RETRIED and rank_of(folder) == 0
+
+
 @dataclass(frozen=True)
 class Needs:
     """What an attempt needs, as the prefix has it."""
@@ -426,25 +433,34 @@ class RunKeeper:
         if bare != spec:
             # Nobody starts it again: what is secret in it has no use any more.
             self._store.put(SPEC, dumps(bare).encode())
-        if EndReason(reason) in RETRIED or not attempts(self._run_id):
-            # No attempt's own process sees to the machine's end.
-            if spec.node is not None and EndReason(reason) not in RETRIED:
-                self._wait_for_head()
+        known = attempts(self._run_id)
+        if any(has_ended_the_run(each) for each in known):
+            # A process of the attempt's own sees to the machine's end.
+            return -1.0
+        may_be_seen_to = EndReason(reason) not in RETRIED and (known or spec.node is not None)
+        if not may_be_seen_to or self._head_has_ended():
             machine_end.end_now(self._run_id, spec.machine_end)
         return -1.0
 
-    def _wait_for_head(self) -> None:
-        """The machine that was rank 0 sees to the results, and ends the group: unless it has ended before."""
+    def _head_has_ended(self) -> bool:
+        """Whether the machine on which the run has ended, which sees to the results and ends the group, has ended
+        before that; this one waits until it is known, or its own end comes."""
         lease = self._lease.read().lease
         head = (
             read_stored(self._store, machine_key(lease.attempt), StoredMachine) if lease is not None else None
         )
+        if head is None or head.instance_id == self._machine.instance_id:
+            return True
         until = self._now() + GIVE_UP_SECONDS
-        while head is not None and not self._leaving and self._now() < until:
+        while not self._leaving and self._notices.interruption is None:
             with contextlib.suppress(AgentError):
                 if this_machine().has_terminated(head.instance_id):
-                    return
+                    return True
+                until = self._now() + GIVE_UP_SECONDS
+            if self._now() >= until:
+                return True
             time.sleep(HOLDER_SECONDS)
+        return False
 
     def _needs(self) -> Needs:
         try:
