@@ -322,6 +322,8 @@ class EndRecord:
     """When the script ended, or was told to, before what it saved was brought home; seconds since the epoch."""
     cause: Optional[EndReason] = None
     """How the run ended on that other machine, as this one has heard it."""
+    gone: tuple[int, ...] = ()
+    """The ranks of machines without which the run has gone on, as this one has heard it."""
 
     @property
     def run_reason(self) -> EndReason:
@@ -387,6 +389,8 @@ class AttemptStatus:
     """Which of the run's machines this one is; ``None``: it is the only one."""
     nodes: int = 1
     """How many machines the run was started on."""
+    orphaned: bool = False
+    """Its supervisor is gone: the script goes on, and nobody sees to it."""
     end: Optional[EndRecord] = None
     now: Optional[float] = None
     """The machine's clock when it answered; its other times are by the same clock, which need not be the reader's."""

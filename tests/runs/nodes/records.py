@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from runctl.agent.spec import EndReason, EndRecord
+from runctl.core.errors import Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase
 from runctl.runs.records.node_records import KnownNode, KnownNodes
@@ -34,6 +35,15 @@ def on_machines(run_id: str, *machines: str, logs: tuple[bytes, ...] = (), **cha
     record = a_record(run_id, machines[0], "2026-06-01 12:00", "2026-06-01 13:00" if ends else None)
     record = replace(record, nodes=KnownNodes("none", "t" * 32, len(nodes), nodes), **changes)
     return replace(record, end_reason=EndReason.COMPLETED) if ends else record
+
+
+class Nobody:
+    """A provider that says nothing of any machine."""
+
+    name = "aws"
+
+    def instance(self, _: InstanceId) -> Any:
+        raise Unreachable("the provider does not answer")
 
 
 def checksum(log: bytes) -> str:

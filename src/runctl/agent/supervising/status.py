@@ -121,6 +121,7 @@ def observe(folder: AttemptFolder) -> AttemptStatus:
         machine_end=spec.machine_end,
         rank=spec.node.rank if spec.node is not None else None,
         nodes=spec.node.count if spec.node is not None else 1,
+        orphaned=end is None and live.supervisor is not None and not processes.alive(live.supervisor),
         end=end,
         now=time.time(),
     )

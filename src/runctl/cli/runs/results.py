@@ -47,7 +47,7 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
     try:
         machine = machine_of(cli.session, record)
     except NotFound:
-        if record.nodes is not None and record.has_ended:
+        if record.nodes is not None and record.has_ended and not goes_on(record):
             # The other machines may still wait for somebody.
             keep_logs(cli.session, record)
             give_machines_back(cli, record)

@@ -24,6 +24,7 @@ from runctl.runs.records.run_record import (
     may_be_starting,
     with_end,
 )
+from runctl.runs.records.store import run_store
 from runctl.runs.stored.stored_results import end_in_store
 
 AT_ONCE = 16
@@ -64,10 +65,38 @@ def ask_nodes(session: Session, record: RunRecord) -> RunRecord:
     return combined(record, known, head, SystemClock().now())
 
 
+def is_going_on(session: Session, record: RunRecord, node: KnownNode) -> bool:
+    """Whether the machine itself says so, and somebody there sees to it."""
+    try:
+        status = node_machine(session, record, node).agent.status(record.id, record.attempt)
+    except RunctlError:
+        return False
+    return status.end is None and not status.orphaned
+
+
+def confirmed(session: Session, record: RunRecord) -> RunRecord:
+    """The record by rank 0's own word, where only the others have told its end and it can be asked after all. What it
+    says is remembered: the run may go on, or have ended in another way."""
+    nodes = nodes_of(record)
+    head = nodes.nodes[0]
+    if head.end is None or head.end.log_sha256:
+        return record
+    node, status = _ask(session, record, replace(head, end=None))
+    if status is None or status.orphaned:
+        return record
+    open_again = replace(
+        record, end_reason=None, ended_at=None, exit_code=None, message="", hand_off=None, log_sha256=None
+    )
+    told = combined(open_again, nodes.with_node(node), status, SystemClock().now())
+    store = run_store(session)
+    return told if store.replace(told, record) else store.get(record.id)
+
+
 def combined(record: RunRecord, nodes: KnownNodes, head: AttemptStatus | None, now: datetime) -> RunRecord:
     """The run's record by what is known of its machines; ``head`` is what rank 0 says. Pure."""
     if head is not None:
         record = from_status(record, replace(head, end=None), now)
+    nodes = without_silent(nodes)
     record = replace(record, nodes=nodes)
     if nodes.have_ended:
         return with_end(record, nodes.end)
@@ -126,11 +155,27 @@ def end_of_gone(session: Session, record: RunRecord, node: KnownNode, gone: Inst
     return end or end_with_its_machine(gone, record.by_its_clock(SystemClock().now()))
 
 
+def given_up(at: float) -> EndRecord:
+    """How it ended on a machine without which the run has gone on, and that says nothing itself. Pure."""
+    return EndRecord(EndReason.LOST, at, message="the other machines went on without this one")
+
+
+def without_silent(nodes: KnownNodes) -> KnownNodes:
+    """Once rank 0 has ended, machines without which the run has gone on, and that cannot be asked, have too. Pure."""
+    head = nodes.ends.get(0)
+    for node in nodes.nodes if head is not None else ():
+        if node.state is RunPhase.UNKNOWN and head is not None and node.rank in head.gone:
+            nodes = nodes.with_node(node.ended(given_up(head.ended_at)))
+    return nodes
+
+
 def end_by_head(nodes: KnownNodes, rank: int) -> EndRecord | None:
     """How it ended on a machine whose own word is lost, where rank 0 has told how the run ended for good: it ends last,
     and has heard all of them. Pure."""
     head = nodes.ends.get(0)
     if head is None or rank == 0 or head.run_reason in RETRIED or head.caused_by == rank:
+        return None
+    if rank in head.gone:
         return None
     if head.reason is EndReason.COMPLETED:
         return EndRecord(head.reason, head.ended_at, head.exit_code)

@@ -7,16 +7,20 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from runctl.agent.after_run import Stay
-from runctl.core.errors import NotFound, RunctlError
+from runctl.core.errors import Conflict, NotFound, RunctlError
 from runctl.core.machine_models import Instance
 from runctl.machines.nodes import tidy_up
 from runctl.machines.session import Session
 from runctl.providers.interface import require
-from runctl.runs.nodes.asking import node_machine, nodes_of, on_each, on_node
+from runctl.runs.nodes.asking import confirmed, node_machine, nodes_of, on_each, on_node
 from runctl.runs.records.node_records import KnownNode
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.results import GivenBack, give_back
+from runctl.runs.unattended.state import goes_on, group_text
+
+GOES_ON = "run-goes-on"
+"""The code of a machine's answer, and of ours, where an attempt has not ended."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,11 @@ class GivenBackNodes:
 
 def give_back_nodes(session: Session, record: RunRecord, *, wait: bool = True) -> GivenBackNodes:
     """No machine of the run is rented any longer, but for those that something keeps; where none is, their network has
-    gone with them. Without ``wait`` nobody waits until they have ended, and their network is `tidy_up_networks`'."""
+    gone with them. Without ``wait`` nobody waits until they have ended, and their network is `tidy_up_networks`'.
+
+    Raises `Conflict` (code ``run-goes-on``) where rank 0 says that the run goes on, or its group continues it.
+    """
+    record = _ended(session, record)
     nodes = nodes_of(record)
     session.progress.step(f"giving {len(nodes.nodes)} machines back")
     if record.unattended is not None:
@@ -64,12 +72,33 @@ def give_back_nodes(session: Session, record: RunRecord, *, wait: bool = True) -
     return GivenBackNodes(done, left)
 
 
+def _ended(session: Session, record: RunRecord) -> RunRecord:
+    """The record of a run that has ended, as rank 0 says where it can be asked. Raises `Conflict`."""
+    if goes_on(record):
+        raise _run_goes_on(record, group_text(record))
+    told = confirmed(session, record)
+    if record.has_ended and not told.has_ended:
+        raise _run_goes_on(record, f"goes on on {told.instance_id}")
+    return told
+
+
+def _run_goes_on(record: RunRecord, how: str) -> Conflict:
+    return Conflict(
+        f"{record.id} {how}: its machines are not given back",
+        hint=f"runctl runs stop {record.id} ends it",
+        code=GOES_ON,
+    )
+
+
 def _group_ended(session: Session, record: RunRecord, head: KnownNode) -> GivenBackNodes:
     """Its group would replace a machine that is given back: rank 0 says whether anything keeps them, else all end."""
     there = session.in_region(record.region)
-    with suppress(RunctlError):
+    try:
         machine = node_machine(session, record, head)
         return GivenBackNodes((give_back(there, machine, on_node(record, head), wait=None),))
+    except RunctlError as error:
+        if error.code == GOES_ON:
+            raise
     require(there.provider(record.provider).groups).end(record.id, session.progress)
     return GivenBackNodes(())
 
@@ -114,8 +143,10 @@ def _give_back(session: Session, record: RunRecord, node: KnownNode) -> GivenBac
         machine = node_machine(session, record, node)
         # Of the others than rank 0 nothing but the log is wanted, which has been read.
         return give_back(there, machine, on_node(record, node), only_read=False, wait=None)
-    except RunctlError:
-        # It does not answer: it has nothing that could be saved.
+    except RunctlError as error:
+        if error.code == GOES_ON and node.rank == 0:
+            raise
+        # It does not answer, or the run has gone on without it: it has nothing that could be saved.
         with suppress(NotFound):
             there.rentals(record.provider).give_back(instance.id)
         return GivenBack(instance, None, 0.0)

@@ -41,6 +41,7 @@ from runctl.providers.interface import require
 from runctl.runs.control import refresh
 from runctl.runs.costs import note_end
 from runctl.runs.images.run_image import logged_in
+from runctl.runs.nodes.asking import confirmed
 from runctl.runs.nodes.giving_back import tidy_up_networks
 from runctl.runs.records.account import check_account
 from runctl.runs.records.run_record import RunRecord
@@ -137,14 +138,14 @@ def recover_run(
     store = run_store(session)
     with _alone(record.id):
         known = store.get(record.id)
-        if known.nodes is not None:
-            return _recover_nodes(RecoveredRun(session, known, clock or SystemClock()), once=once)
         if known.needs_refresh:
             (known,) = refresh(session, [known])
             if lives(known):
                 # What rents a second machine for a run whose group is about to rent one pays for nothing.
                 return Recovered(known, Outcome.GOES_ON, group_text(known))
         run = RecoveredRun(session, known, clock or SystemClock())
+        if known.nodes is not None:
+            return _recover_nodes(run, once=once)
         if not _never_heard(known):
             (run.record,) = refresh(session, [known])
             known = run.record
@@ -174,6 +175,8 @@ def _recover_nodes(run: RecoveredRun, *, once: bool) -> Recovered:
                 run.record = catch_up(run.session, before)
                 if run.record.attempt != before.attempt or not run.record.has_ended:
                     (run.record,) = refresh(run.session, [run.record])
+            if run.record.has_ended:
+                run.record = confirmed(run.session, run.record)
             stays = _nodes_stay(run)
             if stays is not None:
                 return stays
