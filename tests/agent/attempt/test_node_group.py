@@ -209,6 +209,24 @@ def test_where_they_cannot_begin_again_the_loss_ends_all(why: str) -> None:
     assert (machines.cause.rank, machines.cause.reason) == (2, "LOST")
 
 
+def test_rank_0_that_has_stood_still_does_not_call_itself_lost() -> None:
+    machines = group(2, least=2)
+    beat(machines, 1.0, NodeState.READY)
+    beat(machines, 2.0, NodeState.RUNNING)
+    # The other's report is read before rank 0 has made its own.
+    machines.hear(Report(1, NodeState.RUNNING), 30.0, EPOCH + 30.0)
+    machines.judge(30.0, EPOCH + 30.0)
+    assert machines.cause is None
+
+
+def test_after_it_has_stood_still_rank_0_begins_again_without_those_that_have_ended_for_that() -> None:
+    machines = begins_again(3, least=1)
+    for rank in (1, 2):
+        machines.hear(Report(rank, NodeState.ENDED, cause=failure(rank, 3.0, "LOST")), 30.0, EPOCH + 30.0)
+    beat(machines, 30.0, NodeState.RUNNING, 0)
+    assert (sorted(machines.gone), machines.cause) == ([1, 2], None)
+
+
 @pytest.mark.parametrize("seed", range(50))
 def test_whatever_the_order_of_the_reports_the_first_failure_is_the_cause(seed: int) -> None:
     """Every machine fails in the second after the first failure; each is heard up to a second after its own."""

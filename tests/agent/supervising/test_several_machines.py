@@ -132,19 +132,29 @@ def test_the_time_limit_is_one_for_all(machines: Machines) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_machine_that_falls_silent_is_named_by_the_others(machines: Machines, rank: int) -> None:
+def test_a_machine_that_falls_silent_is_named_by_the_others_and_ends_when_it_comes_back(
+    machines: Machines, rank: int
+) -> None:
     agents = machines(3)
     start(agents, WAITS, node={"silence_seconds": 3.0})
     for agent in agents:
         agent.says("r", "rank")
     supervisor = agents[rank].supervisor("r")
+    others = [agent for number, agent in enumerate(agents) if number != rank]
     os.kill(supervisor, signal.SIGSTOP)
     try:
-        ends = [agent.ended("r") for number, agent in enumerate(agents) if number != rank]
+        for agent in others:
+            until(lambda agent=agent: "has been silent" in agent.log("r"), "the silence is noticed")  # type: ignore[misc]
+            if rank == 0:
+                agent.ended("r")
     finally:
         os.kill(supervisor, signal.SIGCONT)
+    ends = [agent.ended("r") for agent in others]
     assert {(end.caused_by, end.run_reason) for end in ends} == {(rank, EndReason.LOST)}
     assert all(f"node {rank} (127.0.0.{10 + rank}) has been silent" in end.message for end in ends)
+    come_back = agents[rank].ended("r")
+    assert come_back.run_reason is EndReason.LOST
+    assert come_back.caused_by in ({1, 2} if rank == 0 else {None})
 
 
 def test_a_script_that_fails_because_a_machine_is_gone_says_so(machines: Machines) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.spec import RETRIED, EndReason, EndRecord
 from runctl.runs.records.node_records import decide_end, first_cause
 
 
@@ -19,11 +19,24 @@ def end(
     caused_by: int | None = None,
     exit_code: int | None = None,
     message: str = "it ended",
+    cause: EndReason | None = None,
+    gone: tuple[int, ...] = (),
 ) -> EndRecord:
-    return EndRecord(reason, at + 5, exit_code, message=message, caused_by=caused_by, script_ended_at=at)
+    return EndRecord(
+        reason,
+        at + 5,
+        exit_code,
+        message=message,
+        caused_by=caused_by,
+        script_ended_at=at,
+        cause=cause,
+        gone=gone,
+    )
 
 
 STOPPED_BY_1 = end(EndReason.STOPPED, 103.0, caused_by=1, message="node 1: exit code 3")
+CUT_OFF = end(EndReason.STOPPED, 103.0, caused_by=0, cause=EndReason.LOST, message="node 0 has been silent")
+WITHOUT_2 = end(exit_code=0, gone=(2,))
 
 
 @pytest.mark.parametrize(
@@ -53,6 +66,44 @@ STOPPED_BY_1 = end(EndReason.STOPPED, 103.0, caused_by=1, message="node 1: exit 
         ({0: end(), 1: end(), 2: end(EndReason.INTERRUPTED)}, 2, None, EndReason.COMPLETED),
         ({0: end(), 1: end(), 2: end(EndReason.INTERRUPTED)}, 3, 2, EndReason.INTERRUPTED),
         ({0: end(), 1: end(), 2: end(EndReason.FAILED)}, 2, 2, EndReason.FAILED),
+        # The run has gone on without a machine: how it ended there is not the run's, whatever it says.
+        ({0: WITHOUT_2, 1: WITHOUT_2, 2: CUT_OFF}, 2, None, EndReason.COMPLETED),
+        ({0: WITHOUT_2, 1: end(), 2: end(EndReason.FAILED)}, 2, None, EndReason.COMPLETED),
+        ({0: WITHOUT_2, 1: end(), 2: end(EndReason.LOST)}, 2, None, EndReason.COMPLETED),
+        (
+            {0: replace(STOPPED_BY_1, gone=(2,)), 1: end(EndReason.FAILED), 2: CUT_OFF},
+            2,
+            1,
+            EndReason.FAILED,
+        ),
+        # Rank 0 has completed, and had not noticed that a machine could not reach it.
+        ({0: end(), 1: end(), 2: CUT_OFF}, 2, None, EndReason.COMPLETED),
+        ({0: end(), 1: end(), 2: CUT_OFF}, 3, 2, EndReason.LOST),
+        ({0: end(), 1: CUT_OFF}, 2, 1, EndReason.LOST),
+        # Each has called the other lost: rank 0 has the word.
+        ({0: replace(STOPPED_BY_1, cause=EndReason.LOST), 1: CUT_OFF}, 2, 1, EndReason.LOST),
+        # The script failed on rank 0 after the other one was cut off.
+        ({0: end(EndReason.FAILED, 200.0), 1: CUT_OFF}, 2, 0, EndReason.FAILED),
+        # One was cut off while another one failed.
+        (
+            {0: replace(STOPPED_BY_1, cause=EndReason.FAILED), 1: end(EndReason.FAILED), 2: CUT_OFF},
+            3,
+            1,
+            EndReason.FAILED,
+        ),
+        # Rank 0 is lost, and those that could not reach it say so.
+        ({0: EndRecord(EndReason.INTERRUPTED, 500.0), 1: CUT_OFF, 2: CUT_OFF}, 2, 0, EndReason.INTERRUPTED),
+        ({0: end(EndReason.LOST), 1: CUT_OFF}, 2, 0, EndReason.LOST),
+        # Its machine was taken back before it could write down how it ended, which the others had heard.
+        (
+            {
+                0: EndRecord(EndReason.INTERRUPTED, 500.0),
+                1: end(EndReason.STOPPED, caused_by=0, cause=EndReason.STOPPED),
+            },
+            2,
+            0,
+            EndReason.STOPPED,
+        ),
     ],
 )
 def test_the_first_cause_is_the_runs(
@@ -75,6 +126,8 @@ ENDS = st.builds(
     st.floats(1, 1e6),
     caused_by=st.none() | st.integers(0, 4),
     exit_code=st.none() | st.integers(0, 255),
+    cause=st.none() | st.sampled_from([EndReason.LOST, EndReason.FAILED]),
+    gone=st.lists(st.integers(0, 4), max_size=2).map(tuple),
 )
 
 
@@ -95,9 +148,17 @@ def test_there_is_always_one_end_and_a_completed_run_has_completed_somewhere(
     ends = dict(enumerate(each))
     decided = decide_end(ends, least)
     if decided.reason is EndReason.COMPLETED:
-        assert any(one.reason is EndReason.COMPLETED for one in each)
-        assert all(one.caused_by is None for one in each)
         assert ends[0].reason is EndReason.COMPLETED
+        gone = {rank for one in each for rank in one.gone}
+        others = [
+            one for rank, one in ends.items() if one.reason is not EndReason.COMPLETED and rank not in gone
+        ]
+        # Of those that it has not gone on without, none but lost ones is missing, and enough are left.
+        assert all(
+            one.cause is EndReason.LOST if one.caused_by == 0 else one.caused_by is None for one in others
+        )
+        assert all(one.run_reason in RETRIED for one in others)
+        assert not others or sum(one.reason is EndReason.COMPLETED for one in each) >= least
     else:
         assert decided.caused_by is not None
         assert decided.message

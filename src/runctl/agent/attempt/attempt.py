@@ -188,7 +188,8 @@ class Attempt:
         if self.peers is None or outcome.reason is EndReason.COMPLETED:
             return False
         if self._request is not None:
-            return self._request.begins_again and not self.peers.is_left_behind
+            stays = self.peers.lost is None and not self.peers.is_left_behind
+            return self._request.begins_again and stays
         if outcome.reason is not EndReason.FAILED:
             return False
         self.peers.ends(self._own_cause(self.peers.node, outcome))
@@ -251,8 +252,13 @@ class Attempt:
                 )
             self.children.pause(NODES_SECONDS)
         self.peers.close()
-        cause = self.peers.cause
-        if cause is None or self._request is not None or outcome.reason is EndReason.COMPLETED:
+        cause, lost = self.peers.cause, self.peers.lost
+        if outcome.reason is EndReason.COMPLETED:
+            return outcome
+        if lost is not None and self._request is not None and self._request.caused_by is not None:
+            # It was ended for rank 0's silence, which has been heard since.
+            return dataclasses.replace(outcome, reason=EndReason.LOST, message=lost.message)
+        if cause is None or self._request is not None:
             return outcome
         about = cause.message if cause.message.startswith("node ") else f"node {cause.rank}: {cause.message}"
         return dataclasses.replace(outcome, message=f"{about}; {outcome.message}")
@@ -262,6 +268,11 @@ class Attempt:
         """The machine of the run for which this one ends; ``None``: it ends by itself."""
         cause = self.peers.cause if self.peers is not None else None
         return cause.rank if cause is not None else None
+
+    @property
+    def gone(self) -> tuple[int, ...]:
+        """The machines of the run without which it has gone on."""
+        return self.peers.gone if self.peers is not None else ()
 
     @property
     def cause(self) -> EndReason | None:

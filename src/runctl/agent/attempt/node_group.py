@@ -177,7 +177,7 @@ class NodeGroup:
 
     def _goes_on_without(self, cause: NodeCause) -> bool:
         """Whether enough machines are left where this one is gone; rank 0 has the meeting point."""
-        if cause.rank == 0 or cause.reason not in (EndReason.LOST.value, EndReason.INTERRUPTED.value):
+        if cause.rank == 0 or not _is_loss(cause):
             return False
         if self.when_lost is WhenLost.ALL_END or not (self.started or self.round):
             return False
@@ -186,9 +186,9 @@ class NodeGroup:
         return self.node.count - len(self.gone) - 1 >= self.node.enough
 
     def _somebody_has_finished(self, but: int) -> bool:
-        """A machine whose script has ended cannot begin again with the others."""
+        """A machine whose script has ended cannot begin again with the others, unless that one is lost as well."""
         return any(
-            self.state(rank) is NodeState.ENDED
+            self.state(rank) is NodeState.ENDED and not _is_loss(self._told(rank))
             for rank in range(self.node.count)
             if rank != but and rank not in self.gone
         )
@@ -207,9 +207,10 @@ class NodeGroup:
                 continue
             if known is None or known.heard_at is None:
                 waited = now - self.began_at
-                if waited >= self.node.join_seconds:
+                if rank != self.node.rank and waited >= self.node.join_seconds:
                     found[rank] = self._loss(rank, epoch - waited, f"did not report within {waited:.0f} s")
-            elif now - known.heard_at >= self.node.silence_seconds:
+            elif rank != self.node.rank and now - known.heard_at >= self.node.silence_seconds:
+                # Whoever judges may have stood still itself, but is not silent.
                 silent = now - known.heard_at
                 found[rank] = self._loss(rank, known.heard_epoch, f"has been silent for {silent:.0f} s")
             elif first_ready is not None and self.state(rank) is NodeState.PREPARING:
@@ -223,3 +224,7 @@ class NodeGroup:
 
     def _loss(self, rank: int, at: float, what: str) -> NodeCause:
         return NodeCause(rank, EndReason.LOST.value, f"node {rank} ({self.node.addresses[rank]}) {what}", at)
+
+
+def _is_loss(cause: NodeCause | None) -> bool:
+    return cause is not None and cause.reason in (EndReason.LOST.value, EndReason.INTERRUPTED.value)

@@ -63,6 +63,7 @@ class Peers:
         self._wake = wake
         self._state = NodeState.PREPARING
         self._own: NodeCause | None = None
+        self._lost: NodeCause | None = None
         self._heard = Answer()
         self._heard_at = time.monotonic()
         self._began = time.monotonic()
@@ -107,9 +108,16 @@ class Peers:
         return cause if cause is not None and cause.rank != self.node.rank else None
 
     @property
+    def lost(self) -> NodeCause | None:
+        """This machine alone is lost to the run: rank 0 has given it up, or could not be reached from here, and has
+        gone on. ``None`` where it is not, or where rank 0 is silent, which may be lost itself."""
+        return self._lost if self.cause is None else None
+
+    @property
     def begin_again(self) -> bool:
         """A machine is gone, for which the script is to begin again here."""
-        return self._heard.cause is None and self._heard.round > self.round and not self.is_left_behind
+        stays = self._lost is None and not self.is_left_behind
+        return self._heard.cause is None and self._heard.round > self.round and stays
 
     @property
     def resumes(self) -> str | None:
@@ -125,7 +133,7 @@ class Peers:
         """The script has ended here, and begins again; the machines that are gone."""
         heard = self._heard
         with self._lock:
-            self._own, self._state, self.round = None, NodeState.PREPARING, heard.round
+            self._own, self._state, self.round = self._lost, NodeState.PREPARING, heard.round
         self._now.set()
         return heard.gone
 
@@ -246,15 +254,21 @@ class Peers:
         return json.loads(data)
 
     def _take(self, answer: Answer) -> None:
-        if self.node.rank in answer.gone and self._own is None and answer.cause is None:
+        if self.node.rank in answer.gone:
             message = "the other machines went on without this one, which they had not heard for a while"
-            answer = dataclasses.replace(
-                answer, cause=NodeCause(0, EndReason.LOST.value, message, time.time())
-            )
+            self._lose(message, time.time())
+        elif answer.cause is not None and answer.cause.rank == self.node.rank:
+            self._lose(answer.cause.message, answer.cause.at)
         self._heard, self._heard_at, self._heard_ever = answer, time.monotonic(), True
 
+    def _lose(self, message: str, at: float) -> None:
+        """The run has lost this machine, unless the script has ended here before, or ends by itself."""
+        with self._lock:
+            if self._own is None and self._state is not NodeState.ENDED:
+                self._own = self._lost = NodeCause(self.node.rank, EndReason.LOST.value, message, at)
+
     def _judge_silence(self) -> None:
-        """Rank 0 is a machine like the others: without it the run ends."""
+        """Rank 0 is a machine like the others: without it the run ends. If it is heard again, it was this one."""
         if self._heard.cause is not None:
             return
         now = time.monotonic()
@@ -262,8 +276,9 @@ class Peers:
         if silent < (self.node.silence_seconds if self._heard_ever else self.node.join_seconds):
             return
         what = f"has been silent for {silent:.0f} s" if self._heard_ever else "did not report"
-        message = f"node 0 ({self.node.head}) {what}"
-        cause = NodeCause(0, EndReason.LOST.value, message, time.time() - silent)
+        message, at = f"node 0 ({self.node.head}) {what}", time.time() - silent
+        self._lose(f"node {self.node.rank} could not reach node 0 for {silent:.0f} s", at)
+        cause = NodeCause(0, EndReason.LOST.value, message, at)
         self._heard = dataclasses.replace(self._heard, cause=cause)
 
     def _answer(self, report: Report) -> Answer:

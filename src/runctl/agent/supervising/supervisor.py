@@ -294,6 +294,7 @@ class Supervisor:
             caused_by=self.attempt.caused_by if outcome.reason is not EndReason.COMPLETED else None,
             script_ended_at=self.attempt.stages.get("script_ended"),
             cause=self.attempt.cause if outcome.reason is not EndReason.COMPLETED else None,
+            gone=self.attempt.gone,
         )
         end = self._copied(end)
         if hand_over is not None:

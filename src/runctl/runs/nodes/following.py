@@ -13,7 +13,16 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import NotFound, RunctlError
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
-from runctl.runs.nodes.asking import ask_nodes, combined, end_of_gone, node_machine, nodes_of, on_node
+from runctl.runs.nodes.asking import (
+    ask_nodes,
+    combined,
+    end_of_gone,
+    given_up,
+    is_going_on,
+    node_machine,
+    nodes_of,
+    on_node,
+)
 from runctl.runs.records.node_records import KnownNode
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
@@ -138,7 +147,7 @@ def follow_nodes(
     followers = [_Follower(session, record, node, in_turn, to_the_end) for node in nodes.nodes]
     for each in followers:
         each.start()
-    _wait(followers)
+    _wait(followers, lambda node: is_going_on(session, record, node))
     known = nodes
     for each in followers:
         end = _end_of(session, record, each, followers)
@@ -158,25 +167,36 @@ def follow_nodes(
     return FollowedNodes(record, final, damaged)
 
 
-def _wait(followers: Sequence[_Follower]) -> None:
-    """All have ended, but for those that the others call lost and that are silent."""
+def _wait(followers: Sequence[_Follower], goes_on: Callable[[KnownNode], bool]) -> None:
+    """All have ended, but for those that the others call lost. Rank 0 is lost only if it does not go on: where one
+    machine cannot reach another, each of them calls the other lost."""
     since: float | None = None
     while True:
         alive = [each for each in followers if each.is_alive()]
         if not alive:
             return
-        called_lost = {
-            each.followed.end.caused_by
+        told = [
+            each.followed.end
             for each in followers
             if each.followed is not None and each.followed.end is not None
-        }
-        if len(alive) < len(followers) and all(each.node.rank in called_lost for each in alive):
+        ]
+        if all(_called_lost(each.node.rank, told) for each in alive):
             since = since or time.monotonic()
             if time.monotonic() - since >= LOST_SECONDS:
-                return
+                if not any(each.node.rank == 0 and goes_on(each.node) for each in alive):
+                    return
+                since = None
         else:
             since = None
         alive[0].join(POLL_SECONDS)
+
+
+def _called_lost(rank: int, told: Sequence[EndRecord]) -> bool:
+    """Whether another machine says that this one is lost, and nothing more is to be expected of it. Pure.
+
+    One that ends by itself is the others' cause, too, but goes on until it has saved.
+    """
+    return any(rank in end.gone or (end.caused_by == rank and end.cause is EndReason.LOST) for end in told)
 
 
 def _end_of(
@@ -196,9 +216,11 @@ def _end_of(
     said = [
         each.followed.end for each in followers if each.followed is not None and each.followed.end is not None
     ]
-    lost = next((end.message for end in said if end.caused_by == node.rank), None)
-    if lost is not None:
-        return EndRecord(EndReason.LOST, now.timestamp(), message=lost)
+    heard = next((end for end in said if end.caused_by == node.rank), None)
+    if heard is not None:
+        return EndRecord(heard.cause or EndReason.LOST, now.timestamp(), message=heard.message)
+    if _called_lost(node.rank, said):
+        return given_up(now.timestamp())
     if follower.error is not None:
         raise follower.error
     return None

@@ -99,6 +99,30 @@ class KnownNodes:
         return decide_end(self.ends, self.least)
 
 
+def counted(ends: Mapping[int, EndRecord]) -> Mapping[int, EndRecord]:
+    """The ends that say how the run ended: not those of machines without which it has gone on. Pure.
+
+    A machine that could not reach rank 0 any more says that rank 0 was lost. Where rank 0 says why it ended, that
+    counts; where rank 0 has completed, that machine was lost.
+    """
+    gone = {rank for end in ends.values() for rank in end.gone}
+    kept = {rank: end for rank, end in ends.items() if rank == 0 or rank not in gone}
+    head = ends.get(0)
+    if head is None or (head.caused_by is None and head.reason in RETRIED):
+        return kept or ends
+    cut_off = {
+        rank for rank, end in kept.items() if rank != 0 and end.caused_by == 0 and end.cause is EndReason.LOST
+    }
+    if head.reason is EndReason.COMPLETED:
+        return {rank: _lost(end) if rank in cut_off else end for rank, end in kept.items()}
+    return {rank: end for rank, end in kept.items() if rank not in cut_off}
+
+
+def _lost(end: EndRecord) -> EndRecord:
+    message = "it could not reach node 0 any longer"
+    return replace(end, reason=EndReason.LOST, caused_by=None, cause=None, message=message)
+
+
 FROM_OUTSIDE = frozenset(
     {EndReason.STOPPED, EndReason.TIME_LIMIT, EndReason.BUDGET, EndReason.IDLE, EndReason.MOVED}
 )
@@ -112,6 +136,7 @@ def first_cause(ends: Mapping[int, EndRecord], least: int) -> int | None:
     machine has brought about. Where it has told nothing, or a machine's script failed even before that, the earliest
     counts.
     """
+    ends = counted(ends)
     by_itself = {
         rank: end
         for rank, end in ends.items()
@@ -141,18 +166,21 @@ def decide_end(ends: Mapping[int, EndRecord], least: int) -> EndRecord:
     if not ends:
         raise ValueError("no machine's end is known")
     head = ends.get(0) or ends[min(ends)]
-    last = max(end.ended_at for end in ends.values())
+    last, several = max(end.ended_at for end in ends.values()), len(ends) > 1
     rank = first_cause(ends, least)
     if rank is None:
         done = next(end for end in ends.values() if end.reason is EndReason.COMPLETED)
         return replace(
             head, reason=EndReason.COMPLETED, exit_code=done.exit_code, signal=None, message="", ended_at=last
         )
+    ends = counted(ends)
     cause = ends.get(rank)
-    if cause is None or cause.caused_by is not None or cause.reason is EndReason.COMPLETED:
+    said = next((end.message for end in ends.values() if end.caused_by == rank), "it no longer reported")
+    heard = next((end.cause for end in ends.values() if end.caused_by == rank and end.cause), None)
+    # Its machine may be gone before it could write that down.
+    unwritten = cause is not None and cause.reason in RETRIED and heard not in {None, *RETRIED}
+    if cause is None or cause.caused_by is not None or cause.reason is EndReason.COMPLETED or unwritten:
         # It does not say so itself: it no longer reported, or could not hear the others.
-        said = next((end.message for end in ends.values() if end.caused_by == rank), "it no longer reported")
-        heard = next((end.cause for end in ends.values() if end.caused_by == rank and end.cause), None)
         cause = EndRecord(heard or EndReason.LOST, last, message=said)
     message = cause.message if cause.message.startswith("node ") else f"node {rank}: {cause.message}"
     # Whichever machine was asked first: rank 0 has the script whose results are the run's.
@@ -162,7 +190,7 @@ def decide_end(ends: Mapping[int, EndRecord], least: int) -> EndRecord:
         reason=cause.reason,
         exit_code=ended.exit_code,
         signal=ended.signal,
-        message=message if len(ends) > 1 else cause.message,
+        message=message if several else cause.message,
         ended_at=last,
         caused_by=rank,
     )

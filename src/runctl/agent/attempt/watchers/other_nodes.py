@@ -36,7 +36,7 @@ class OtherNodes:
         self._told: frozenset[int] = frozenset()
 
     def stop_request(self) -> StopRequest | None:
-        """With the other machine's rank."""
+        """With the other machine's rank, unless it is this one alone that the run has lost."""
         peers = self._watched.peers
         if peers is None:
             return None
@@ -50,6 +50,8 @@ class OtherNodes:
         )
         if peers.cause is not None:
             return request_of(peers.cause, grace, publish_seconds, now)
+        if peers.lost is not None:
+            return StopRequest(EndReason.LOST, grace, now, peers.lost.message)
         if peers.begin_again:
             return retried(max(peers.gone), grace, now)
         return None
