@@ -148,6 +148,48 @@ def test_at_the_end_the_last_is_published_without_waiting_for_quiet(run: Run) ->
     assert published.left == ()
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("keep_last", [None, 1])
+def test_what_the_script_has_kept_in_the_end_is_published_and_the_newest_stays_the_newest(
+    run: Run, tmp_path: Path, restarted: bool, keep_last: int | None
+) -> None:
+    publisher = run.publisher(keep_last=keep_last)
+    run.save("checkpoint-best.pt", b"best", age=100)
+    last = run.save("checkpoint-last.pt", b"last", age=50)
+    publisher.publish_new(time.time())
+    assert [manifest.name for manifest in run.manifests()] == ["checkpoint-last.pt"]
+    last.unlink()
+
+    publisher = run.publisher(keep_last=keep_last) if restarted else publisher
+    published = publisher.finish(time.time() + 60)
+    again = publisher.finish(time.time() + 60)
+
+    assert published.left == again.left == ()
+    names = [manifest.name for manifest in run.manifests()]
+    assert "checkpoint-best.pt" in names
+    assert names[-1] == "checkpoint-last.pt"
+    assert published.manifest == again.manifest == run.manifests()[-1]
+    # Where the script was ended while it replaced its last one, the run goes on from that.
+    restored = restore(run.store, tmp_path / "elsewhere", run.said.append)
+    assert restored is not None
+    assert restored.manifest.name == "checkpoint-last.pt"
+
+
+def test_what_the_script_has_kept_is_not_missed_where_there_is_no_time_for_it(run: Run) -> None:
+    publisher = run.publisher()
+    run.save("best.pt", b"b" * 5000, age=100)
+    last = run.save("last.pt", b"last", age=50)
+    publisher.publish_new(time.time())
+    last.unlink()
+    publisher.bytes_per_second = 1.0
+
+    published = publisher.finish(time.time() + 60)
+
+    assert published.left == ()
+    assert [manifest.name for manifest in run.manifests()] == ["last.pt"]
+    assert "best.pt is not published: 60 s are too short for it" in run.said
+
+
 def test_what_is_not_published_in_the_end_is_said(run: Run) -> None:
     run.save("step-1.pt", age=100)
     publisher = run.publisher()

@@ -110,7 +110,8 @@ class Publisher:
         """The newest checkpoint is in the store, or `Published.left` says why not. ``until``: seconds since the epoch.
 
         What by the measured speed cannot be sent in time is tried all the same: speeds change, and nothing else is
-        left to do.
+        left to do. One that is older than what the store has is what the script has kept of several: it is sent where
+        there is time, and nothing goes on from it, so that it is not missed otherwise.
         """
         found = choosing.by_age(choosing.candidates(self._folder))
         moment = now() + QUIET_SECONDS + 1
@@ -121,6 +122,13 @@ class Publisher:
         size = sum(_size(path) for path in choosing.belonging(newest.path, found))
         try:
             why = self._send_what_fits(complete, found, moment, until - now())
+            seconds = until - now()
+            if self._is_behind(newest) and not fits(
+                self._remaining(newest, found), self.bytes_per_second, seconds
+            ):
+                self._say(f"{self._name(newest.path)} is not published: {seconds:.0f} s are too short for it")
+                self.published = dataclasses.replace(self.published, left=(), trouble="")
+                return self.published
             self.publish_new(now(), last=True)
         except (AgentError, OSError) as error:
             why = getattr(error, "message", "") or str(error)
@@ -171,7 +179,7 @@ class Publisher:
             best = layout.matches(self._name(checkpoint.path), self._keep_best)
             if due and not (best and not last):
                 continue
-            if checkpoint.changed_ns < self._last_ns and not best:
+            if checkpoint.changed_ns < self._last_ns and not best and not last:
                 break
             known = self._seen.get(checkpoint.path)
             if known is not None and known == _signature(self._main_files(checkpoint, found)):
@@ -183,6 +191,15 @@ class Publisher:
                 if not self._keep_best:
                     break
         return due[::-1]
+
+    def _is_behind(self, checkpoint: Checkpoint) -> bool:
+        """Whether this attempt has published one that was saved after it: both times are this machine's."""
+        stored = self.published.manifest
+        return (
+            stored is not None
+            and stored.attempt == self._attempt
+            and checkpoint.changed_ns / 1e9 < stored.created_at
+        )
 
     def _main_files(self, checkpoint: Checkpoint, found: Sequence[Checkpoint]) -> list[Path]:
         files = choosing.belonging(checkpoint.path, found)
@@ -238,16 +255,33 @@ class Publisher:
         manifest = Manifest(
             self._run_id, self._attempt, self._number, name, checkpoint.changed_ns / 1e9, tuple(files), step
         )
-        same = self.published.manifest
-        if same is not None and same.name == name and _content(same, notes) == _content(manifest, notes):
+        behind = self.published if self._is_behind(checkpoint) else None
+        stored = self.published.manifest
+        same = next(
+            (
+                each
+                for each in ([*self._manifests.values()] if behind else [stored] if stored else [])
+                if each.name == name and _content(each, notes) == _content(manifest, notes)
+            ),
+            None,
+        )
+        if same is not None:
             # It is what this machine has fetched, or what a publisher before this one has sent.
             self._note(checkpoint, before, same, None)
+            self.published = dataclasses.replace(behind, left=(), trouble="") if behind else self.published
             return False
         manifest = self._put_manifest(manifest)
         self._note(checkpoint, before, manifest, time.time())
         self._say(
             f"published {name}: {counted(len(files), 'file')}, {manifest.size:,} bytes, of which {sent:,} were new"
         )
+        if behind is not None and behind.manifest is not None:
+            # What the run goes on from is the manifest with the greatest number: the newest stays that, and what the
+            # script has kept beside it is not removed for it.
+            newest = self._put_manifest(dataclasses.replace(behind.manifest, number=self._number))
+            self._manifests[newest.key] = newest
+            self.published = Published(newest, behind.published_at)
+            return True
         self._prune()
         return True
 
