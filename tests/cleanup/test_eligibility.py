@@ -171,6 +171,14 @@ def test_what_stays(resource: Resource, facts: Facts, because: KeptBecause) -> N
     [
         (MACHINE, replace(FACTS, include=frozenset({Include.INSTANCES})), "no run"),
         (a_resource(K.INSTANCE, "i-1", tags={EXPIRES_AT: "2026-05-01T11:59:59Z"}), FACTS, "end itself"),
+        # It costs as long as it is there, and nobody is making what is over its time.
+        (
+            a_resource(
+                K.INSTANCE, "i-1", age=timedelta(minutes=2), tags={EXPIRES_AT: "2026-05-01T11:59:59Z"}
+            ),
+            FACTS,
+            "end itself",
+        ),
         (replace(MACHINE, helper_for="vol-1"), FACTS, "fill vol-1"),
         (a_resource(K.INSTANCE, "i-1", tags={INTENT: "t"}), with_intent(), "cut short"),
         (MACHINE, replace(with_run(rented=True), include=frozenset()), f"rented for {RUN_ID}"),

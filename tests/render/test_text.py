@@ -152,6 +152,15 @@ def test_what_ends_an_instance_by_itself_is_shown_while_it_runs() -> None:
     assert "30m" not in instances_table([stopped], NOW, screen=Screen(wide=True))
 
 
+def test_a_machine_that_should_have_ended_says_since_when_and_how_to_end_it() -> None:
+    instance = replace(an_instance(), tags={EXPIRES_AT: rfc3339(NOW - timedelta(minutes=3))})
+
+    assert "overdue 3m" in instances_table([instance], NOW, screen=Screen(wide=True))
+    assert "and has not: runctl aws terminate i-0123456789abcdef0" in instance_details(instance, NOW)
+    late = replace(instance, tags={EXPIRES_AT: rfc3339(NOW - timedelta(seconds=20))})
+    assert "in 0s" in instances_table([late], NOW, screen=Screen(wide=True))
+
+
 def test_no_instances_are_no_lines() -> None:
     assert instances_table([], NOW) == ""
     assert volumes_table([]) == ""

@@ -198,7 +198,7 @@ def _perhaps_used(resource: Resource, facts: Facts) -> Verdict | None:
 
 
 def _too_young(resource: Resource, facts: Facts, now: datetime) -> Verdict | None:
-    if not facts.older_than:
+    if not facts.older_than or _has_expired(resource, now):
         return None
     if resource.existed_at is None:
         if resource.kind in SHARED and Include.SHARED in facts.include:
@@ -231,9 +231,8 @@ def _run_of(resource: Resource) -> str:
 
 
 def _instance(resource: Resource, facts: Facts, now: datetime) -> Verdict:
-    expires = resource.tags.get(tag.EXPIRES_AT)
-    if expires and _has_passed(expires, now):
-        return removable(f"it was to end itself at {expires}")
+    if _has_expired(resource, now):
+        return removable(f"it was to end itself at {resource.tags[tag.EXPIRES_AT]}")
     if resource.helper_for is not None:
         return removable(f"it was rented to fill {resource.helper_for}, and was left behind")
     if _cut_short(resource, facts):
@@ -265,9 +264,13 @@ def _instance(resource: Resource, facts: Facts, now: datetime) -> Verdict:
     )
 
 
-def _has_passed(text: str, now: datetime) -> bool:
+def _has_expired(resource: Resource, now: datetime) -> bool:
+    """Whether it is a machine that has outlived the time that it was given: nobody makes or uses it, however young."""
+    expires = resource.tags.get(tag.EXPIRES_AT)
+    if resource.kind is not K.INSTANCE or not expires:
+        return False
     try:
-        return parse_rfc3339(text) < now
+        return parse_rfc3339(expires) < now
     except ValueError:
         return False
 

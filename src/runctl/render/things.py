@@ -11,6 +11,7 @@ from runctl.core.machine_models import Instance, InstanceState, Volume
 from runctl.core.money import hourly, monthly, usd
 from runctl.core.tags import BUDGET, EXPIRES_AT, IDLE_TIMEOUT, LOGIN_USER, NAME
 from runctl.core.text import time_span
+from runctl.providers.registry import command
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
 
 
@@ -36,13 +37,21 @@ def instances_table(
     return fit(columns, screen)
 
 
+_NOW = timedelta(0)
+_LATE = timedelta(minutes=-1)
+"""What ends a machine takes a moment."""
+
+
 def when_it_ends(instance: Instance, now: datetime) -> tuple[timedelta | None, timedelta | None]:
-    """In what time a machine ends itself at the latest, and after what time without use, by its tags. Pure."""
+    """In what time a machine ends itself at the latest, and after what time without use, by its tags. Pure.
+
+    The time is below zero where the machine should have ended, and is there still.
+    """
     if instance.state.is_over or instance.state is InstanceState.STOPPED:
         return None, None
     expires, idle = instance.tags.get(EXPIRES_AT), instance.tags.get(IDLE_TIMEOUT)
     try:
-        left = max(parse_rfc3339(expires) - now, timedelta(0)) if expires else None
+        left = parse_rfc3339(expires) - now if expires else None
     except ValueError:
         left = None
     return left, timedelta(seconds=int(idle)) if idle and idle.isdigit() else None
@@ -50,7 +59,9 @@ def when_it_ends(instance: Instance, now: datetime) -> tuple[timedelta | None, t
 
 def _ends_in(instance: Instance, now: datetime) -> str | None:
     left, idle = when_it_ends(instance, now)
-    parts = [f"in {duration(left)}"] if left is not None else []
+    parts = []
+    if left is not None:
+        parts.append(f"overdue {duration(-left)}" if left < _LATE else f"in {duration(max(left, _NOW))}")
     parts += [f"idle {duration(idle)}"] if idle is not None else []
     return ", ".join(parts) or None
 
@@ -61,7 +72,12 @@ def _ends(instance: Instance, now: datetime) -> str | None:
     if left is not None:
         budget = instance.tags.get(BUDGET)
         why = f" (of its budget of {usd(Decimal(budget))}, or its time to live)" if budget else ""
-        parts.append(f"at {now + left:%Y-%m-%d %H:%M:%S} UTC, in {duration(left)}{why}")
+        at = f"at {now + left:%Y-%m-%d %H:%M:%S} UTC"
+        if left < _LATE:
+            end = command(instance.provider, "terminate", instance.id)
+            parts.append(f"it was to end {at}{why}, and has not: {end}")
+        else:
+            parts.append(f"{at}, in {duration(max(left, _NOW))}{why}")
     if idle is not None:
         parts.append(f"when nothing has used it for {duration(idle)}")
     return "; or ".join(parts) or None
