@@ -109,6 +109,13 @@ def test_every_byte_value_survives_both_ways(transport: Transport) -> None:
     assert transport.run(["cat"], stdin=data).stdout == data
 
 
+def test_a_command_may_show_the_arguments_of_every_process(transport: Transport) -> None:
+    done = transport.run(
+        ["sh", "-c", "for each in /proc/[0-9]*; do tr '\\0' ' ' < $each/cmdline; done 2>/dev/null; echo end"]
+    )
+    assert (done.exit_code, done.stdout.endswith(b"end\n")) == (0, True)
+
+
 def test_five_megabytes_of_noise_arrive_whole(transport: Transport, tmp_path: Path) -> None:
     noise = os.urandom(5_000_000)
     (tmp_path / "noise").write_bytes(noise)

@@ -8,17 +8,18 @@ from enum import Enum
 from runctl.core.errors import MachineError
 
 WRAPPER = """\
-mark=$1
+word=$1
 shift
-printf '%s %s\\n' "$mark" "$$"
-printf '%s %s\\n' "$mark" "$$" >&2
+printf '\\036%s %s\\n' "$word" "$$"
+printf '\\036%s %s\\n' "$word" "$$" >&2
 exec 3>&2 2>/dev/null
 (exec 2>&3 3>&-; exec "$@")
 code=$?
-printf '%s %s\\n' "$mark" "$code"
-printf '%s %s\\n' "$mark" "$code" >&3
+printf '\\036%s %s\\n' "$word" "$code"
+printf '\\036%s %s\\n' "$word" "$code" >&3
 """
-"""POSIX shell, the same for every command: ``sh -c WRAPPER sh MARK PROGRAM ARGUMENT...``.
+"""POSIX shell, the same for every command: ``sh -c WRAPPER sh WORD PROGRAM ARGUMENT...``; the mark is `mark_of` the
+word, so that a command that lists the arguments of processes never shows it.
 
 It says on both outputs where the program's own bytes begin (with its process id) and end (with the exit code). So
 what a login shell's start-up files print is told apart, ssh's own exit code 255 from a program's, and a broken
@@ -27,6 +28,11 @@ goes nowhere because it would announce a program that a signal ended.
 """
 
 _LONGEST_NUMBER = 12
+
+
+def mark_of(word: str) -> str:
+    """What the wrapper writes for that word: after a control character (record separator)."""
+    return f"\x1e{word}"
 
 
 class Part(Enum):

@@ -36,7 +36,7 @@ from runctl.transport.commands import (
     tail,
 )
 from runctl.transport.executing import Executing
-from runctl.transport.framing import WRAPPER, Framed, Part
+from runctl.transport.framing import WRAPPER, Framed, Part, mark_of
 from runctl.transport.interface import CommandTimeout, PortForward
 from runctl.transport.known_hosts import KnownHosts
 from runctl.transport.pump import Outcome, pump
@@ -213,12 +213,12 @@ class SshTransport(Executing):
             with self._lock:
                 slot = self._slot
             self._ensure(slot)
-            mark = _new_mark()
-            call = _Call(Framed(mark, on_stdout), Framed(mark, on_stderr))
+            word = _new_word()
+            call = _Call(Framed(mark_of(word), on_stdout), Framed(mark_of(word), on_stderr))
             log = self._once(
                 call,
                 slot=slot,
-                command=_wrapped(mark, argv),
+                command=_wrapped(word, argv),
                 stdin=stdin,
                 # What cannot be read a second time is not touched before the command has begun.
                 may_feed=call.has_begun if start is None else _always,
@@ -335,7 +335,7 @@ class SshTransport(Executing):
         process_id = call.err.process_id or call.out.process_id
         if process_id is None or call.ended:
             return
-        mark = _new_mark()
+        word = _new_word()
         killer = self._command(["sh", "-c", _KILLER, "sh", str(process_id)], as_root=as_root)
         for candidate in (slot, (slot + 1) % _SLOTS):
             try:
@@ -343,11 +343,11 @@ class SshTransport(Executing):
             except RunctlError:
                 # Why the command has to end is the better error.
                 return
-            ending = _Call(Framed(mark, _ignore), Framed(mark, _ignore))
+            ending = _Call(Framed(mark_of(word), _ignore), Framed(mark_of(word), _ignore))
             self._once(
                 ending,
                 slot=candidate,
-                command=_wrapped(mark, killer),
+                command=_wrapped(word, killer),
                 stdin=None,
                 may_feed=_always,
                 deadline=time.monotonic() + _KILL_SECONDS,
@@ -357,12 +357,12 @@ class SshTransport(Executing):
                 return
 
 
-def _new_mark() -> str:
-    return f"\x1erunctl-{secrets.token_hex(12)}"
+def _new_word() -> str:
+    return f"runctl-{secrets.token_hex(12)}"
 
 
-def _wrapped(mark: str, argv: Sequence[str]) -> str:
-    return shlex.join(["sh", "-c", WRAPPER, "sh", mark, *argv])
+def _wrapped(word: str, argv: Sequence[str]) -> str:
+    return shlex.join(["sh", "-c", WRAPPER, "sh", word, *argv])
 
 
 def _nothing() -> None:
