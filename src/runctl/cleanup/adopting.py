@@ -11,8 +11,9 @@ from runctl.cleanup.eligibility import SHARED
 from runctl.cleanup.listing import Selection, select
 from runctl.cleanup.overview import Account
 from runctl.core.clock import Clock
-from runctl.core.errors import RunctlError
+from runctl.core.errors import NotFound, RunctlError
 from runctl.core.ids import InstanceId
+from runctl.core.names import did_you_mean
 from runctl.machines.machine import reach
 from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread
 from runctl.runs.records.run_record import adopted
@@ -65,6 +66,15 @@ class Adoption:
         known = {each.id for each in everything} | {each.name for each in everything}
         foreign_to_runctl = self._not_runctls([each for each in references if each not in known])
         everything += foreign_to_runctl
+        found = known | {each.id for each in foreign_to_runctl}
+        for reference in references:
+            if reference.strip() and reference not in found:
+                raise NotFound(
+                    f"there is nothing that is called {reference!r}",
+                    hint=did_you_mean(reference, [each for each in found if each])
+                    or "what runctl did not create is named by its id, in the region where it is (--region)",
+                    code="resource-not-found",
+                )
         chosen = select(everything, Selection(references=tuple(references)), account.now)
         if not references:
             chosen = account.own()

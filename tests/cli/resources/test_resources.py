@@ -204,6 +204,23 @@ def test_what_somebody_else_made_is_taken_over_with_its_disk_after_a_yes(have: H
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("vol-2x", 'did you mean "vol-2"?'), ("nope", "by its id, in the region where it is")]
+)
+def test_what_cannot_be_taken_over_is_not_there_at_all(
+    have: Have, invoke: Invoke, name: str, hint: str
+) -> None:
+    have(THEIRS)
+
+    error = error_of(invoke("resources", "adopt", name, *ONE, "--quiet", "--output", "json"))
+
+    assert (error["code"], error["message"]) == (
+        "resource-not-found",
+        f"there is nothing that is called '{name}'",
+    )
+    assert hint in error["hint"]
+
+
 def test_without_a_name_nothing_of_somebody_elses_is_taken_over(have: Have, invoke: Invoke) -> None:
     have(THEIRS)
 

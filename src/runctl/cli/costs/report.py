@@ -89,6 +89,7 @@ def report_command(
     warn_unsettled(cli, found.unsettled)
     if page is not None:
         _write_page(page, found, *over_time)
+        cli.progress.note(f"with pictures, for a browser: {page}")
     if form == "html":
         from runctl.render.cost_page import cost_page
 

@@ -309,7 +309,8 @@ def _say_plan(cli: Cli, plan: CleanupPlan, title: str, *, kept: bool) -> None:
             f"{sum(item.kept is not None and item.kept.value == reason for item in plan.keep)} {reason}"
             for reason in reasons
         )
-        cli.progress.note(f"{counted(len(plan.keep), 'resource')} stay ({counts}); --show-kept shows them")
+        stay = "stays" if len(plan.keep) == 1 else "stay"
+        cli.progress.note(f"{counted(len(plan.keep), 'resource')} {stay} ({counts}); --show-kept shows them")
 
 
 def _emit_outcome(cli: Cli, outcome: Outcome | None, done: str) -> None:
