@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
+from runctl.containers.client import programs
 from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.machines import images
 from tests.agent import engine as engines
@@ -36,7 +36,7 @@ DOCKER = """\
 printf '%s\\n' "$*" >> {seen}
 exec {docker} "$@"
 """
-"""The docker of this computer, which writes down how it is called."""
+"""A docker of this computer, which writes down how it is called."""
 DOCKERFILE = f"FROM {BASE}\nARG MARK=none\nENV OF_THE_IMAGE=there\nRUN echo $MARK > /mark\n"
 
 
@@ -69,12 +69,15 @@ def project(in_docker_sandbox: SandboxInfo, engine: Engine, tmp_path: Path) -> C
             ".dockerignore": ".git\nresults\n",
         },
     )
-    shim, docker = tmp_path / "bin" / "docker", shutil.which("docker")
-    shim.parent.mkdir()
-    shim.write_text(DOCKER.format(seen=tmp_path / "docker-calls", docker=docker))
-    shim.chmod(0o755)
+    path = os.environ["PATH"]
+    for number, docker in reversed([*enumerate(programs())]):
+        # The one that builds best is taken, and of equal ones the first.
+        shim = tmp_path / f"bin-{number}" / "docker"
+        shim.parent.mkdir()
+        shim.write_text(DOCKER.format(seen=tmp_path / "docker-calls", docker=docker))
+        shim.chmod(0o755)
+        path = f"{shim.parent}:{path}"
     folders = {f"XDG_{kind}_HOME": str(tmp_path / kind) for kind in ("DATA", "CONFIG", "CACHE", "STATE")}
-    path = f"{shim.parent}:{os.environ['PATH']}"
     return CommandLine(folder, {**folders, "DOCKER_HOST": engine.host, "PATH": path})
 
 
