@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from pathlib import Path
 from unittest.mock import patch
@@ -13,11 +14,12 @@ import runctl
 from runctl.core.database import Database
 from runctl.core.errors import Unreachable
 from runctl.core.ids import InstanceId
-from runctl.core.machine_models import InstanceState, Market
+from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.tags import HELPER_FOR, INTENT
-from runctl.machines.intents import IntentState, IntentStore
+from runctl.machines.creation import Creation
+from runctl.machines.intents import LIVES_UNSEEN, IntentState, IntentStore
 from runctl.machines.renting import Rental, RentalEvent, RentalKind, Rentals, rental_of
-from runctl.providers.interface import CreatePlan
+from runctl.providers.interface import CreatePlan, InstanceRequest
 from runctl.sandbox.connection import SandboxInfo
 from runctl.testing.clock import ManualClock
 from tests.cli.fake_provider import FakeProvider, FakeRenting, Script, an_instance
@@ -134,4 +136,32 @@ def test_giving_back_after_a_failure_is_neither_given_up_nor_interrupted(
         assert rentals.give_back_surely(InstanceId("i-1")) == told
 
     assert asked.call_count == 3
+    database.close()
+
+
+def test_a_machine_that_was_waited_for_for_hours_is_what_the_same_command_means(tmp_path: Path) -> None:
+    database, clock = Database(tmp_path / "state.db"), ManualClock()
+    intents = IntentStore(database, tmp_path / "intents")
+
+    class Empty(FakeProvider):
+        """Nothing of the call that was cut short is to be seen yet."""
+
+        def instances(self, **_: object) -> tuple[Instance, ...]:
+            return ()
+
+    def renting() -> AbstractContextManager[Creation]:
+        rentals = Rentals(Empty(Script()), intents, clock=clock)
+        return rentals.intending(InstanceRequest("g4dn.xlarge"))
+
+    with pytest.raises(KeyboardInterrupt), renting() as creation:
+        creation.begin()
+        clock.advance(2 * LIVES_UNSEEN)
+        # There was no capacity: the next try has a token of its own.
+        creation.renew(IntentState.NOTHING)
+        creation.begin()
+        token = creation.token
+        raise KeyboardInterrupt
+    clock.advance(LIVES_UNSEEN / 2)
+    with renting() as again:
+        assert (again.is_taken_up, again.token) == (True, token)
     database.close()

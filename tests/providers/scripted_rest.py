@@ -4,6 +4,8 @@ everything else."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from runctl.providers.rest import RestClient
+from runctl.testing.clock import ManualClock
 
 
 class Unscripted(AssertionError):
@@ -46,6 +49,19 @@ class ScriptedNetwork:
         _method, _path, status, value = self.answers.pop(0)
         data = b"" if value is None else json.dumps(value).encode()
         return SimpleNamespace(status=status, data=data, headers={})
+
+
+@contextmanager
+def interrupted(clock: ManualClock) -> Iterator[None]:
+    """In the block Ctrl-C comes at the first wait, and the block ends by it."""
+
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    clock.on_sleep = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    clock.on_sleep = None
 
 
 @pytest.fixture(autouse=True)

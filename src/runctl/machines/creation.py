@@ -41,9 +41,15 @@ class Creation:
     """One thing that a command is about to make, or to finish making."""
 
     def __init__(
-        self, store: IntentStore, intent: Intent, lock: Lock | None, created: Callable[[Thing], None]
+        self,
+        store: IntentStore,
+        intent: Intent,
+        lock: Lock | None,
+        created: Callable[[Thing], None],
+        clock: Clock,
     ) -> None:
         self._on_created = created
+        self._clock = clock
         self._store = store
         self._intent = intent
         self._lock = lock
@@ -127,7 +133,9 @@ class Creation:
             self._store.put(replace(self._intent, state=state))
         if self._lock is not None:
             self._lock.release(for_good=True)
-        self._intent = replace(self._intent, token=new_client_token(), resource_id=None)
+        # Its age is that of the token: a machine may have been waited for before for hours.
+        now = self._clock.now()
+        self._intent = replace(self._intent, token=new_client_token(), created_at=now, resource_id=None)
         self._lock = self.existing = None
         self._begun = self._refused = False
 
@@ -188,7 +196,7 @@ def creating(
                 f"{found.resource_id} was begun by the same command at {found.created_at:%Y-%m-%d %H:%M} UTC and is"
                 " not finished: going on with it"
             )
-        creation = Creation(store, found or new, lock, created)
+        creation = Creation(store, found or new, lock, created, clock)
         stop = provider.journal.listen(creation.hear)
         finished = False
         try:

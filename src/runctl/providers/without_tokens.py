@@ -1,16 +1,24 @@
 """Machines and volumes are made once where there are no client tokens: by a name that carries the token, and is looked
-for."""
+for.
+
+Each call is noted in a file until it is answered. After a kill or Ctrl-C the same command so knows that what it is
+about to make may appear yet, and looks for as long as that may take before it sends another call.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from runctl.core.clock import Clock
+from runctl.core.clock import Clock, parse_rfc3339
+from runctl.core.database import StateError
 from runctl.core.errors import CapacityError, OutcomeUnknown, RunctlError, Unreachable
-from runctl.core.journal import Change, Effect, Journal
+from runctl.core.files import make_private_folder, write_atomically
+from runctl.core.journal import Change, Effect, Entry, Journal
 from runctl.core.progress import Progress
 from runctl.core.text import time_span
 from runctl.core.waiting import attempts
@@ -21,6 +29,47 @@ from runctl.providers.registry import command, volume_command
 Made = TypeVar("Made")
 
 _FIRST_POLL, _POLL_SECONDS = 1.0, 10.0
+
+
+class Calls:
+    """The calls of this computer that make something and have no answer yet, each in a file by its token."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` is the user's alone, and made when there is one."""
+        self._folder = folder
+
+    def note(self, token: str, now: datetime, kept: timedelta) -> None:
+        """It is about to be sent, or was still not answered at that time. Those of longer ago than ``kept`` say nothing
+        any more, and go. Raises `StateError`."""
+        try:
+            make_private_folder(self._folder)
+            for file in tuple(self._folder.iterdir()):
+                sent_at = _time_in(file)
+                if sent_at is not None and sent_at + kept < now:
+                    file.unlink(missing_ok=True)
+            write_atomically(self._folder / token, now.isoformat(), mode=0o600)
+        except OSError as error:
+            raise StateError(
+                f"what is about to be made cannot be written to {self._folder}: {error.strerror}",
+                hint="check its permissions and the disk's free space; nothing was created",
+            ) from error
+
+    def sent_at(self, token: str) -> datetime | None:
+        """When the call of that token was sent that nobody has answered; ``None``: there is none."""
+        return _time_in(self._folder / token)
+
+    def forget(self, token: str) -> None:
+        """It was answered, or what it has made was found."""
+        # One that stays is looked for in vain, and no more.
+        with suppress(OSError):
+            (self._folder / token).unlink(missing_ok=True)
+
+
+def _time_in(file: Path) -> datetime | None:
+    try:
+        return parse_rfc3339(file.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -37,6 +86,8 @@ class Creations(Generic[Made]):
     find: Callable[[str], Made | None]
     """The one that a token has made. A list that fails raises: that is not an empty list."""
     id_of: Callable[[Made], str]
+    calls: Calls
+    """Those that nobody has answered."""
     clock: Clock
     journal: Journal
     kind: Literal["instance", "volume"] = "instance"
@@ -70,7 +121,11 @@ class Creations(Generic[Made]):
         )
 
     def once(self, token: str, create: Callable[[], Made], progress: Progress) -> Made:
-        """What ``create`` makes by one call, whether or not that is answered. Raises what ``create`` raises."""
+        """What ``create`` makes by one call, whether or not that is answered. Raises what ``create`` raises.
+
+        Where an earlier command has sent that call and heard nothing, its thing is looked for first, and another call
+        is sent once it would have appeared. Raises `StateError` where that cannot be written down.
+        """
         entry = self.journal.begin(
             Change(
                 self.kind,
@@ -82,33 +137,72 @@ class Creations(Generic[Made]):
             ),
             lambda: self._seen(token),
         )
+        created = self._of_earlier_call(token, progress)
+        if created is None:
+            created = self._called(token, create, entry, progress)
+        self.calls.forget(token)
+        entry.done(self._exists(created, token))
+        return created
+
+    def _called(self, token: str, create: Callable[[], Made], entry: Entry, progress: Progress) -> Made:
         try:
-            created = create()
+            self.calls.note(token, self.clock.now(), self.found_within)
+            return create()
         except OutcomeUnknown as error:
-            created = self._appeared(token, error, progress)
+            # It may have been under way for minutes. That it was sent is noted in any case.
+            with suppress(StateError):
+                self.calls.note(token, self.clock.now(), self.found_within)
+            return self._appeared(token, error, progress)
         except CapacityError:
             # Its words can be those of any failure: what was made all the same is found now.
             there = self.find(token)
-            if there is None:
-                entry.refused()
-                raise
-            created = there
+            if there is not None:
+                return there
+            self._refused(token, entry)
+            raise
         except RunctlError:
             # It was answered, or not sent at all.
-            entry.refused()
+            self._refused(token, entry)
             raise
-        entry.done(self._exists(created, token))
-        return created
+
+    def _refused(self, token: str, entry: Entry) -> None:
+        self.calls.forget(token)
+        entry.refused()
+
+    def _of_earlier_call(self, token: str, progress: Progress) -> Made | None:
+        """What a call of an earlier command has made that was not answered; ``None``: nothing, by now for sure."""
+        sent_at = self.calls.sent_at(token)
+        left = sent_at + self.found_within - self.clock.now() if sent_at is not None else timedelta(0)
+        if left <= timedelta(0):
+            return None
+        progress.step(
+            f"{self.title} has not said whether it made the {self.noun} of the command before: looking for it,"
+            f" {time_span(left)} at most"
+        )
+        return self._look(token, left, progress)
+
+    def _look(self, token: str, within: timedelta, progress: Progress) -> Made | None:
+        """What has appeared within that time. Raises `Unreachable` where the last look was not answered."""
+        silence: Unreachable | None = None
+        for _ in attempts(self.clock, within, first=_FIRST_POLL, most=_POLL_SECONDS):
+            try:
+                created = self.find(token)
+            except Unreachable as error:
+                silence = error
+                progress.update(error.message)
+                continue
+            if created is not None:
+                return created
+            silence = None
+        if silence is not None:
+            raise silence
+        return None
 
     def _appeared(self, token: str, error: OutcomeUnknown, progress: Progress) -> Made:
         """What a creation has made that was not answered. Raises that error where there is nothing."""
         progress.step(f"{self.title} has not said whether it made the {self.noun}: looking for it")
-        for _ in attempts(self.clock, self.found_within, first=_FIRST_POLL, most=_POLL_SECONDS):
-            try:
-                created = self.find(token)
-            except Unreachable as silent:
-                progress.update(silent.message)
-                continue
+        with suppress(Unreachable):
+            created = self._look(token, self.found_within, progress)
             if created is not None:
                 return created
         raise OutcomeUnknown(

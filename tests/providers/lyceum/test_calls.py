@@ -24,7 +24,7 @@ from runctl.providers.lyceum.lyceum_provider import LyceumProvider
 from runctl.providers.lyceum.renting import FOUND_WITHIN
 from runctl.providers.lyceum.settings import LyceumConfig, this_account
 from runctl.testing.clock import ManualClock
-from tests.providers.scripted_rest import ScriptedNetwork, Unscripted
+from tests.providers.scripted_rest import ScriptedNetwork, Unscripted, interrupted
 
 KEY = "lk_not-to-be-seen"
 ROOT = "/api/v2/external"
@@ -179,6 +179,27 @@ def test_a_name_that_only_begins_alike_is_another_machine_and_a_late_one_is_foun
     network.answer("GET", f"{ROOT}/vms/availability", STOCK)
     assert provider.renting.create(plan).id == VM["vm_id"]
     assert 0 < clock.monotonic() - began < FOUND_WITHIN.total_seconds()
+
+
+def test_the_same_command_after_ctrl_c_finds_the_machine_of_a_call_that_was_not_answered(
+    provider: LyceumProvider, network: ScriptedNetwork, clock: ManualClock
+) -> None:
+    plan = planned(provider, network, SPOT)
+    network.answer("GET", f"{ROOT}/vms/list", NOBODY)
+    network.answer("POST", f"{ROOT}/vms/create", {"detail": "Bad Gateway"}, 502)
+    network.answer("GET", f"{ROOT}/vms/list", NOBODY)
+    with interrupted(clock):
+        provider.renting.create(plan)
+
+    context = provider._context
+    again = LyceumProvider(LyceumContext(context.settings, clock, context.state_directory, Journal()))
+    for _ in range(9):
+        network.answer("GET", f"{ROOT}/vms/list", NOBODY)
+    mine = {**VM, "display_name": label_of(plan.tags)}
+    network.answer("GET", f"{ROOT}/vms/list", {"vms": [mine]})
+    network.answer("GET", f"{ROOT}/vms/availability", STOCK)
+    assert again.renting.create(plan).id == VM["vm_id"]
+    assert [each.method for each in network.sent].count("POST") == 1
 
 
 @pytest.mark.parametrize("after", ["terminated", "running", None])

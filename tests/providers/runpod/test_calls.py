@@ -14,15 +14,16 @@ from runctl.core.ids import InstanceId, VolumeId, new_client_token
 from runctl.core.journal import Journal, Standing
 from runctl.core.machine_models import InstanceState
 from runctl.core.tags import INTENT, OWNED, OWNED_VALUE
+from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.interface import InstanceRequest
 from runctl.providers.labels import label_of
 from runctl.providers.runpod.api import RunPodApi
 from runctl.providers.runpod.context import RunPodContext
-from runctl.providers.runpod.machines import pod_name
+from runctl.providers.runpod.machines import LABEL, pod_name
 from runctl.providers.runpod.runpod_provider import RunPodProvider
 from runctl.providers.runpod.settings import Account, RunPodConfig
 from runctl.testing.clock import ManualClock
-from tests.providers.scripted_rest import ScriptedNetwork, Unscripted
+from tests.providers.scripted_rest import ScriptedNetwork, Unscripted, interrupted
 
 KEY = "rpa_not-to-be-seen"
 A5000 = {
@@ -45,10 +46,15 @@ def api() -> RunPodApi:
 
 
 @pytest.fixture
-def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunPodProvider:
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> RunPodProvider:
     monkeypatch.setenv("RUNPOD_API_KEY", KEY)
     settings = RunPodConfig(base_url="https://runpod.test/v2")
-    return RunPodProvider(RunPodContext(settings, ManualClock(), tmp_path, Journal()))
+    return RunPodProvider(RunPodContext(settings, clock, tmp_path, Journal()))
 
 
 def test_a_call_that_nobody_scripted_fails(api: RunPodApi, network: ScriptedNetwork) -> None:
@@ -86,6 +92,57 @@ def test_a_creation_sends_what_runpod_needs_and_nothing_that_it_does_not_know(
     # The network in front of RunPod refuses the names of Python's own clients.
     assert all(each.headers["User-Agent"].startswith("runctl/") for each in network.sent)
     assert all(each.headers["Authorization"] == f"Bearer {KEY}" for each in network.sent)
+
+
+def test_the_same_command_after_ctrl_c_finds_the_pod_of_a_call_that_was_not_answered(
+    provider: RunPodProvider, network: ScriptedNetwork, clock: ManualClock
+) -> None:
+    network.answer("GET", "product=POD", {"gpus": [A5000]})
+    network.answer("POST", "/graphql", {"data": {"myself": {}}})
+    plan = provider.renting.plan(InstanceRequest(instance_type="RTX A5000"))
+    network.answer("GET", "/pods?limit=1000", {"pods": []})
+    network.answer("GET", "product=POD", {"gpus": [A5000]})
+    network.answer("POST", "/pods", "Bad Gateway", 502)
+    network.answer("GET", "/pods?limit=1000", {"pods": []})
+    with interrupted(clock):
+        provider.renting.create(plan)
+
+    network.answer("GET", "/pods?limit=1000", {"pods": []})
+    network.answer("GET", "product=POD", {"gpus": [A5000]})
+    for _ in range(9):
+        network.answer("GET", "/pods?limit=1000", {"pods": []})
+    mine = {**POD, "name": pod_name(plan.client_token), "env": {LABEL: label_of(plan.tags)}}
+    network.answer("GET", "/pods?limit=1000", {"pods": [mine]})
+    assert another(provider).renting.create(plan).id == POD["id"]
+    assert [each.url for each in network.sent if each.method == "POST" and "/pods" in each.url][1:] == []
+
+
+def test_the_same_command_after_ctrl_c_finds_the_volume_of_a_call_that_was_not_answered(
+    provider: RunPodProvider, network: ScriptedNetwork, clock: ManualClock
+) -> None:
+    centres = {"dataCenters": [{"id": "EU-RO-1", "networkVolumeTypes": ["STANDARD"]}]}
+    network.answer("GET", "/catalog/datacenters", centres)
+    nothing: dict[str, Any] = {"networkVolumes": []}
+    for _ in range(2):
+        network.answer("GET", "/network-volumes", nothing)
+    plan = provider.volumes.plan(VolumeRequest(size_gib=20, zone="EU-RO-1"))
+    network.answer("POST", "/network-volumes", "Bad Gateway", 502)
+    network.answer("GET", "/network-volumes", nothing)
+    with interrupted(clock):
+        provider.volumes.create(plan)
+    (created,) = [each.body for each in network.sent if each.method == "POST"]
+
+    for _ in range(9):
+        network.answer("GET", "/network-volumes", nothing)
+    network.answer("GET", "/network-volumes", {"networkVolumes": [{**created, "id": "vol1"}]})
+    assert another(provider).volumes.create(plan).id == "vol1"
+    assert [each.method for each in network.sent].count("POST") == 1
+
+
+def another(provider: RunPodProvider) -> RunPodProvider:
+    """That of the next command on this computer."""
+    context = provider._context
+    return RunPodProvider(RunPodContext(context.settings, context.clock, context.state_directory, Journal()))
 
 
 def test_a_data_centre_that_there_is_not_is_not_taken_for_one_without_stock(

@@ -34,7 +34,7 @@ from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.machines import PROVIDER, state_of, time_of
 from runctl.providers.lyceum.volumes import LyceumVolumes
 from runctl.providers.rental_tags import rental_tags
-from runctl.providers.without_tokens import Creations
+from runctl.providers.without_tokens import Calls, Creations
 
 FOUND_WITHIN = timedelta(minutes=10)
 """A VM whose creation was not answered may appear this late."""
@@ -58,6 +58,7 @@ class LyceumRenting(Renting):
             FOUND_WITHIN,
             self._of_token,
             lambda vm: vm.vm_id,
+            Calls(context.state_directory / "creations"),
             context.clock,
             context.journal,
         )

@@ -51,7 +51,7 @@ from runctl.providers.runpod.machines import (
 )
 from runctl.providers.runpod.money import funds_of, funds_warnings
 from runctl.providers.runpod.volumes import RunPodVolumes, price_of
-from runctl.providers.without_tokens import Creations
+from runctl.providers.without_tokens import Calls, Creations
 
 FOUND_WITHIN = timedelta(minutes=2)
 """A pod whose creation was not answered is in the list by then: lists lag by seconds."""
@@ -97,6 +97,7 @@ class RunPodRenting(Renting):
             FOUND_WITHIN,
             self._of_token,
             lambda pod: pod.id,
+            Calls(context.state_directory / "creations"),
             context.clock,
             context.journal,
         )

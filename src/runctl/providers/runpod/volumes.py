@@ -29,7 +29,7 @@ from runctl.providers.labels import label_of, left_out, tags_of
 from runctl.providers.runpod.api import NAME, DataCentre, NetworkVolume, Pod
 from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.machines import PROVIDER, network_mounts
-from runctl.providers.without_tokens import Creations
+from runctl.providers.without_tokens import Calls, Creations
 
 TYPES = ("standard", "high-performance")
 LEAST_GB, MOST_GB = 10, 4096
@@ -120,6 +120,7 @@ class RunPodVolumes(ProvidedVolumes):
             FOUND_WITHIN,
             self._of_token,
             lambda volume: volume.id,
+            Calls(context.state_directory / "creations"),
             context.clock,
             context.journal,
             kind="volume",
