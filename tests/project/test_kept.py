@@ -10,6 +10,7 @@ import pytest
 from runctl.agent.trees.manifest import Manifest
 from runctl.core.errors import NotFound
 from runctl.project import kept
+from runctl.project.caches import write_atomically
 from runctl.project.kept import KeptProjects, NotKept
 from runctl.project.manifest import build_manifest
 from runctl.project.selection import select
@@ -43,7 +44,7 @@ def test_what_no_run_needs_any_more_goes_and_what_another_tree_has_stays(tmp_pat
     second = a_project(root, train="two")
     projects.keep(root, second)
 
-    projects.prune({second.digest})
+    projects.prune(lambda: {second.digest})
 
     assert (projects.has(first.digest), projects.has(second.digest)) == (False, True)
     contents = {path.read_text() for path in (tmp_path / "kept" / "contents").glob("*/*")}
@@ -113,8 +114,8 @@ SHA = hashlib.sha256(b"evil").hexdigest()
 def test_a_description_from_a_store_that_leads_out_of_the_project_is_refused(
     tmp_path: Path, entries: object
 ) -> None:
-    folder, text = tmp_path / "deep" / "kept", json.dumps(entries, separators=(",", ":"))
-    (projects := KeptProjects(folder)).prune(())
+    text = json.dumps(entries, separators=(",", ":"))
+    projects = KeptProjects(tmp_path / "deep" / "kept")
 
     with pytest.raises(NotKept, match="cannot be used"):
         receive(projects, text, packing(b"evil"))
@@ -157,10 +158,85 @@ def test_no_more_is_unpacked_than_the_description_says(tmp_path: Path) -> None:
             receive(KeptProjects(tmp_path), text, pack)
 
     digest = receive(KeptProjects(tmp_path), text, packing(b"evil"))
-    assert below(tmp_path) == {f"trees/{digest}.json", f"contents/{SHA[:2]}/{SHA}"}
+    assert below(tmp_path) == {"lock", f"trees/{digest}.json", f"contents/{SHA[:2]}/{SHA}"}
 
 
 def test_a_project_from_a_store_that_is_too_large_is_not_kept(tmp_path: Path) -> None:
     text = json.dumps({"a": ["f", 0, 1 << 40, SHA]}, separators=(",", ":"))
     with pytest.raises(NotKept, match=r"the project has 1\.0 TiB"):
         receive(KeptProjects(tmp_path), text, b"")
+
+
+@pytest.mark.parametrize("by", ["keeping", "receiving"])
+def test_what_another_command_keeps_at_that_moment_is_not_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    root, projects, machine = tmp_path / "p", KeptProjects(tmp_path / "kept"), Machine(tmp_path / "machine")
+    unneeded = a_project(tmp_path / "other", train="other")
+    projects.keep(tmp_path / "other", unneeded)
+    manifest = a_project(root, train="one")
+
+    def after_another_command_has_pruned(path: Path, data: bytes) -> None:
+        if path.suffix == ".json":
+            KeptProjects(tmp_path / "kept").prune(set)
+        write_atomically(path, data)
+
+    monkeypatch.setattr("runctl.project.kept.write_atomically", after_another_command_has_pruned)
+    if by == "keeping":
+        projects.keep(root, manifest)
+    else:
+        elsewhere = KeptProjects(tmp_path / "elsewhere")
+        elsewhere.keep(root, manifest)
+        with (
+            elsewhere.packed(manifest.digest) as (text, packed),
+            projects.receiving(text, manifest.digest) as pack,
+        ):
+            pack.write(packed.read_bytes())
+    monkeypatch.undo()
+
+    projects.send(manifest.digest, "p-1", machine, "i-1")
+    assert machine.files("p-1") == {"train.py": b"one"}
+    projects.prune(lambda: {manifest.digest})
+    assert (projects.has(unneeded.digest), projects.has(manifest.digest)) == (False, True)
+
+
+def test_a_tree_that_no_recipe_names_yet_stays_as_long_as_it_is_held(tmp_path: Path) -> None:
+    root, projects = tmp_path / "p", KeptProjects(tmp_path / "kept")
+    manifest = a_project(root, train="one")
+    asked: list[str] = []
+
+    def needed() -> set[str]:
+        asked.append("who needs what")
+        return set()
+
+    with projects.holding(), projects.holding():
+        projects.keep(root, manifest)
+        KeptProjects(tmp_path / "kept").prune(needed)
+        assert projects.has(manifest.digest)
+    # What is needed is asked by whoever may prune: before, it may become more.
+    assert asked == []
+    projects.prune(needed)
+    assert not projects.has(manifest.digest)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"on"])
+def test_a_tree_that_has_lost_a_file_is_not_kept_until_it_is_kept_again(
+    tmp_path: Path, left: bytes | None
+) -> None:
+    root, projects = tmp_path / "p", KeptProjects(tmp_path / "kept")
+    manifest = a_project(root, train="one", model="two")
+    projects.keep(root, manifest)
+    (damaged,) = [
+        path for path in (tmp_path / "kept" / "contents").glob("*/*") if path.read_bytes() == b"one"
+    ]
+    damaged.unlink()
+    if left is not None:
+        damaged.write_bytes(left)
+
+    assert not projects.has(manifest.digest)
+    assert projects.keep(root, manifest).changed == ()
+
+    assert projects.has(manifest.digest)
+    machine = Machine(tmp_path / "machine")
+    projects.send(manifest.digest, "p-1", machine, "i-1")
+    assert machine.files("p-1") == {"train.py": b"one", "model.py": b"two"}

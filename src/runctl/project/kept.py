@@ -2,11 +2,15 @@
 
 Below one folder: ``trees/DIGEST.json`` is a tree's manifest, ``contents/AB/SHA256`` a file. Files that several trees
 have are there once, and a project that has not changed costs one look. Nothing here is needed by a run that goes on.
+
+Several commands keep and prune at a time: who keeps a tree holds a shared lock until a recipe names it, and who prunes
+needs the lock alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gzip
 import hashlib
 import json
@@ -14,7 +18,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,16 +61,34 @@ class KeptProjects:
     """The trees that are kept in one folder."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._trees = folder / "trees"
         self._contents = folder / "contents"
 
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """In the block nothing goes that is kept, whether or not a recipe names it yet."""
+        # Where no lock can be had nothing can be pruned either.
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                stack.enter_context(self._locked(fcntl.LOCK_SH))
+            yield
+
     def has(self, digest: str) -> bool:
         """Whether the tree can be sent from here."""
-        return (self._trees / f"{digest}.json").is_file()
+        try:
+            manifest = self._manifest(digest)
+        except NotFound:
+            return False
+        return all(self._has(*each) for each in contents(manifest.entries.values()).items())
 
     def keep(self, root: Path, manifest: Manifest) -> Kept:
         """The files of the tree, found below ``root``, are here: those that have changed meanwhile as they are now, as
         a log that is written in the project. Raises `NotKept`."""
+        with self.holding():
+            return self._keep(root, manifest)
+
+    def _keep(self, root: Path, manifest: Manifest) -> Kept:
         if self.has(manifest.digest):
             return Kept(manifest.digest)
         wanted = contents(manifest.entries.values())
@@ -80,7 +102,7 @@ class KeptProjects:
             make_private_folder(self._contents)
             changed: dict[str, Entry] = {}
             for path, entry in manifest.entries.items():
-                if entry[0] == "f" and not self._content(entry[3]).exists():
+                if entry[0] == "f" and not self._has(entry[3], entry[2]):
                     size_bytes, sha = self._take(root / path)
                     if sha != entry[3]:
                         changed[path] = ["f", entry[1], size_bytes, sha]
@@ -138,6 +160,10 @@ class KeptProjects:
         total = sum(wanted.values())
         if total > LARGEST_TREE:
             raise NotKept(f"the project has {size(total)}; up to {size(LARGEST_TREE)} are kept")
+        with self.holding():
+            yield from self._receiving(manifest, wanted)
+
+    def _receiving(self, manifest: Manifest, wanted: Mapping[str, int]) -> Iterator[IO[bytes]]:
         make_private_folder(self._trees)
         make_private_folder(self._contents)
         with tempfile.TemporaryFile(dir=self._contents) as pack:
@@ -149,10 +175,10 @@ class KeptProjects:
                         self._receive(stream, length, sha)
             except (OSError, EOFError, ValueError, TypeError, RecursionError, zlib.error) as error:
                 raise NotKept(f"the project cannot be unpacked: {error}") from error
-        missing = [sha for sha in wanted if not self._content(sha).exists()]
+        missing = [sha for sha, size_bytes in wanted.items() if not self._has(sha, size_bytes)]
         if missing:
             raise NotKept(f"the project's pack lacks {len(missing)} of its files")
-        write_atomically(self._trees / f"{digest}.json", text.encode("ascii"))
+        write_atomically(self._trees / f"{manifest.digest}.json", manifest.text.encode("ascii"))
 
     def _receive(self, stream: gzip.GzipFile, length: int, sha: str) -> None:
         """The content that comes next in the stream is here. Raises `ValueError` where it is another one."""
@@ -162,8 +188,15 @@ class KeptProjects:
             raise ValueError(f"{sha} has another checksum")
         self._place(partial, sha)
 
-    def prune(self, needed: Collection[str]) -> None:
-        """Trees that are not in ``needed`` are gone, with the files that only they had."""
+    def prune(self, needed: Callable[[], Collection[str]]) -> None:
+        """Trees that are not ``needed`` are gone, with the files that only they had; while somebody keeps one, none.
+
+        Who is needed is asked once nobody can keep another.
+        """
+        with contextlib.suppress(OSError), self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            self._prune(needed())
+
+    def _prune(self, needed: Collection[str]) -> None:
         with contextlib.suppress(OSError):
             trees = list(self._trees.glob("*.json"))
             unneeded = [path for path in trees if path.stem not in needed]
@@ -179,8 +212,23 @@ class KeptProjects:
                 if path.name not in kept and len(path.name) == _DIGEST_LENGTH:
                     path.unlink(missing_ok=True)
 
+    @contextmanager
+    def _locked(self, mode: int) -> Iterator[None]:
+        """Raises `OSError`, and with ``LOCK_NB`` its `BlockingIOError`."""
+        make_private_folder(self._folder)
+        with (self._folder / "lock").open("ab") as file:
+            fcntl.flock(file, mode)
+            yield
+
     def _content(self, sha: str) -> Path:
         return self._contents / sha[:2] / sha
+
+    def _has(self, sha: str, size_bytes: int) -> bool:
+        """Whether the file is here, and whole: a power cut leaves short ones."""
+        try:
+            return self._content(sha).stat().st_size == size_bytes
+        except OSError:
+            return False
 
     def _take(self, source: Path) -> tuple[int, str]:
         """The file as it is now is here; its size and its hash."""

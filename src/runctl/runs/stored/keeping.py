@@ -33,7 +33,8 @@ def keeping(
     recipes.put(recipe)
     tell = session.progress.warn if recipe.auto_resume else session.progress.detail
     at = prefix_of(session, recipe)
-    with ThreadPoolExecutor(2) as pool:
+    # Until the recipe names the tree as it is kept, no other command may take it for one that nobody needs.
+    with projects.holding(), ThreadPoolExecutor(2) as pool:
         keeps = pool.submit(_keep_project, projects, machine, root, spec)
         request = pool.submit(_request, recipe, machine)
         if at is not None:
@@ -51,12 +52,12 @@ def keeping(
         yield
         kept, trouble = keeps.result()
         recipe = _settled(recipe, kept, request.result())
-    for path in kept.changed[:3] if kept is not None else ():
-        tell(f"{path} changes: a further attempt has it as it is now")
-    if trouble:
-        tell(f"{recipe.run_id} cannot be recovered: {trouble}")
-    if recipes.find(recipe.run_id) is not None:  # it may have ended for good by now
-        recipes.put(recipe)
+        for path in kept.changed[:3] if kept is not None else ():
+            tell(f"{path} changes: a further attempt has it as it is now")
+        if trouble:
+            tell(f"{recipe.run_id} cannot be recovered: {trouble}")
+        if recipes.find(recipe.run_id) is not None:  # it may have ended for good by now
+            recipes.put(recipe)
     recipes.prune(projects)
 
 

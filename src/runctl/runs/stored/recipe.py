@@ -143,8 +143,12 @@ class Recipes:
         before = (clock or SystemClock()).now() - KEPT_FOR
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM recipes WHERE kept_at < ?", (before.isoformat(),))
+        projects.prune(self._trees)
+
+    def _trees(self) -> set[str]:
+        with self._database.reading() as connection:
             rows = connection.execute("SELECT DISTINCT tree FROM recipes").fetchall()
-        projects.prune({row["tree"] for row in rows if row["tree"]})
+        return {row["tree"] for row in rows if row["tree"]}
 
 
 def kept_volumes(mounts: MountPlan) -> tuple[KeptVolume, ...]:

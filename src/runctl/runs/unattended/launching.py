@@ -238,7 +238,8 @@ class UnattendedLaunch:
         try:
             if self.creation.existing is None:
                 # A group that exists was made when all was there, and its machines know the program by its checksum.
-                self._store_run()
+                with kept_projects().holding():
+                    self._store_run()
             # The group's machines mount them, and nobody is there to say so.
             for mount in self.request.volumes:
                 if not mount.read_only:
