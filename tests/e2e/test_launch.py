@@ -184,6 +184,11 @@ def test_the_machine_puts_its_results_into_s3_before_it_ends_itself(
     found = results_in(Path(fetched["folder"]))
     assert found["output/metrics.csv"] == "loss\n0.1\n"
     assert "trains on" in found["logs/1.log"]
+    # What is here of an earlier moment of the run may have the same size.
+    metrics = Path(fetched["folder"]) / "output/metrics.csv"
+    metrics.write_text("loss\n0.9\n")
+    again = runctl("runs", "results", alone["id"], "--output", "json").ok().json
+    assert (metrics.read_text(), again["sent_bytes"]) == ("loss\n0.1\n", len("loss\n0.1\n"))
 
 
 @pytest.mark.namespaces

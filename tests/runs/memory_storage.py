@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ class MemoryStorage(ObjectStorage):
 
     scheme = "s3"
     knows_conditions: bool = True
+    keeps_checksums: bool = True
     data: dict[str, bytes] = field(default_factory=dict)
 
     def objects(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
@@ -43,6 +45,9 @@ class MemoryStorage(ObjectStorage):
         stop: int | None = None,
     ) -> None:
         write(self.read(bucket, key)[start:stop])
+
+    def crc32(self, bucket: str, key: str) -> str | None:
+        return f"{zlib.crc32(self.read(bucket, key)):08x}" if self.keeps_checksums else None
 
     def put(self, bucket: str, key: str, data: bytes, *, only_new: bool = False) -> bool:
         if only_new and key in self.data:

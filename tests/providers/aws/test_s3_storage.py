@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -59,6 +60,21 @@ def test_an_object_is_written_once_and_its_own_second_writing_counts(storage: S3
     assert storage.put(BUCKET, "a", b"1", only_new=True)
     assert not storage.put(BUCKET, "a", b"2", only_new=True)
     assert storage.read(BUCKET, "a") == b"1"
+
+
+def test_the_checksum_of_an_object_is_that_of_the_whole_or_not_known(
+    session: AwsSession, storage: S3Storage
+) -> None:
+    storage.put(BUCKET, "whole", b"1")
+    made = session.s3.create_multipart_upload(Bucket=BUCKET, Key="parts", ChecksumAlgorithm="CRC32")
+    upload: Any = {"Bucket": BUCKET, "Key": "parts", "UploadId": made["UploadId"]}
+    part = session.s3.upload_part(**upload, PartNumber=1, Body=b"1", ChecksumAlgorithm="CRC32")
+    known = {"PartNumber": 1, "ETag": part["ETag"], "ChecksumCRC32": part["ChecksumCRC32"]}
+    session.s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": [known]})
+    assert storage.crc32(BUCKET, "whole") == f"{zlib.crc32(b'1'):08x}"
+    assert storage.crc32(BUCKET, "parts") is None
+    with pytest.raises(NotFound, match="s3://mine/x does not exist"):
+        storage.crc32(BUCKET, "x")
 
 
 def test_what_is_not_there_is_not_found(storage: S3Storage, place: StoredCheckpoints) -> None:

@@ -71,6 +71,14 @@ class ObjectStorage(ABC):
         then counts.
         """
 
+    def crc32(self, bucket: str, key: str) -> str | None:
+        """That of the whole object in hexadecimal, as the store keeps it; ``None`` where it keeps none.
+
+        Raises `NotFound` (code ``no-object``).
+        """
+        del bucket, key
+        return None
+
     @abstractmethod
     def put(self, bucket: str, key: str, data: bytes, *, only_new: bool = False) -> bool:
         """The object holds this. With ``only_new`` one that exists is left alone: whether the object holds this."""

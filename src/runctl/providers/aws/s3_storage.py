@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +106,16 @@ class S3Storage(ObjectStorage):
             answer = self._session.s3.get_object(Bucket=bucket, Key=key, **span)
             for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
                 write(chunk)
+
+    def crc32(self, bucket: str, key: str) -> str | None:
+        """By HeadObject; what a machine has uploaded has one."""
+        with self._explaining(bucket, key):
+            answer = self._session.s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+        found = answer.get("ChecksumCRC32", "")
+        # That of an object in parts may be one of the parts' checksums: it then ends with their number.
+        if not found or "-" in found or answer.get("ChecksumType") == "COMPOSITE":
+            return None
+        return base64.b64decode(found).hex()
 
     def put(self, bucket: str, key: str, data: bytes, *, only_new: bool = False) -> bool:
         """By PutObject, with ``If-None-Match: *``."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import os
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from runctl.agent.checkpoints.layout import end_key
 from runctl.agent.encoding import from_json, loads
 from runctl.agent.object_store import Source, is_address, parse_source
 from runctl.agent.spec import EndRecord
+from runctl.checkpoints.download import Counter, in_parallel
 from runctl.core.errors import MachineError, NotFound, RunctlError, Unsupported
 from runctl.core.text import counted
 from runctl.machines.session import Session
 from runctl.providers.abilities.object_storage import ObjectStorage, StoredObject
 from runctl.providers.interface import require
 from runctl.runs.records.run_record import RunRecord
+
+_CHUNK = 1 << 20
 
 
 def end_in_store(session: Session, record: RunRecord, rank: int = 0) -> EndRecord | None:
@@ -38,7 +42,8 @@ def end_in_store(session: Session, record: RunRecord, rank: int = 0) -> EndRecor
 def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple[int, int, int] | None:
     """Everything is in ``target``: how many files, their bytes, and how many had to come. ``None``: there is nothing.
 
-    A file of the right size is there already: it is as old as the run's end.
+    Every file is compared with the object's checksum, also one that is there already: it may be of an earlier moment of
+    the run. Raises `MachineError` for one that does not arrive as it is in the store.
     """
     source = run_prefix(record.results, record)
     if source is None:
@@ -48,24 +53,73 @@ def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple
     if not found:
         return None
     session.progress.step(f"fetching {counted(len(found), 'file')} from {source}")
-    total, sent = sum(each.size_bytes for _, each in found), 0
-    for path, each in found:
+    total = sum(each.size_bytes for _, each in found)
+    counter, came = Counter(session.progress, total), []
+
+    def bring(path: PurePosixPath, each: StoredObject) -> None:
         file = target / path
-        if file.is_file() and file.stat().st_size == each.size_bytes:
-            continue
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.part")
-        try:
-            with partial.open("wb") as opened:
-                storage.fetch(source.bucket, each.key, lambda data, to=opened: _write(to.fileno(), data))  # type: ignore[misc]
-            if partial.stat().st_size != each.size_bytes:
-                raise MachineError(f"{each.key} is not complete", hint="run the same command again")
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
-        sent += each.size_bytes
-        session.progress.update(done=sent, total=total)
-    return len(found), total, sent
+        crc32 = storage.crc32(source.bucket, each.key)
+        if _is_there(file, each.size_bytes, crc32):
+            counter.add(each.size_bytes)
+        else:
+            _fetch(storage, source.bucket, each, crc32, file, counter)
+            came.append(each.size_bytes)
+
+    in_parallel([partial(bring, *pair) for pair in found])
+    return len(found), total, sum(came)
+
+
+def _is_there(file: Path, size_bytes: int, crc32: str | None) -> bool:
+    """Whether the file is the object. Without a checksum nobody knows."""
+    if crc32 is None or not file.is_file() or file.stat().st_size != size_bytes:
+        return False
+    found = _Crc32()
+    with file.open("rb") as opened:
+        while data := opened.read(_CHUNK):
+            found.add(data)
+    return found.hex() == crc32
+
+
+def _fetch(
+    storage: ObjectStorage, bucket: str, each: StoredObject, crc32: str | None, file: Path, counter: Counter
+) -> None:
+    """The file is what the object is. Raises `MachineError`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    arriving, found = file.with_name(f".{file.name}.part"), _Crc32()
+    try:
+        with arriving.open("wb") as opened:
+
+            def write(data: bytes) -> None:
+                opened.write(data)
+                found.add(data)
+                counter.add(len(data))
+
+            storage.fetch(bucket, each.key, write)
+        if arriving.stat().st_size != each.size_bytes:
+            raise MachineError(f"{each.key} is not complete", hint="run the same command again")
+        if crc32 not in {None, found.hex()}:
+            raise MachineError(
+                f"{each.key} has not arrived with the checksum that the store has of it",
+                hint="run the same command again",
+            )
+        arriving.replace(file)
+    finally:
+        arriving.unlink(missing_ok=True)
+
+
+class _Crc32:
+    """The checksum of bytes that come one after the other."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def add(self, data: bytes) -> None:
+        """The next bytes."""
+        self._value = zlib.crc32(data, self._value)
+
+    def hex(self) -> str:
+        """Of all so far, in hexadecimal."""
+        return f"{self._value:08x}"
 
 
 def run_prefix(address: str | None, record: RunRecord) -> Source | None:
@@ -94,9 +148,3 @@ def _files(objects: Iterator[StoredObject], source: Source) -> Iterator[tuple[Pu
         path = PurePosixPath(each.key[len(source.prefix) + 1 :])
         if path.parts[:1] in (("output",), ("checkpoints",), ("logs",)) and ".." not in path.parts:
             yield path, each
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

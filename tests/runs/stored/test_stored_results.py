@@ -1,0 +1,98 @@
+"""Results in a store, brought to this computer: as they are there, whatever was here before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from runctl.core.errors import MachineError
+from runctl.core.progress import SILENT
+from runctl.machines.session import Session
+from runctl.runs.stored.stored_results import fetch_from_store
+from tests.runs.memory_storage import MemoryStorage
+from tests.runs.sample_runs import a_run
+
+RECORD = a_run("run-1", results="s3://mine/runs")
+OBJECTS = {
+    "output/model.pt": b"final weights",
+    "checkpoints/last.pt": b"step-9",
+    "logs/1.log": b"a line",
+    "run.json": b"{}",
+}
+
+
+class Counted(MemoryStorage):
+    """Knows what was fetched."""
+
+    def __init__(self, *, keeps_checksums: bool = True) -> None:
+        super().__init__(keeps_checksums=keeps_checksums)
+        self.data = {f"runs/run-1/{key}": data for key, data in OBJECTS.items()}
+        self.fetched: list[str] = []
+
+    def fetch(self, bucket: str, key: str, write: Any, **span: Any) -> None:
+        self.fetched.append(key.removeprefix("runs/run-1/"))
+        super().fetch(bucket, key, write, **span)
+
+
+def session(storage: MemoryStorage) -> Session:
+    provider = SimpleNamespace(object_storage=storage)
+    there = SimpleNamespace(provider=lambda _name: provider)
+    return cast(Session, SimpleNamespace(progress=SILENT, in_region=lambda _region: there))
+
+
+def write(folder: Path, **files: bytes) -> None:
+    for name, data in files.items():
+        path = folder / name.replace("_", "/", 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".pt").write_bytes(data)
+
+
+def test_a_file_of_an_earlier_moment_is_replaced_though_it_has_the_same_size(tmp_path: Path) -> None:
+    storage = Counted()
+    write(tmp_path, output_model=b"FIRST weights", checkpoints_last=b"step-9")
+
+    done = fetch_from_store(session(storage), RECORD, tmp_path)
+
+    assert (tmp_path / "output/model.pt").read_bytes() == b"final weights"
+    assert (tmp_path / "checkpoints/last.pt").read_bytes() == b"step-9"
+    assert sorted(storage.fetched) == ["logs/1.log", "output/model.pt"]
+    assert done == (3, 25, 19)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
+        "1.log",
+        "last.pt",
+        "model.pt",
+    ]
+
+
+def test_what_is_there_is_not_fetched_again_unless_nobody_knows_whether_it_is_the_same(
+    tmp_path: Path,
+) -> None:
+    fetch_from_store(session(Counted()), RECORD, tmp_path)
+
+    again, without = Counted(), Counted(keeps_checksums=False)
+    assert fetch_from_store(session(again), RECORD, tmp_path) == (3, 25, 0)
+    assert fetch_from_store(session(without), RECORD, tmp_path) == (3, 25, 25)
+
+    assert again.fetched == []
+    assert len(without.fetched) == 3
+
+
+def test_what_arrives_with_another_checksum_takes_no_files_place(tmp_path: Path) -> None:
+    class Damaging(Counted):
+        def fetch(self, bucket: str, key: str, write: Any, **span: Any) -> None:
+            super().fetch(bucket, key, lambda data: write(data[:-1] + b"?"), **span)
+
+    write(tmp_path, output_model=b"FIRST weights")
+    with pytest.raises(MachineError, match="checksum"):
+        fetch_from_store(session(Damaging()), RECORD, tmp_path)
+    assert (tmp_path / "output/model.pt").read_bytes() == b"FIRST weights"
+    assert [path.name for path in tmp_path.rglob("*.part")] == []
+
+
+def test_a_run_that_has_put_nothing_there_has_no_results(tmp_path: Path) -> None:
+    storage = Counted()
+    storage.data = {"runs/run-1/run.json": b"{}"}
+    assert fetch_from_store(session(storage), RECORD, tmp_path) is None
