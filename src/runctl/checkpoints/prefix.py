@@ -25,7 +25,11 @@ _MOST_NUMBERS = 100
 class StoredCheckpoints(CheckpointLocation):
     """What is published of one run."""
 
-    def __init__(self, storage: ObjectStorage, bucket: str, prefix: str) -> None:
+    def __init__(
+        self, storage: ObjectStorage, bucket: str, prefix: str, *, provider: str | None = None
+    ) -> None:
+        self.provider = provider
+        """Whose store it is; ``None``: not known."""
         self._at = Prefix(storage, bucket, prefix)
         self.label = str(self._at)
         self._manifests: dict[Identity, Manifest] = {}

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -22,7 +23,7 @@ from runctl.core.errors import Conflict, NotFound, Unreachable
 from runctl.core.run_models import Checkpoint, CheckpointFile, CheckpointState
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.s3_storage import S3Storage
+from runctl.providers.aws.s3_storage import S3Access, S3Storage
 from runctl.testing.clock import ManualClock
 
 BUCKET, PREFIX = "mine", "runs/run-1"
@@ -62,24 +63,49 @@ def test_an_object_is_written_once_and_its_own_second_writing_counts(storage: S3
     assert storage.read(BUCKET, "a") == b"1"
 
 
+def test_a_variable_for_s3_alone_leads_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    aws, stand_in = (
+        S3Storage(cast(S3Access, SimpleNamespace(endpoint=each))) for each in (None, "http://here")
+    )
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://store.example")
+    assert (aws.is_elsewhere, stand_in.is_elsewhere) == (True, False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    assert not aws.is_elsewhere
+
+
+@pytest.mark.parametrize(
+    ("answer", "crc32"),
+    [
+        ({"ChecksumCRC32": "g9zvtw=="}, "83dcefb7"),
+        ({"ChecksumCRC32": "g9zvtw==", "ChecksumType": "FULL_OBJECT"}, "83dcefb7"),
+        # Those are checksums of the parts' checksums.
+        ({"ChecksumCRC32": "g9zvtw==-2", "ChecksumType": "COMPOSITE"}, None),
+        ({"ChecksumCRC32": "g9zvtw==-2"}, None),
+        ({"ChecksumCRC64NVME": "AAAAAAAAAAA="}, None),
+        ({}, None),
+    ],
+)
 def test_the_checksum_of_an_object_is_that_of_the_whole_or_not_known(
-    session: AwsSession, storage: S3Storage
+    answer: dict[str, str], crc32: str | None
 ) -> None:
-    storage.put(BUCKET, "whole", b"1")
-    made = session.s3.create_multipart_upload(Bucket=BUCKET, Key="parts", ChecksumAlgorithm="CRC32")
-    upload: Any = {"Bucket": BUCKET, "Key": "parts", "UploadId": made["UploadId"]}
-    part = session.s3.upload_part(**upload, PartNumber=1, Body=b"1", ChecksumAlgorithm="CRC32")
-    known = {"PartNumber": 1, "ETag": part["ETag"], "ChecksumCRC32": part["ChecksumCRC32"]}
-    session.s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": [known]})
-    assert storage.crc32(BUCKET, "whole") == f"{zlib.crc32(b'1'):08x}"
-    assert storage.crc32(BUCKET, "parts") is None
-    with pytest.raises(NotFound, match="s3://mine/x does not exist"):
-        storage.crc32(BUCKET, "x")
+    assert zlib.crc32(b"1") == 0x83DCEFB7
+    asked: list[dict[str, str]] = []
+
+    def head_object(**options: str) -> dict[str, str]:
+        asked.append(options)
+        return answer
+
+    client = SimpleNamespace(head_object=head_object)
+    storage = S3Storage(cast(S3Access, SimpleNamespace(endpoint=None, s3=client)))
+    assert storage.crc32("mine", "1") == crc32
+    assert asked == [{"Bucket": "mine", "Key": "1", "ChecksumMode": "ENABLED"}]
 
 
 def test_what_is_not_there_is_not_found(storage: S3Storage, place: StoredCheckpoints) -> None:
     with pytest.raises(NotFound, match="s3://mine/x does not exist"):
         storage.read(BUCKET, "x")
+    with pytest.raises(NotFound, match="s3://mine/x does not exist"):
+        storage.crc32(BUCKET, "x")
     with pytest.raises(NotFound, match="bucket nobodys does not exist"):
         list(storage.objects("nobodys", ""))
     assert place.checkpoints() == ()

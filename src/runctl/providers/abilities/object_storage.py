@@ -43,6 +43,11 @@ class ObjectStorage(ABC):
         del bucket
         return True
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the user's settings lead to somebody else's store, where the provider's prices do not count."""
+        return False
+
     @abstractmethod
     def objects(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """Those whose keys begin with the prefix, in the order of their keys."""

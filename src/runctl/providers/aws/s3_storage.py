@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,11 @@ class S3Storage(ObjectStorage):
 
     def __init__(self, session: S3Access) -> None:
         self._session = session
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """botocore's variable for S3 alone names another store than AWS's."""
+        return self._session.endpoint is None and bool(os.environ.get("AWS_ENDPOINT_URL_S3"))
 
     def objects(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """By ListObjectsV2."""

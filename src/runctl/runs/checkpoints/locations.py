@@ -84,7 +84,7 @@ def stored_at(session: Session, address: str, provider: str | None = None) -> St
         if isinstance(storage, Unsupported) or not address.startswith(f"{storage.scheme}://"):
             continue
         if storage.holds(source.bucket):
-            return StoredCheckpoints(storage, source.bucket, source.prefix)
+            return StoredCheckpoints(storage, source.bucket, source.prefix, provider=name)
     raise Unsupported(f"no provider that is installed has an object store for {address}")
 
 
@@ -92,19 +92,14 @@ def data_out(
     session: Session, location: CheckpointLocation, size_bytes: int, record: RunRecord | None = None
 ) -> DataOut | None:
     """What it costs that so much leaves the location's provider for this computer; ``None``: it is here, or no price is
-    known. Where no ``record`` says the region, it is that of the configuration."""
-    if isinstance(location, StoredCheckpoints):
-        scheme = location.at.storage.scheme
-        stores = {each.name: session.provider(each.name).object_storage for each in plugins()}
-        names = [name for name, store in stores.items() if getattr(store, "scheme", None) == scheme]
-    else:
-        names = [location.provider] if isinstance(location, MachineFolder) and location.provider else []
-    for name in names:
-        prices = session.provider(name).prices
-        rate = None if isinstance(prices, Unsupported) else prices.data_out(record.region if record else None)
-        if rate is not None:
-            return data_out_of(rate, size_bytes)
-    return None
+    known. Where no ``record`` says the region at that provider, it is that of the configuration."""
+    name = location.provider if isinstance(location, StoredCheckpoints | MachineFolder) else None
+    if name is None or (isinstance(location, StoredCheckpoints) and location.at.storage.is_elsewhere):
+        return None
+    prices = session.provider(name).prices
+    region = record.region if record is not None and record.provider == name else None
+    rate = None if isinstance(prices, Unsupported) else prices.data_out(region)
+    return None if rate is None else data_out_of(rate, size_bytes)
 
 
 def folder_here(session: Session, path: str) -> MachineFolder:
