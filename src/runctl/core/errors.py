@@ -40,8 +40,8 @@ class RunctlError(Exception):
 
     code = "error"
     exit_code = 1
-    was_rented = False
-    """Something had been rented, and paid for, when it came to this, and was given back."""
+    rented_on = ""
+    """The market on which something had been rented, and paid for, when it came to this; it was given back."""
 
     def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
         super().__init__(message)

@@ -298,7 +298,7 @@ class NewNodes:
         if facts:
             add_fact(error, facts, hint)
             if isinstance(error, RunctlError):
-                error.was_rented = True
+                error.rented_on = self.plan.nodes.machine.market.value
         return error
 
     def _rent(self, ask_fallback: AskFallback) -> tuple[Instance, ...]:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
 from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.deadline import BOOT_SECONDS, RESTORE_SECONDS
 from runctl.agent.spec import EndReason
-from runctl.core.machine_models import Market
+from runctl.core.errors import Interrupted, Unreachable
+from runctl.core.ids import InstanceId
+from runctl.core.machine_models import Instance, Market
 from runctl.core.tags import ATTEMPT
 from runctl.runs.recovering.recover import Outcome, Recovered, recover_run
+from runctl.runs.recovering.watching import watch_runs
 from tests.runs.recovering.recovery_machine import Recovery
-from tests.runs.recovering.world import FIRST, RUN
+from tests.runs.recovering.world import FIRST, RUN, Cloud
 
 
 class RecoveryInTime(Recovery):
@@ -102,6 +109,41 @@ def test_without_spot_capacity_a_run_goes_on_demand_in_time_and_back_when_there_
     assert (back.outcome, back.record.market) == (Outcome.STARTED, "spot")
     assert [each.end_reason for each in back.record.past] == [EndReason.INTERRUPTED, EndReason.MOVED]
     assert there.world.going() == [back.record.instance_id]
+    there.teardown()
+
+
+@pytest.mark.parametrize("minutes", range(0, 12, 2))
+def test_on_demand_is_begun_in_time_though_every_spot_machine_fails_as_it_boots(minutes: int) -> None:
+    class Soon(RecoveryInTime):
+        deadline = timedelta(hours=5, minutes=20 + minutes)
+
+    there = Soon()
+    clock = there.world.clock
+    there.world.end(FIRST)
+    failed: list[InstanceId] = []
+    real = Cloud.wait_ready
+
+    def ready(cloud: Cloud, instance_id: InstanceId, **waits: Any) -> Instance:
+        if there.world.machines[instance_id].market is Market.SPOT:
+            failed.append(instance_id)
+            clock.advance(timedelta(seconds=200))
+            raise Unreachable("it is not ready")
+        return real(cloud, instance_id, **waits)
+
+    def started(recovered: Recovered) -> None:
+        if recovered.outcome is Outcome.STARTED:
+            raise KeyboardInterrupt
+
+    with patch.object(Cloud, "wait_ready", ready), pytest.raises(Interrupted):
+        watch_runs(there.session, [there.store.get(RUN)], on_change=started, clock=clock)
+
+    record = there.store.get(RUN)
+    assert record.market == "on-demand"
+    assert record.deadline is not None
+    # Nothing of it is done, and the machine takes a restart to begin.
+    left = record.deadline.ends_at - record.created_at.timestamp()
+    assert left >= 4 * 3600 + BOOT_SECONDS + RESTORE_SECONDS
+    assert len(failed) > 2
     there.teardown()
 
 

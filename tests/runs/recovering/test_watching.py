@@ -9,8 +9,18 @@ from typing import Any
 
 import pytest
 
+from runctl.agent.deadline import WATCHER_SECONDS
+from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.spec import EndReason
-from runctl.core.errors import CapacityError, Interrupted, MachineError, RunctlError, Unreachable
+from runctl.core.errors import (
+    CapacityError,
+    Interrupted,
+    MachineError,
+    ProviderError,
+    RunctlError,
+    Unreachable,
+)
+from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT
 from runctl.core.run_models import RunPhase
 from runctl.runs.records.run_record import RunRecord
@@ -19,6 +29,8 @@ from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered
 from runctl.runs.recovering.watching import DeadlineWatch, Pauses, counts, goes_on, pause_after
 from runctl.testing.clock import ManualClock
 from tests.runs.sample_runs import a_run
+
+DEADLINE = DeadlineSpec("deadline", 0.0, 36_000.0, 3600.0)
 
 
 def test_whoever_stops_watching_is_told_how_to_watch_the_same_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +42,7 @@ def test_whoever_stops_watching_is_told_how_to_watch_the_same_runs(monkeypatch: 
 
     monkeypatch.setattr(watching, "recover_run", recovered_elsewhere)
     monkeypatch.setattr(watching, "refresh", lambda *_: [])
-    monkeypatch.setattr(watching, "run_store", lambda _: SimpleNamespace(get=str))
+    monkeypatch.setattr(watching, "run_store", lambda _: SimpleNamespace(get=a_run))
     session: Any = SimpleNamespace(progress=SILENT)
     records: Any = [SimpleNamespace(id="run-a"), SimpleNamespace(id="run-b")]
     clock = ManualClock()
@@ -103,27 +115,67 @@ def test_whoever_looks_once_an_hour_is_not_made_to_look_more_often() -> None:
 def test_what_was_paid_for_in_vain_is_put_off_whatever_it_failed_by() -> None:
     assert not counts(Unreachable("the network is down"))
     assert not counts(CapacityError("there is no machine"))
+    assert not counts(ProviderError("too many requests", code="throttled"))
+    assert counts(ProviderError("it may not", code="denied"))
     assert counts(MachineError("it reads from no store"))
     for error in (Unreachable("it never answered"), CapacityError("it was taken back as it booted")):
-        error.was_rented = True
+        error.rented_on = "spot"
         assert counts(error)
 
 
 def test_a_search_without_capacity_does_not_make_what_fails_on_each_machine_a_first_failure() -> None:
     clock = ManualClock()
-    pauses, failed = Pauses(timedelta(seconds=10), clock), MachineError("it reads from no store")
-    pauses.failed("run-a", failed)
-    pauses.looked_at(Recovered(a_run("run-a"), Outcome.NO_CAPACITY))
-    pauses.failed("run-a", failed)
+    run, pauses = a_run("run-a"), Pauses(timedelta(seconds=10), clock)
+    failed = MachineError("it reads from no store")
+    pauses.failed(run, failed)
+    pauses.looked_at(Recovered(run, Outcome.NO_CAPACITY))
+    pauses.failed(run, failed)
 
     clock.advance(timedelta(seconds=39))
-    assert pauses.has("run-a")
+    assert pauses.has(run)
     clock.advance(timedelta(seconds=1))
-    assert not pauses.has("run-a")
-    pauses.looked_at(Recovered(a_run("run-a"), Outcome.STARTED))
-    pauses.looked_at(Recovered(a_run("run-a"), Outcome.GOES_ON, was_rented=True))
+    assert not pauses.has(run)
+    pauses.looked_at(Recovered(run, Outcome.STARTED))
+    pauses.looked_at(Recovered(run, Outcome.GOES_ON, rented_on=frozenset({Market.SPOT})))
+    assert pauses.has(run)
     clock.advance(timedelta(seconds=20))
-    assert not pauses.has("run-a")
+    assert not pauses.has(run)
+
+
+def failing(on: str = "") -> RunctlError:
+    error = MachineError("it does not boot")
+    error.rented_on = on
+    return error
+
+
+def test_what_fails_on_spot_puts_off_spot_and_not_the_decision_of_a_run_with_a_deadline() -> None:
+    clock = ManualClock()
+    run, pauses = a_run("run-a", deadline=DEADLINE), Pauses(timedelta(seconds=10), clock)
+    for _ in range(6):
+        pauses.failed(run, failing("spot"))
+        assert (pauses.has(run), pauses.put_off_spot(run)) == (False, True)
+        # A look that finds it going on meanwhile does not make the next failure a first one.
+        pauses.looked_at(Recovered(run, Outcome.GOES_ON))
+    clock.advance(timedelta(seconds=599))
+    assert pauses.put_off_spot(run)
+    # Where there is no other market, or no deadline, nothing else is left to be tried.
+    on_spot_alone = a_run("run-a", deadline=replace(DEADLINE, policy="spot"))
+    assert pauses.has(on_spot_alone)
+    assert pauses.has(a_run("run-a"))
+    pauses.failed(run, failing("on-demand"))
+    assert pauses.has(run)
+    # On-demand has failed once.
+    clock.advance(timedelta(seconds=20))
+    assert not pauses.has(run)
+
+
+def test_what_cost_nothing_is_tried_as_often_as_a_deadline_counts_on() -> None:
+    clock = ManualClock()
+    run, pauses = a_run("run-a", deadline=DEADLINE), Pauses(timedelta(seconds=10), clock)
+    for _ in range(6):
+        pauses.failed(run, failing())
+    clock.advance(timedelta(seconds=WATCHER_SECONDS / 2))
+    assert not pauses.has(run)
 
 
 @pytest.mark.parametrize("rented", [True, False])
@@ -145,7 +197,7 @@ def test_a_machine_that_never_answers_is_rented_less_and_less_often_for_a_deadli
     def fails(*_: object, **__: object) -> None:
         tried.append(clock.now())
         error: RunctlError = Unreachable("it did not answer in 15 minutes")
-        error.was_rented = rented
+        error.rented_on = "on-demand" if rented else ""
         raise error
 
     monkeypatch.setattr(watching, "recover_run", fails)

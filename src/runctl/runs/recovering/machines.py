@@ -158,6 +158,6 @@ def after_failure(
             hint=f"{hint + '; ' if hint else ''}runctl runs recover {run.record.id}",
         )
     if isinstance(error, RunctlError) and not may_have_started:
-        error.was_rented = True
+        error.rented_on = instance.market.value
     add_fact(error, facts, hint)
     return error

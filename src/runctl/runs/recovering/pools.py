@@ -45,6 +45,8 @@ class SpotPools:
 
     def available(self) -> tuple[str, ...]:
         """Those that have not refused lately, by their names in `runctl.runs.recovery.PastAttempt`."""
+        if self._run.spot_is_put_off:
+            return ()
         since = None if self._refused_at is None else self._run.clock.monotonic() - self._refused_at
         if since is not None and since < self._ask_again.total_seconds():
             return ()

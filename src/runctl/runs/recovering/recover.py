@@ -110,8 +110,8 @@ class Recovered:
     outcome: Outcome
     why: str = ""
     """For a person, after the run's id."""
-    was_rented: bool = False
-    """Something was rented for it in vain, and given back."""
+    rented_on: frozenset[Market] = frozenset()
+    """The markets on which something was rented for it in vain, and given back."""
 
 
 class BeingRecovered(Conflict):
@@ -126,14 +126,15 @@ def recover_run(
     *,
     once: bool = True,
     afresh: bool = False,
+    without_spot: bool = False,
     clock: Clock | None = None,
 ) -> Recovered:
     """The run's next attempt has started, if it has ended in a way that another machine changes.
 
     ``once``: a machine that is not to be had now is not waited for. ``afresh``: somebody wants to know it now, so that
-    pools are asked that have refused a moment ago. What was rented is given back where the attempt
-    could not be started, after Ctrl-C too. Raises `BeingRecovered`, `NotFound` for a run that was not started here, and
-    what renting, attaching and starting raise.
+    pools are asked that have refused a moment ago. ``without_spot``: spot counts as having no capacity. What was rented
+    is given back where the attempt could not be started, after Ctrl-C too. Raises `BeingRecovered`, `NotFound` for a
+    run that was not started here, and what renting, attaching and starting raise.
     """
     store = run_store(session)
     with _alone(record.id):
@@ -144,6 +145,7 @@ def recover_run(
                 # What rents a second machine for a run whose group is about to rent one pays for nothing.
                 return Recovered(known, Outcome.GOES_ON, group_text(known))
         run = RecoveredRun(session, known, clock or SystemClock())
+        run.spot_is_put_off = without_spot
         if known.nodes is not None:
             return _recover_nodes(run, once=once)
         if not _never_heard(known):
@@ -188,7 +190,7 @@ def _recover_nodes(run: RecoveredRun, *, once: bool) -> Recovered:
     if following is not None:
         return Recovered(following, Outcome.STARTED, f"goes on as attempt {following.attempt}")
     outcome = Outcome.ENDED if why else Outcome.NO_CAPACITY
-    return Recovered(run.record, outcome, why or "has no machines", run.was_rented)
+    return Recovered(run.record, outcome, why or "has no machines", frozenset(run.rented_on))
 
 
 def _nodes_stay(run: RecoveredRun) -> Recovered | None:
@@ -334,7 +336,8 @@ def _moved(run: RecoveredRun) -> Recovered:
             raise
         if market is Market.SPOT:
             SpotPools(run, ASK_FOR_SPOT).refused(error)
-        return Recovered(record, Outcome.GOES_ON, not_to_be_had(market, error), error.was_rented)
+        run.note_rented(error)
+        return Recovered(record, Outcome.GOES_ON, not_to_be_had(market, error), frozenset(run.rented_on))
 
 
 def _move(run: RecoveredRun, market: Market, reason: Why) -> Recovered:
@@ -369,6 +372,8 @@ def _to_the_next_attempt(run: RecoveredRun, *, once: bool, afresh: bool) -> Reco
     on_spot = on_spot or run.record.deadline is not None
     refused_at: float | None = None
     refusal = "there is no capacity"
+    if run.spot_is_put_off:
+        refusal = "spot machines were rented for it in vain, and are not tried again yet"
     while True:
         run.check_wanted()
         elapsed = elapsed_of(run)
@@ -388,7 +393,7 @@ def _to_the_next_attempt(run: RecoveredRun, *, once: bool, afresh: bool) -> Reco
                 return Recovered(run.record, Outcome.ENDED, why)
             except CapacityError as error:
                 refusal, market = error.message, Market(step.market)
-                run.was_rented |= error.was_rented
+                run.note_rented(error)
                 waits = deadline is not None or progress.searched(attempts[-1]) <= rules.retry_within
                 if market is Market.SPOT:
                     pools.refused(error)
@@ -404,9 +409,10 @@ def _to_the_next_attempt(run: RecoveredRun, *, once: bool, afresh: bool) -> Reco
                     outcome = Outcome.NO_CAPACITY if once else Outcome.ENDED
                     why = f"has no machine: {refusal}"
                     why = why if once else f"{why}; {TRY_AGAIN}"
-                    return Recovered(run.record, outcome, why, run.was_rented)
+                    return Recovered(run.record, outcome, why, frozenset(run.rented_on))
         if once:
-            return Recovered(run.record, Outcome.NO_CAPACITY, f"has no machine: {refusal}", run.was_rented)
+            why = f"has no machine: {refusal}"
+            return Recovered(run.record, Outcome.NO_CAPACITY, why, frozenset(run.rented_on))
         run.session.progress.step(f"waiting for a machine for {run.record.id}")
         run.clock.sleep(PAUSE)
 

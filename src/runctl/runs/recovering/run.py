@@ -10,10 +10,7 @@ from runctl.agent.lease_keeper import LeaseKeeper
 from runctl.agent.spec import EndRecord, RunSpec
 from runctl.checkpoints.download import Prefix
 from runctl.core.clock import Clock
-from runctl.core.errors import (
-    Conflict,
-    RunctlError,
-)
+from runctl.core.errors import CapacityError, Conflict, RunctlError
 from runctl.core.machine_models import Instance, Market
 from runctl.core.run_models import MovedVolume, SpotFallback
 from runctl.machines.renting import Rentals
@@ -44,6 +41,13 @@ class RecoveredRun:
         self.clock = clock
         self.store = run_store(session)
         self.recipes = Recipes(session.database)
+        self.rented_on: set[Market] = set()
+        """Where something was rented for the next attempt in vain."""
+
+    def note_rented(self, error: CapacityError) -> None:
+        """There was no capacity, for all of what was needed or for the time that it was needed for."""
+        if error.rented_on:
+            self.rented_on.add(Market(error.rented_on))
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -60,8 +64,8 @@ class RecoveredRun:
         """Its machines."""
         return self.session.rentals(self.record.provider)
 
-    was_rented = False
-    """Something was rented for the next attempt in vain."""
+    spot_is_put_off = False
+    """What was rented on spot has failed lately: it counts as having no capacity."""
 
     lease: LeaseKeeper | None = None
     """This computer's right to start the next attempt; ``None``: the run has no store that this computer may use."""

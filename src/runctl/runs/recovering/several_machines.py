@@ -80,7 +80,7 @@ def recover_nodes(run: RecoveredRun, *, once: bool) -> tuple[RunRecord | None, s
     while True:
         elapsed = elapsed_of(run)
         deadline = deadline_of(record, elapsed, run)
-        pools = (pool,) if spot and may_be_asked(Market.SPOT) else ()
+        pools = (pool,) if spot and may_be_asked(Market.SPOT) and not run.spot_is_put_off else ()
         progress = progress_of(record, deadline, elapsed, pools, on_demand=may_be_asked(Market.ON_DEMAND))
         step = decide_next(attempts, replace(rules, deadline=deadline), progress)
         if isinstance(step, GiveUp):
@@ -95,7 +95,7 @@ def recover_nodes(run: RecoveredRun, *, once: bool) -> tuple[RunRecord | None, s
             except CapacityError as error:
                 run.session.progress.update(f"no machines yet: {error.message}")
                 refused[market] = clock.monotonic()
-                run.was_rented |= error.was_rented
+                run.note_rented(error)
                 if market is Market.SPOT:
                     # Whether that calls for on-demand, for waiting or for giving up is decided there.
                     continue

@@ -8,11 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
+from runctl.agent.deadline import WATCHER_SECONDS, Policy
 from runctl.agent.object_store import is_address
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import CapacityError, Interrupted, RunctlError, Unreachable, UsageError
+from runctl.core.machine_models import Market
 from runctl.core.run_models import Run, RunPhase
 from runctl.core.text import counted
 from runctl.machines.session import Session
@@ -26,6 +29,8 @@ from runctl.runs.stored.recipe import Recipes
 
 ASK_EVERY = timedelta(seconds=10)
 LONGEST_PAUSE = timedelta(minutes=10)
+MOST_WITHOUT_DECISION = timedelta(seconds=WATCHER_SECONDS / 2)
+"""Of a run with a deadline; a round, which may take its time, comes on top of that."""
 
 OnChange = Callable[[Recovered], None]
 """Hears of every outcome that is another one than the one before."""
@@ -64,7 +69,8 @@ def goes_on(record: RunRecord) -> bool:
 
 def counts(error: RunctlError) -> bool:
     """Whether what has failed so is to be tried less often: it was paid for, or time alone mends nothing. Pure."""
-    return error.was_rented or not isinstance(error, Unreachable | CapacityError)
+    passes = isinstance(error, Unreachable | CapacityError) or error.code == "throttled"
+    return bool(error.rented_on) or not passes
 
 
 def pause_after(failures: int, every: timedelta) -> timedelta:
@@ -75,34 +81,66 @@ def pause_after(failures: int, every: timedelta) -> timedelta:
     return min(every * float(2 ** min(failures, 20)), max(every, LONGEST_PAUSE))
 
 
+def must_be_decided(record: RunRecord) -> bool:
+    """Whether the run's deadline may at any moment call for on-demand, whatever has failed on spot. Pure."""
+    return record.deadline is not None and record.deadline.policy != Policy.SPOT.value
+
+
+@dataclass
+class _Failures:
+    """What has failed in a row for one run on one market, or before anything was rented."""
+
+    count: int = 0
+    not_before: float = 0.0
+
+
 class Pauses:
-    """When each run may be tried again that could not be recovered."""
+    """When each run may be tried again that could not be recovered.
+
+    With a deadline, only spot is put off by what has failed on spot: on-demand is begun in time all the same. What is
+    to be decided is so at least as often as the deadline counts on.
+    """
 
     def __init__(self, every: timedelta, clock: Clock) -> None:
         self._every, self._clock = every, clock
-        self._failures: dict[str, int] = {}
-        self._not_before: dict[str, float] = {}
+        self._failures: dict[tuple[str, Market | None], _Failures] = {}
 
-    def has(self, run_id: str) -> bool:
-        """Whether it is not to be tried yet."""
-        return self._clock.monotonic() < self._not_before.get(run_id, 0.0)
+    def has(self, record: RunRecord) -> bool:
+        """Whether nothing is to be tried yet."""
+        markets = {None, Market.ON_DEMAND} if must_be_decided(record) else {None, *Market}
+        return any(self._is_put_off(record, market) for market in markets)
 
-    def failed(self, run_id: str, error: RunctlError) -> None:
+    def put_off_spot(self, record: RunRecord) -> bool:
+        """Whether no spot machine is to be rented yet."""
+        return self._is_put_off(record, Market.SPOT)
+
+    def failed(self, record: RunRecord, error: RunctlError) -> None:
         """It could not be recovered."""
         if counts(error):
-            self._put_off(run_id)
+            self._put_off(record, Market(error.rented_on) if error.rented_on else None)
 
     def looked_at(self, recovered: Recovered) -> None:
         """This has come of it."""
-        if recovered.was_rented:
-            self._put_off(recovered.record.id)
-        elif recovered.outcome is not Outcome.NO_CAPACITY:
-            self._failures.pop(recovered.record.id, None)
+        record = recovered.record
+        for market in recovered.rented_on:
+            self._put_off(record, market)
+        goes_on = recovered.outcome is Outcome.GOES_ON and self.put_off_spot(record)
+        if not recovered.rented_on and recovered.outcome is not Outcome.NO_CAPACITY and not goes_on:
+            for market in (None, *Market):
+                self._failures.pop((record.id, market), None)
 
-    def _put_off(self, run_id: str) -> None:
-        self._failures[run_id] = self._failures.get(run_id, 0) + 1
-        pause = pause_after(self._failures[run_id], self._every)
-        self._not_before[run_id] = self._clock.monotonic() + pause.total_seconds()
+    def _is_put_off(self, record: RunRecord, market: Market | None) -> bool:
+        failures = self._failures.get((record.id, market))
+        return failures is not None and self._clock.monotonic() < failures.not_before
+
+    def _put_off(self, record: RunRecord, market: Market | None) -> None:
+        failures = self._failures.setdefault((record.id, market), _Failures())
+        failures.count += 1
+        pause = pause_after(failures.count, self._every)
+        if market is None and must_be_decided(record):
+            # It has cost nothing.
+            pause = min(pause, max(self._every, MOST_WITHOUT_DECISION))
+        failures.not_before = self._clock.monotonic() + pause.total_seconds()
 
 
 def watch_runs(
@@ -126,7 +164,8 @@ def watch_runs(
 
     def has_ended(run_id: str, asked: RunRecord | None) -> bool:
         """Whether it has ended for good; where it was interrupted, it is recovered."""
-        if pauses.has(run_id):
+        record = store.get(run_id)
+        if pauses.has(record):
             return False
         afresh = run_id in not_looked_at
         not_looked_at.discard(run_id)
@@ -134,14 +173,16 @@ def watch_runs(
             recovered = (
                 Recovered(asked, Outcome.GOES_ON, going_on(asked))
                 if asked is not None and asked.deadline is None and goes_on(asked)
-                else recover_run(session, store.get(run_id), afresh=afresh, clock=clock)
+                else recover_run(
+                    session, record, afresh=afresh, without_spot=pauses.put_off_spot(record), clock=clock
+                )
             )
         except BeingRecovered:
             return False
         except Interrupted:
             raise
         except RunctlError as error:
-            pauses.failed(run_id, error)
+            pauses.failed(record, error)
             if told.get(run_id) != error.message:
                 told[run_id] = error.message
                 session.progress.warn(
@@ -207,14 +248,14 @@ class DeadlineWatch:
             record = store.find(self._record.id)
             if record is None or record.has_ended or record.attempt != self._record.attempt:
                 return
-            if self._pauses.has(record.id):
+            if self._pauses.has(record):
                 continue
             try:
-                recovered = recover_run(session, record)
+                recovered = recover_run(session, record, without_spot=self._pauses.put_off_spot(record))
             except BeingRecovered:
                 continue
             except RunctlError as error:
-                self._pauses.failed(record.id, error)
+                self._pauses.failed(record, error)
                 why = error.message
             else:
                 self._pauses.looked_at(recovered)
