@@ -60,8 +60,11 @@ def control(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return stand_in
 
 
-def test_start_says_what_is_left_out_and_how_to_get_in(invoke: Invoke, control: SimpleNamespace) -> None:
-    result = invoke("sandbox", "start", "--kind", "folders", "--region", "eu-west-1")
+@pytest.mark.parametrize("option", ["--machines", "--kind"])
+def test_start_says_what_is_left_out_and_how_to_get_in(
+    invoke: Invoke, control: SimpleNamespace, option: str
+) -> None:
+    result = invoke("sandbox", "start", option, "folders", "--region", "eu-west-1")
     assert result.exit_code == 0
     assert "left out: no containers" in result.stderr
     assert 'eval "$(runctl sandbox env)"' in result.stderr

@@ -25,10 +25,12 @@ from runctl.sandbox.connection import SandboxInfo, misleading, nowhere, proxies_
 
 @click.command(cls=Command)
 @click.option(
+    "--machines",
     "--kind",
-    type=click.Choice(["auto", "namespaces", "folders"]),
+    "kind",
+    type=click.Choice(["auto", "namespaces", "systemd", "folders"]),
     default="auto",
-    help="How machines are built.",
+    help="How machines are built: with a small first process of the sandbox's, with systemd, or as folders.",
 )
 @click.option(
     "--docker",

@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from runctl.sandbox.machines import docker_engine
+from runctl.sandbox.machines import docker_engine, own_cgroup, systemd_init
 
 NEEDED = ("unshare", "nsenter", "ip", "iptables", "losetup", "mkfs.ext4", "sshd", "ssh-keygen")
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -20,8 +22,7 @@ def why_no_namespaces() -> str:
         return "that needs Linux"
     if os.geteuid() != 0:
         return "that needs root"
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS])
-    absent = [name for name in NEEDED if shutil.which(name, path=path) is None]
+    absent = _absent(NEEDED)
     if absent:
         return f"not installed: {', '.join(absent)}"
     probe = subprocess.run(
@@ -45,6 +46,23 @@ def why_no_namespaces() -> str:
         timeout=20,
     )
     return f"the kernel refuses: {probe.stderr.strip()}" if probe.returncode else ""
+
+
+def why_no_systemd() -> str:
+    """Why the first process of machines that are namespaces cannot be systemd on this computer; empty when it can."""
+    if systemd_init.program() is None:
+        return "systemd is not installed"
+    absent = _absent(systemd_init.NEEDED)
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    if not own_cgroup.hierarchies(Path("/proc/self/mountinfo").read_text()):
+        return "this computer's control groups are not mounted below /sys/fs/cgroup"
+    return ""
+
+
+def _absent(programs: Sequence[str]) -> list[str]:
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS])
+    return [name for name in programs if shutil.which(name, path=path) is None]
 
 
 def left_out(kind: str, against_namespaces: str, docker: str) -> tuple[str, ...]:

@@ -22,6 +22,16 @@ class Ami:
     owner: str = "amazon"
 
 
+@dataclass(frozen=True)
+class MadeImage:
+    """An image that was made of an instance."""
+
+    base: Ami
+    """What the instance was made from, in the end one of `AMIS`."""
+    folder: Path
+    """What its machines have on their root disks beyond this computer's root."""
+
+
 _AMAZON_LINUX = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{}"
 _DEEP_LEARNING = "/aws/service/deeplearning/ami/{}/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
 

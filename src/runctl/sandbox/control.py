@@ -13,7 +13,7 @@ from pathlib import Path
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.files import make_private_folder
 from runctl.sandbox import record, server_process
-from runctl.sandbox.abilities import left_out, why_no_namespaces
+from runctl.sandbox.abilities import left_out, why_no_namespaces, why_no_systemd
 from runctl.sandbox.connection import DEFAULT_REGION, SandboxError, SandboxInfo, ask
 from runctl.sandbox.layout import Layout, default_home
 from runctl.sandbox.leftovers import remove_leftovers
@@ -77,16 +77,17 @@ def _refuse_full_disk(home: Path) -> None:
 
 def _start(layout: Layout, region: str, kind: str, docker: str, report: Report) -> SandboxInfo:
     against_namespaces = why_no_namespaces()
-    if kind == "namespaces" and against_namespaces:
+    against = {"namespaces": against_namespaces, "systemd": against_namespaces or why_no_systemd()}
+    if against.get(kind):
         raise UsageError(
-            f"namespaces cannot be used here: {against_namespaces}",
-            hint="leave --kind out to get one that works here",
+            f"machines of the kind {kind} cannot be had here: {against[kind]}",
+            hint="leave --machines out to get some that work here",
         )
     chosen = ("folders" if against_namespaces else "namespaces") if kind == "auto" else kind
     lacking = left_out(chosen, against_namespaces, docker)
     for line in remove_leftovers(layout):
         report(f"left by a sandbox that crashed, removed: {line}")
-    with_docker = chosen == "namespaces" and docker != "off" and not docker_engine.missing_programs()
+    with_docker = chosen != "folders" and docker != "off" and not docker_engine.missing_programs()
     info = _launch(layout, region, chosen, docker=with_docker, left_out=lacking)
     if with_docker:
         _provide_images(layout, report)

@@ -41,6 +41,11 @@ class Layout:
         return self.home / "machines"
 
     @property
+    def images(self) -> Path:
+        """A folder for each image that was made of an instance."""
+        return self.home / "images"
+
+    @property
     def volumes(self) -> Path:
         """A sparse file (or, with folder machines, a folder) for each volume and snapshot."""
         return self.home / "volumes"

@@ -43,6 +43,10 @@ def remove_leftovers(layout: Layout) -> list[str]:
         remove_folder(folder)
         if folder.suffix != ENDED:
             removed.append(f"machine {folder.name}")
+    for image in sorted(layout.images.glob("*")) if layout.images.exists() else []:
+        remove_folder(image)
+        if not image.suffix:
+            removed.append(f"image {image.name}")
     for file in sorted(layout.volumes.glob("*")) if layout.volumes.exists() else []:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
         removed.append(f"disk {file.name}")

@@ -41,7 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The sandbox's server; runctl sandbox start starts it.")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--region", required=True)
-    parser.add_argument("--kind", choices=["namespaces", "folders"], required=True)
+    parser.add_argument("--kind", choices=["namespaces", "systemd", "folders"], required=True)
     parser.add_argument("--docker", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
@@ -66,11 +66,11 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     )
     from runctl.sandbox.ecr import backend as ecr
 
-    network = Network(layout) if kind == "namespaces" else None
+    network = None if kind == "folders" else Network(layout)
     if network is not None:
         network.make()
     disks = Disks(layout) if network is not None else FolderDisks(layout)
-    world = World(layout, region, 0, network, docker, disks)
+    world = World(layout, region, 0, network, docker, disks, systemd=kind == "systemd")
     become(world)
     # Nothing is answered before everything is ready.
     ready = threading.Event()

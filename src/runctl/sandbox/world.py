@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from runctl.sandbox.amis import MadeImage
 from runctl.sandbox.autoscaling.groups import Group
 from runctl.sandbox.capacity import Pool
 from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.lyceum.account import Account as LyceumAccount
-from runctl.sandbox.machines.machine import Hardware, Machine
+from runctl.sandbox.machines.hardware import Hardware
+from runctl.sandbox.machines.machine import Machine
 from runctl.sandbox.machines.network import Network
 from runctl.sandbox.prices.meter import Meter
 from runctl.sandbox.record import Keys
@@ -88,6 +90,8 @@ class World:
     """Whether machines can have Docker."""
     disks: Disks
     """The files of volumes."""
+    systemd: bool = False
+    """Whether the first process of EC2's machines is systemd."""
     keys: Keys = field(default_factory=Keys.new)
     machines: dict[str, Machine] = field(default_factory=dict)
     """By instance id, those that have a machine, running or stopped."""
@@ -95,6 +99,8 @@ class World:
     providers: list[Callable[[World, Machine, Any], Callable[[], None]]] = field(default_factory=list)
     """Called for every machine that has booted (with moto's instance); each returns what ends its service."""
     services: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
+    made_images: dict[str, MadeImage] = field(default_factory=dict)
+    """By image id, those that were made of instances."""
     groups: dict[str, Group] = field(default_factory=dict)
     """Auto Scaling groups by name."""
     deleted_groups: list[Group] = field(default_factory=list)

@@ -13,7 +13,7 @@ from werkzeug.test import Client
 from runctl.sandbox.ec2 import launch
 from runctl.sandbox.lyceum import api
 from runctl.sandbox.lyceum.account import Account
-from runctl.sandbox.machines.machine import Hardware
+from runctl.sandbox.machines.hardware import Hardware
 from tests.e2e.command_line import until
 
 KEY = "lk_mine"

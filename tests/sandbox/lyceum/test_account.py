@@ -10,7 +10,8 @@ import pytest
 
 from runctl.sandbox.lyceum import account
 from runctl.sandbox.lyceum.account import Account
-from runctl.sandbox.machines.machine import BootFailed, Hardware
+from runctl.sandbox.machines.hardware import Hardware
+from runctl.sandbox.machines.machine import BootFailed
 
 
 class Machine:

@@ -9,7 +9,8 @@ import pytest
 
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.machines import network
-from runctl.sandbox.machines.machine import BootFailed, Hardware, Machine
+from runctl.sandbox.machines.hardware import Hardware
+from runctl.sandbox.machines.machine import BootFailed, Machine
 from runctl.sandbox.machines.network import Network
 from tests.sandbox.traces import traces
 

@@ -17,7 +17,8 @@ from werkzeug.routing import Map
 from werkzeug.wrappers import Request, Response
 
 from runctl.sandbox.api.http_server import CONNECTION, Start
-from runctl.sandbox.machines.machine import Hardware, Machine
+from runctl.sandbox.machines.hardware import Hardware
+from runctl.sandbox.machines.machine import Machine
 
 
 class Refused(Exception):

@@ -14,12 +14,12 @@ from moto.ec2.responses.instances import InstanceResponse
 from moto.iam.exceptions import NotFoundException as IamNotFound
 
 from runctl.core.config import SANDBOX_VARIABLE
-from runctl.sandbox.amis import ami
 from runctl.sandbox.api.gate import parameter
 from runctl.sandbox.capacity import Pool, has_room
+from runctl.sandbox.ec2.images import Images
 from runctl.sandbox.ec2.lifecycle import UP, Lifecycle, SandboxInstance
 from runctl.sandbox.ec2.spot_requests import note_fulfilled
-from runctl.sandbox.machines.machine import Hardware
+from runctl.sandbox.machines.hardware import Hardware
 from runctl.sandbox.prices.spot_prices import spot_price
 from runctl.sandbox.quotas import check as check_quota
 from runctl.sandbox.world import World
@@ -28,7 +28,7 @@ TLS_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUN
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
-class Launch(Lifecycle):
+class Launch(Images, Lifecycle):
     """RunInstances with machines."""
 
     def run_instances(
@@ -135,16 +135,18 @@ class Launch(Lifecycle):
         return self.get_security_group_from_name("default", vpc)
 
     def _make_machine(self, instance: Any, user_data: Any) -> None:
-        image = ami(instance.image_id)
+        image, made = self.base_of(instance.image_id), self.world.made_images.get(instance.image_id)
         text = _decoded(user_data)
         key = self.key_pairs.get(instance.key_name) if instance.key_name else None
         hardware = Hardware(
             instance_id=instance.id,
-            login_user=image.login_user if image else "ec2-user",
-            docker=self.world.docker and (image is None or image.docker),
+            login_user=image.login_user,
+            docker=self.world.docker and image.docker,
             authorized_key=key.public_key if key else None,
             user_data=text,
             environment=machine_environment(self.world),
+            systemd=self.world.systemd,
+            image=made.folder if made is not None else None,
         )
         machine = self.world.new_machine(hardware)
         instance.sandbox_address = machine.address

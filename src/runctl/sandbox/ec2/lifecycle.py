@@ -23,6 +23,7 @@ from runctl.sandbox.machines.machine import BootFailed, Machine
 
 ROOT_GIB = 8
 SHUTDOWN_SECONDS = 5.0
+SYSTEMD_SHUTDOWN_SECONDS = 30.0
 STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "stopping": 64}
 """As DescribeInstances has them; moto sets those of the final states."""
 UP = frozenset({"pending", "running"})
@@ -260,7 +261,9 @@ class Lifecycle(InstanceStores, SecurityGroups, PlacementGroups):
         if machine.is_up:
             with contextlib.suppress(Exception):
                 machine.power("poweroff")
-            machine.wait_until_down(SHUTDOWN_SECONDS)
+            machine.wait_until_down(
+                SYSTEMD_SHUTDOWN_SECONDS if machine.hardware.systemd else SHUTDOWN_SECONDS
+            )
         machine.kill()
 
     def _remove(self, instance: Any, code: str, message: str) -> None:

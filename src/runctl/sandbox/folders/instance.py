@@ -15,7 +15,8 @@ from pathlib import Path
 from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.folders.machine import FolderMachine
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.machines.machine import BootFailed, Hardware
+from runctl.sandbox.machines.hardware import Hardware
+from runctl.sandbox.machines.machine import BootFailed
 
 POLL_SECONDS = 0.2
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from runctl.sandbox.api.rest import MachineMaker, Refused, RestBehaviour
 from runctl.sandbox.lyceum.storage import ObjectStorage
-from runctl.sandbox.machines.machine import BootFailed, Hardware
+from runctl.sandbox.machines.hardware import Hardware
+from runctl.sandbox.machines.machine import BootFailed
 
 PRICES: dict[str, tuple[str, str]] = {
     "l40s": ("1.19", "0.55"),

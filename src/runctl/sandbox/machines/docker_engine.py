@@ -24,7 +24,7 @@ from typing import Any
 LIBRARY = "/usr/lib/runctl-sandbox"
 """Where the machine finds our programs."""
 
-MODULES = ("docker_supervisor.py", "systemd.py")
+MODULES = ("cloud_init.py", "docker_supervisor.py", "systemd.py")
 CONFIG = f"{LIBRARY}/engine.json"
 DATA_ROOT = "/var/lib/docker"
 CGROUP_PARENT = "runctl-sandbox"
@@ -90,8 +90,9 @@ def command(root: Path) -> list[str]:
     return [_interpreter(root), "-IS", LIBRARY, "boot", "--detach"]
 
 
-def prepare(root: Path, engine: Engine | None) -> None:
-    """The file system at ``root`` is ready for `command`; without an engine it has the ``systemctl`` only.
+def prepare(root: Path, engine: Engine | None, *, systemd: bool = False) -> None:
+    """The file system at ``root`` is ready for `command`; without an engine it has the ``systemctl`` only, and with
+    ``systemd``, which has its own, not even that.
 
     ``root`` has its own /proc and /sys mounted, and is not the computer's own root. Raises `ValueError` when it
     is, ``subprocess.CalledProcessError`` when something cannot be mounted.
@@ -105,13 +106,15 @@ def prepare(root: Path, engine: Engine | None) -> None:
     _install_library(library)
     settings = None if engine is None else dockerd_options(engine)
     (root / CONFIG.lstrip("/")).write_text(json.dumps({"dockerd": settings}))
-    _install_shims(root)
+    if not systemd:
+        _install_shims(root)
+    if systemd or engine is not None:
+        _mount_cgroups(root / "sys/fs/cgroup", Path("/proc/self/cgroup").read_text())
     if engine is None:
         return
     group = root / "etc/group"
     group.write_text(with_member(group.read_text(), "docker", engine.login_user))
     _prefer_the_client_that_builds(root)
-    _mount_cgroups(root / "sys/fs/cgroup", Path("/proc/self/cgroup").read_text())
     data_root = Path(engine.data_root)
     data_root.mkdir(parents=True, exist_ok=True)
     target = root / DATA_ROOT.lstrip("/")
@@ -271,13 +274,15 @@ def _mount(*arguments: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``prepare ROOT``, with the engine (or ``null``) as JSON on stdin."""
+    """``prepare ROOT [--systemd]``, with the engine (or ``null``) as JSON on stdin."""
     parser = argparse.ArgumentParser(description="Prepare a machine's root for Docker.")
     parser.add_argument("verb", choices=["prepare"])
     parser.add_argument("root", type=Path)
+    parser.add_argument("--systemd", action="store_true", help="the machine has a systemd of its own")
     options = parser.parse_args(arguments)
     document = json.load(sys.stdin)
-    prepare(options.root, None if document is None else Engine.from_json(document))
+    engine = None if document is None else Engine.from_json(document)
+    prepare(options.root, engine, systemd=options.systemd)
     return 0
 
 

@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,11 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
     import disk_face  # type: ignore[import-not-found]  # beside this file
+    import own_cgroup  # type: ignore[import-not-found]
     import own_kernel  # type: ignore[import-not-found]
+    import systemd_init  # type: ignore[import-not-found]
 else:
-    from runctl.sandbox.machines import disk_face, own_kernel
+    from runctl.sandbox.machines import disk_face, own_cgroup, own_kernel, systemd_init
 
 POWER = "run/runctl-sandbox/power"
 NODES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "kmsg")
@@ -63,26 +64,41 @@ if [ ! -e "$finished" ]; then echo "status: running"; exit 0; fi
 if [ -e /var/lib/cloud/instance/error ]; then echo "status: error"; exit 1; fi
 echo "status: done"
 """
-SWITCHES = {
+SWITCHES = {"cloud-init": CLOUD_INIT}
+POWER_SWITCHES = {
     "shutdown": SHUTDOWN,
     "poweroff": "#!/bin/sh\nexec /usr/local/sbin/shutdown -P now\n",
     "halt": "#!/bin/sh\nexec /usr/local/sbin/shutdown -h now\n",
     "reboot": "#!/bin/sh\nexec /usr/local/sbin/shutdown -r now\n",
-    "cloud-init": CLOUD_INIT,
 }
+"""What systemd has itself."""
 
 
 def main() -> int:
     """Boot, and run until power-off."""
     boot = json.load(sys.stdin)
     root = Path(boot["root"])
+    if boot["systemd"]:
+        own_cgroup.enter(boot["machine"])
     build_root(root, boot)
     subprocess.run(
-        [sys.executable, "-IS", boot["docker_engine"], "prepare", str(root)],
+        [
+            *(sys.executable, "-IS", boot["docker_engine"], "prepare", str(root)),
+            *(["--systemd"] if boot["systemd"] else []),
+        ],
         input=json.dumps(boot["docker"]).encode(),
         check=True,
     )
-    install_power_switches(root)
+    install_switches(root, systemd=bool(boot["systemd"]))
+    if boot["systemd"]:
+        systemd_init.install(
+            root,
+            cloud_init=boot["cloud_init"],
+            up=UP,
+            environment=boot["environment"],
+            hub=boot["hub_command"],
+            dockerd=boot["dockerd"],
+        )
     own_kernel.shield(root, mount)
     own_kernel.move_into(root)
     own_kernel.drop_capabilities()
@@ -91,27 +107,33 @@ def main() -> int:
     console = Path("/var/log/console.log").open("ab", buffering=0)  # noqa: SIM115 - open for as long as the machine runs
     for descriptor in (1, 2):
         os.dup2(console.fileno(), descriptor)
+    if boot["systemd"]:
+        systemd_init.begin(boot["systemd"], {"PATH": PATH, "LANG": "C.UTF-8"})
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    subprocess.run([*boot["cloud_init"], "early"], check=False, stdin=subprocess.DEVNULL)
     start_services(boot)
     Path(UP).touch()
-    run_boot_scripts()
-    if boot["user_data"] is not None:
-        threading.Thread(target=run_user_data, args=(boot["user_data"],), daemon=True).start()
-    else:
-        finish_boot()
+    # A process of its own: this one reaps whatever ends, also what another part of it waits for.
+    subprocess.Popen([*boot["cloud_init"], "final"], stdin=subprocess.DEVNULL, start_new_session=True)
     return reap_until_power_goes()
 
 
 def build_root(root: Path, boot: dict[str, Any]) -> None:
     """Mount everything below ``root`` that a machine has."""
-    layers = f"lowerdir=/,upperdir={boot['upper']},workdir={boot['work']}"
+    lower = "/"
+    if boot["image"]:
+        image = root.with_name("image")
+        mount("-o", "loop,ro", boot["image"], str(image))
+        lower = f"{image}:/"
+    layers = f"lowerdir={lower},upperdir={boot['upper']},workdir={boot['work']}"
     mount("-t", "overlay", "-o", layers, "overlay", str(root))
     mount("-t", "proc", "proc", str(root / "proc"))
     mount("-t", "sysfs", "sysfs", str(root / "sys"))
     for folder, mode in (("run", "755"), ("tmp", "1777"), ("dev", "755")):
         mount("-t", "tmpfs", "-o", f"mode={mode}", "tmpfs", str(root / folder))
-    for name in NODES:
+    # The kernel's log is this computer's; systemd would write into it.
+    for name in (each for each in NODES if not (boot["systemd"] and each == "kmsg")):
         source = Path("/dev") / name
         if source.exists():
             info = source.stat()
@@ -142,51 +164,14 @@ def start_services(boot: dict[str, Any]) -> None:
         subprocess.run(["mount", "--all"], check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def install_power_switches(root: Path) -> None:
-    """``shutdown`` and the like, which tell the first process instead of systemd; and ``cloud-init status``."""
+def install_switches(root: Path, *, systemd: bool) -> None:
+    """``cloud-init status``, and where there is no systemd ``shutdown`` and the like, which tell the first process."""
     folder = root / "usr/local/sbin"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in SWITCHES.items():
+    for name, text in {**SWITCHES, **({} if systemd else POWER_SWITCHES)}.items():
         path = folder / name
         path.write_text(text)
         path.chmod(0o755)
-
-
-def run_boot_scripts() -> None:
-    """As cloud-init does on every boot, before user data (its module ``scripts-per-boot``)."""
-    folder = Path("/var/lib/cloud/scripts/per-boot")
-    with Path("/var/log/cloud-init-output.log").open("ab") as log:
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            subprocess.run(
-                [str(path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, cwd="/"
-            )
-
-
-def run_user_data(text: str) -> None:
-    """As cloud-init does on the first boot: run it as root, keep what it says, mark the end."""
-    folder = Path("/var/lib/cloud/instance")
-    folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "boot-finished"
-    if done.exists():
-        return
-    script = folder / "user-data.txt"
-    script.write_text(text)
-    script.chmod(0o700)
-    if text.startswith("#!"):
-        with Path("/var/log/cloud-init-output.log").open("ab") as log:
-            code = subprocess.run(
-                [str(script)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, cwd="/"
-            ).returncode
-        if code:
-            (folder / "error").write_text(f"user-data ended with {code}\n")
-    finish_boot()
-
-
-def finish_boot() -> None:
-    """What ``cloud-init status --wait`` waits for."""
-    folder = Path("/var/lib/cloud/instance")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "boot-finished").write_text(time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime()) + "\n")
 
 
 def reap_until_power_goes() -> int:

@@ -11,50 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.machines import disk_face, docker_engine, first_process, own_kernel, own_root
-from runctl.sandbox.machines.machine_folder import accounts, discard
+from runctl.sandbox.machines import disk_face, docker_engine, first_process, own_kernel, systemd_init
+from runctl.sandbox.machines.hardware import Hardware, image_disk
+from runctl.sandbox.machines.machine_folder import discard, furnish
 from runctl.sandbox.machines.network import Network, kill_all
 
 BOOT_SECONDS = 20.0
-SSHD_CONFIG = """\
-Port 22
-HostKey /etc/ssh/ssh_host_ed25519_key
-PermitRootLogin {root_login}
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-UsePAM no
-StrictModes no
-MaxStartups 100
-MaxSessions 100
-UseDNS no
-AuthorizedKeysFile .ssh/authorized_keys /run/eic/%u
-SetEnv {environment}
-Subsystem sftp internal-sftp
-PidFile /run/sshd.pid
-"""
+SYSTEMD_BOOT_SECONDS = 90.0
 SHELL_PATH = first_process.PATH
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a machine is made of, from the call that launches it."""
-
-    instance_id: str
-    login_user: str
-    docker: bool
-    """Whether its image has Docker."""
-    authorized_key: str | None
-    """The key pair's public half."""
-    user_data: bytes | None
-    environment: Mapping[str, str]
-    """Of every login, as /etc/environment."""
-    shares: tuple[tuple[Path, str], ...] = ()
-    """Folders of this computer that it has mounted from its first moment, each with its path there."""
 
 
 class BootFailed(Exception):
@@ -105,10 +73,16 @@ class Machine:
 
         Raises `BootFailed`, also when the machine has been removed meanwhile.
         """
-        for folder in (self.root, self.upper, self.folder / "work"):
+        for folder in (self.root, self.upper, self.folder / "work", self.folder / "image"):
             folder.mkdir(parents=True, exist_ok=True)
         if first:
-            self._furnish()
+            furnish(
+                self.upper,
+                self.hardware,
+                sandbox_home=self._layout.home,
+                hostname=self._hostname(),
+                address=self.address,
+            )
         ready = self.upper / first_process.UP.lstrip("/")
         ready.parent.mkdir(parents=True, exist_ok=True)
         ready.unlink(missing_ok=True)
@@ -130,7 +104,7 @@ class Machine:
                 env={"PATH": SHELL_PATH},
             )
         assert process.stdin is not None  # noqa: S101 - a pipe was asked for
-        process.stdin.write(json.dumps(self._boot_parameters(first=first)).encode())
+        process.stdin.write(json.dumps(self._boot_parameters()).encode())
         process.stdin.close()
         self._wait_for(process, ready)
         threading.Thread(target=self._watch, args=(process,), daemon=True).start()
@@ -167,6 +141,9 @@ class Machine:
 
     def power(self, action: str) -> None:
         """As if ``shutdown`` had been called inside."""
+        if self.hardware.systemd and self._init_pid is not None:
+            os.kill(self._init_pid, systemd_init.SWITCHES[action])
+            return
         self.run(["sh", "-c", f"echo {action} 0 > /{first_process.POWER}"])
 
     def popen(
@@ -297,45 +274,7 @@ class Machine:
                 with contextlib.suppress(ProcessLookupError):
                     self.run(["fsfreeze", "--unfreeze", *points])
 
-    def _furnish(self) -> None:
-        own_root.hide(self.upper, sandbox_home=self._layout.home, docker=self.hardware.docker)
-        user = self.hardware.login_user
-        is_root = user == "root"
-        home = self.upper / ("root" if is_root else f"home/{user}")
-        owner = 0 if is_root else 1000
-        ssh = home / ".ssh"
-        ssh.mkdir(parents=True, mode=0o700)
-        if self.hardware.authorized_key:
-            (ssh / "authorized_keys").write_text(self.hardware.authorized_key.strip() + "\n")
-            (ssh / "authorized_keys").chmod(0o600)
-        for path in (home, ssh, *ssh.iterdir()):
-            os.chown(path, owner, owner)
-        etc = self.upper / "etc"
-        (etc / "sudoers.d").mkdir(parents=True, exist_ok=True)
-        sudoers = etc / "sudoers.d/90-cloud-init-users"
-        sudoers.write_text(f"{user} ALL=(ALL) NOPASSWD:ALL\n")
-        sudoers.chmod(0o440)
-        (etc / "environment").write_text(
-            "".join(f'{name}="{value}"\n' for name, value in self.hardware.environment.items())
-        )
-        (etc / "hostname").write_text(self._hostname() + "\n")
-        (etc / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self._hostname()}\n")
-        (etc / "ssh").mkdir(exist_ok=True)
-        key = etc / "ssh/ssh_host_ed25519_key"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True)
-        variables = {"PATH": SHELL_PATH, "LANG": "C.UTF-8", **self.hardware.environment}
-        (etc / "ssh/sshd_config").write_text(
-            SSHD_CONFIG.format(
-                root_login="prohibit-password" if is_root else "no",
-                environment=" ".join(f'"{name}={value}"' for name, value in variables.items()),
-            )
-        )
-        (etc / "fstab").write_text("")
-        for name, text in accounts(user).items():
-            (etc / name).write_text(text)
-        (etc / "shadow").chmod(0o600)
-
-    def _boot_parameters(self, *, first: bool) -> dict[str, object]:
+    def _boot_parameters(self) -> dict[str, object]:
         engine = None
         if self.hardware.docker:
             registry = (
@@ -350,8 +289,12 @@ class Machine:
                 login_user=self.hardware.login_user,
                 registry=registry,
             )
+        library = f"{docker_engine.LIBRARY}/runctl/sandbox/machines"
         return {
+            "machine": self.hardware.instance_id,
+            "systemd": systemd_init.program() if self.hardware.systemd else None,
             "root": str(self.root),
+            "image": str(image_disk(self.hardware.image)) if self.hardware.image is not None else None,
             "upper": str(self.upper),
             "work": str(self.folder / "work"),
             "hostname": self._hostname(),
@@ -359,15 +302,19 @@ class Machine:
             "environment": dict(self.hardware.environment),
             "docker_engine": docker_engine.__file__,
             "docker": json.loads(docker_engine.as_json(engine)),
+            "dockerd": None
+            if engine is None
+            else ["/usr/sbin/dockerd", *docker_engine.dockerd_options(engine)],
+            "cloud_init": [_python(), "-IS", f"{library}/cloud_init.py"],
+            "hub_command": [_python(), "-IS", docker_engine.LIBRARY, "hub"],
             "boot_command": [_python(), "-IS", docker_engine.LIBRARY, "boot", "--detach"],
-            "user_data": (self.hardware.user_data or b"").decode(errors="replace") if first else None,
         }
 
     def _hostname(self) -> str:
         return "ip-" + self.address.replace(".", "-")
 
     def _wait_for(self, process: subprocess.Popen[bytes], ready: Path) -> None:
-        limit = time.monotonic() + BOOT_SECONDS
+        limit = time.monotonic() + (SYSTEMD_BOOT_SECONDS if self.hardware.systemd else BOOT_SECONDS)
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > limit:
                 said = (self.folder / "console.log").read_text(errors="replace")[-2000:]
@@ -381,6 +328,8 @@ class Machine:
         if self._process is not process:
             return
         actions = {value: action for action, value in first_process.EXIT_CODES.items()}
+        if self.hardware.systemd:
+            actions = {-number: action for number, action in systemd_init.EXIT_SIGNALS.items()}
         self._process, self._init_pid = None, None
         self.on_power_off(actions.get(code, "lost"))
 

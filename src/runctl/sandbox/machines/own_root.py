@@ -35,6 +35,14 @@ _EMPTY = {
     **dict.fromkeys(("var/lib/docker", "var/lib/containerd"), 0o710),
     **dict.fromkeys(("etc/ssh", "etc/sudoers.d", "etc/cron.d"), 0o755),
 }
+_UNITS = (
+    "etc/systemd/system",
+    "etc/systemd/user",
+    "usr/local/lib/systemd",
+    "etc/modules-load.d",
+    "etc/binfmt.d",
+)
+"""What this computer's administrator has set up for its systemd."""
 _PRIVATE_BELOW = {"etc": 8, "opt": 2, "var": 3}
 """Where the computer keeps what not everybody on it may read, and how many folders deep that is looked for."""
 _LEFT = frozenset({"etc/shadow", "etc/sudoers", *_EMPTY})
@@ -49,9 +57,9 @@ _PROGRAMS = ("usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin")
 _DOCKER_PLUGINS = ("usr/libexec/docker", "usr/lib/docker", "usr/local/lib/docker", "usr/local/libexec/docker")
 
 
-def hide(upper: Path, *, sandbox_home: Path, docker: bool) -> None:
+def hide(upper: Path, *, sandbox_home: Path, docker: bool, systemd: bool = False) -> None:
     """People's files, logs, keys and the sandbox's folder are not on the machine; nor, without ``docker``, is Docker or
-    what installs it.
+    what installs it; nor, with ``systemd``, are the services that this computer has enabled.
 
     Nor is what an ordinary user of this computer may not read: root in a machine could.
 
@@ -64,6 +72,9 @@ def hide(upper: Path, *, sandbox_home: Path, docker: bool) -> None:
     for folder, mode in _EMPTY.items():
         if Path("/", folder).is_dir():
             _empty(upper, Path(folder), mode)
+    for folder in _UNITS if systemd else ():
+        if Path("/", folder).is_dir():
+            _empty(upper, Path(folder), 0o755)
     for private in private_paths():
         _hide_private(upper, private)
     home = sandbox_home.resolve().relative_to("/")
@@ -75,6 +86,13 @@ def hide(upper: Path, *, sandbox_home: Path, docker: bool) -> None:
         for path in (*programs, *_DOCKER_PLUGINS):
             if os.path.lexists(Path("/", path)):
                 _white_out(upper, Path(path))
+
+
+def hide_instance(upper: Path) -> None:
+    """Of an image that was made of an instance, the next one does not have what cloud-init kept of the first one."""
+    (upper / "var/lib/cloud").mkdir(parents=True, exist_ok=True)
+    (upper / "var/lib/cloud/instance").mkdir(exist_ok=True)
+    os.setxattr(upper / "var/lib/cloud/instance", "trusted.overlay.opaque", b"y")
 
 
 def private_paths(root: Path = Path("/")) -> Iterator[Path]:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from runctl.sandbox.machines.docker_supervisor import (
     LOG,
+    close_off_hub,
     engine_options,
     engine_pid,
+    hub_answers,
     last_log_lines,
     listen,
     ping,
@@ -263,8 +265,12 @@ def start_enabled() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """``boot [--detach]``, ``systemctl …`` or ``service …``."""
+    """``boot [--detach]``, ``systemctl …``, ``service …``, or ``hub`` before a real systemd starts the engine."""
     verb, rest = arguments[0], arguments[1:]
+    if verb == "hub":
+        if not hub_answers():
+            close_off_hub(Path("/etc/hosts"))
+        return 0
     if verb == "systemctl":
         return systemctl(rest)
     if verb == "service":

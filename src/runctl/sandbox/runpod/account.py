@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runctl.sandbox.api.rest import MachineMaker, Refused, RestBehaviour
-from runctl.sandbox.machines.machine import BootFailed, Hardware
+from runctl.sandbox.machines.hardware import Hardware
+from runctl.sandbox.machines.machine import BootFailed
 from runctl.sandbox.runpod.pods import (
     NO_CAPACITY,
     SandboxPod,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.sandbox.api.rest import MachineMaker
-from runctl.sandbox.machines.machine import BootFailed, Hardware, Machine
+from runctl.sandbox.machines.hardware import Hardware
+from runctl.sandbox.machines.machine import BootFailed, Machine
 from runctl.sandbox.runpod.forwarding import MappedPort
 
 HERE = "127.0.0.1"
