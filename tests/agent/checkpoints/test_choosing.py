@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runctl.agent.checkpoints import folders
 from runctl.agent.checkpoints.choosing import belonging, candidates, newest, status_of, step_of
+from runctl.agent.checkpoints.folders import Checksums, sha256_of
 from tests.agent.checkpoints.samples import NOW, WHOLE, archive, put, safetensors
 
 
@@ -160,6 +162,29 @@ def test_what_an_earlier_look_has_found_is_not_read_once_more(tmp_path: Path) ->
     newer = status_of(tmp_path, found)
     assert newer is not None
     assert newer.path == str(new)
+
+
+def test_what_does_not_fit_its_checksums_is_read_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def noting(path: Path) -> str:
+        read.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(folders, "sha256_of", noting)
+    checksum = hashlib.sha256(b"weights").hexdigest()
+    put(tmp_path, "step-1/SHA256SUMS", f"{checksum}  weights.bin\n".encode())
+    put(tmp_path, "step-1/weights.bin", b"damaged")
+    checksums: Checksums = {}
+
+    assert status_of(tmp_path, checksums=checksums) is None
+    assert status_of(tmp_path, checksums=checksums) is None
+    assert read == ["weights.bin"]
+    put(tmp_path, "step-1/weights.bin", b"weights", age=5)
+    assert status_of(tmp_path, checksums=checksums) is not None
+    assert read == ["weights.bin"] * 2
 
 
 @pytest.mark.parametrize("above", ["", "out/"])

@@ -17,6 +17,7 @@ from runctl.agent.checkpoints.folders import (
     TRAINER_ARGUMENTS,
     TRAINER_FOLDER,
     TRAINER_STATE,
+    Checksums,
     files_of,
     incomplete,
 )
@@ -154,16 +155,19 @@ def step_of(checkpoint: Path) -> int | None:
     return None
 
 
-def status_of(folder: Path, known: CheckpointStatus | None = None) -> CheckpointStatus | None:
+def status_of(
+    folder: Path, known: CheckpointStatus | None = None, checksums: Checksums | None = None
+) -> CheckpointStatus | None:
     """The newest complete checkpoint of a folder that no store is kept for; ``None`` where there is none.
 
-    What is ``known`` from an earlier look is not read once more: all of it is, where it has a list of checksums.
+    What is ``known`` from an earlier look is not read once more, nor is a file whose checksum is: all of it is,
+    where a checkpoint has a list of checksums.
     """
     for checkpoint in by_age(candidates(folder)):
         path, saved_at = str(checkpoint.path), checkpoint.changed_ns / 1e9
         if known is not None and (known.path, known.saved_at) == (path, saved_at):
             return known
-        if not incomplete(checkpoint.path, time.time()):
+        if not incomplete(checkpoint.path, time.time(), checksums):
             return CheckpointStatus(path, saved_at, step_of(checkpoint.path))
     return None
 

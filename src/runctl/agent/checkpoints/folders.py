@@ -50,14 +50,20 @@ TRAINER_FOLDER = re.compile(r"checkpoint-\d+")
 """What Hugging Face's Trainer calls what it saves."""
 _LARGEST_METADATA = 64 << 20
 
+Identity = tuple[str, int, int, int]
+"""Path, size, time of change and inode of a file: when they are the same, so are its bytes."""
+Checksums = dict[Identity, str]
+"""SHA-256 of files that were read: they are not read again while they are the same."""
 
-def incomplete(path: Path, now: float) -> str:
+
+def incomplete(path: Path, now: float, known: Checksums | None = None) -> str:
     """Why a checkpoint does not count, in words; empty when it does. ``now`` in seconds since the epoch.
 
-    Never raises `OSError`.
+    Whoever asks again about what may be the same hands over what is ``known`` already, and learns the rest. Never
+    raises `OSError`.
     """
     try:
-        return _broken_folder(path, now) if path.is_dir() else broken_file(path, now)
+        return _broken_folder(path, now, known) if path.is_dir() else broken_file(path, now)
     except (OSError, struct.error, zipfile.BadZipFile) as error:
         return str(error)
     except pickle.UnpicklingError as error:
@@ -74,7 +80,7 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _broken_folder(folder: Path, now: float) -> str:
+def _broken_folder(folder: Path, now: float, known: Checksums | None) -> str:
     files = files_of(folder)
     if not files:
         return "it is empty"
@@ -82,7 +88,7 @@ def _broken_folder(folder: Path, now: float) -> str:
     if unfinished:
         return f"{unfinished[0].name} is still being written"
     for name in MANIFESTS:
-        why = _against_manifest(folder, folder / name) if (folder / name).is_file() else ""
+        why = _against_manifest(folder, folder / name, known) if (folder / name).is_file() else ""
         if why:
             return why
     why = _missing_shard(folder) or _missing_index(folder) or _missing_distributed(folder)
@@ -205,14 +211,30 @@ def listed_checksums(manifest: Path) -> dict[str, str]:
     }
 
 
-def _against_manifest(folder: Path, manifest: Path) -> str:
+def _against_manifest(folder: Path, manifest: Path, known: Checksums | None) -> str:
     for name, checksum in listed_checksums(manifest).items():
         path = folder / name
         if not path.is_file():
             return f"{manifest.name} names {name}, which is not there"
-        if sha256_of(path) != checksum:
+        if known_sha256_of(path, {} if known is None else known) != checksum:
             return f"{path.name} has another checksum than {manifest.name} says"
     return ""
+
+
+def identity(path: Path, facts: os.stat_result) -> Identity:
+    """Of a file with these facts."""
+    return str(path), facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def known_sha256_of(path: Path, known: Checksums) -> str:
+    """As `sha256_of`, of a file that is read only if it is not known."""
+    key = identity(path, path.stat())
+    if key in known:
+        return known[key]
+    found = sha256_of(path)
+    if identity(path, path.stat()) == key:
+        known[key] = found
+    return found
 
 
 def sha256_of(path: Path) -> str:

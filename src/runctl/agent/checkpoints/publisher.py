@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from typing import Callable
 
 from runctl.agent.checkpoints import choosing, layout
 from runctl.agent.checkpoints.choosing import Checkpoint
-from runctl.agent.checkpoints.folders import incomplete, sha256_of
+from runctl.agent.checkpoints.folders import Checksums, Identity, identity, incomplete, known_sha256_of
 from runctl.agent.checkpoints.formats import QUIET_SECONDS
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.agent.checkpoints.schedule import fits, sent_before_the_newest
@@ -27,8 +26,6 @@ _MOST_NUMBERS = 1000
 _MOST_WEIGHED = 5
 """Of the newest checkpoints, when time is short."""
 
-Identity = tuple[str, int, int, int]
-"""Path, size, time of change and inode of a file: when they are the same, so are its bytes."""
 Signature = tuple[Identity, ...]
 """Of each file that is more than a note."""
 
@@ -80,7 +77,7 @@ class Publisher:
         self._manifests: dict[str, Manifest] = {}
         self._unreadable: set[str] = set()
         self._seen: dict[Path, Signature] = {}
-        self._checksums: dict[Identity, str] = {}
+        self._checksums: Checksums = {}
         self._number = 1
         self._last_ns = 0
         self._sending: Path | None = None
@@ -115,7 +112,9 @@ class Publisher:
         """
         found = choosing.by_age(choosing.candidates(self._folder))
         moment = now() + QUIET_SECONDS + 1
-        complete = [each for each in found if not incomplete(each.path, moment)][:_MOST_WEIGHED]
+        complete = [each for each in found if not incomplete(each.path, moment, self._checksums)][
+            :_MOST_WEIGHED
+        ]
         if not complete:
             return self.published
         newest, why = complete[0], ""
@@ -168,7 +167,7 @@ class Publisher:
         for path in choosing.belonging(checkpoint.path, found):
             with contextlib.suppress(OSError):
                 facts = path.stat()
-                checksum = self._checksums.get(_identity(path, facts))
+                checksum = self._checksums.get(identity(path, facts))
                 left += 0 if checksum is not None and layout.data_key(checksum) in known else facts.st_size
         return left
 
@@ -186,7 +185,7 @@ class Publisher:
                 if not best:
                     break
                 continue
-            if not incomplete(checkpoint.path, now):
+            if not incomplete(checkpoint.path, now, self._checksums):
                 due.append(checkpoint)
                 if not self._keep_best:
                     break
@@ -316,11 +315,9 @@ class Publisher:
                 raise AgentError("changed", f"{newest} is newer, and little time is left")
         try:
             facts = path.stat()
-            key = _identity(path, facts)
-            checksum = self._checksums.get(key) or sha256_of(path)
+            checksum = known_sha256_of(path, self._checksums)
         except FileNotFoundError:
             raise AgentError("changed", f"{path.name} was removed while it was copied") from None
-        self._checksums[key] = checksum
         file = StoredFile(self._name(path), facts.st_size, checksum, facts.st_mode & 0o777)
         known = self._known if self._known is not None else set()
         data = layout.data_key(checksum)
@@ -402,9 +399,5 @@ def _signature(files: Sequence[Path]) -> Signature:
             facts = path.stat()
         except FileNotFoundError:
             continue
-        found.append(_identity(path, facts))
+        found.append(identity(path, facts))
     return tuple(sorted(found))
-
-
-def _identity(path: Path, facts: os.stat_result) -> Identity:
-    return str(path), facts.st_size, facts.st_mtime_ns, facts.st_ino

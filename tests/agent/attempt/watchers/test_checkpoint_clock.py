@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import threading
+from pathlib import Path
+from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.attempt.watchers.checkpoint_clock import Clock
-from runctl.agent.checkpoint_spec import CheckpointSchedule
+from runctl.agent.attempt.watchers import checkpoint_clock
+from runctl.agent.attempt.watchers.checkpoint_clock import CheckpointClock, Clock
+from runctl.agent.attempt.watchers.interface import Watched
+from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus
+from runctl.agent.records import AttemptFolder
+from runctl.agent.spec import RunSpec
 
 TEN = CheckpointSchedule(every_seconds=10.0)
 AUTO = CheckpointSchedule(between_interruptions=86400.0)
@@ -60,3 +68,46 @@ def test_no_two_requests_come_closer_than_the_interval(events: list[tuple[float,
             clock = dataclasses.replace(clock, asked_at=now)
             asked.append(now)
     assert all(later - earlier >= every * (1 - 1e-9) for earlier, later in itertools.pairwise(asked))
+
+
+def test_a_look_that_takes_long_holds_up_nobody_who_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    looks: list[CheckpointStatus | None] = []
+
+    def look(_: Path, known: CheckpointStatus | None, __: object) -> CheckpointStatus:
+        looks.append(known)
+        begun.set()
+        assert may_end.wait(60)
+        return CheckpointStatus("step-1", 1.0)
+
+    monkeypatch.setattr(checkpoint_clock, "status_of", look)
+    monkeypatch.setattr(checkpoint_clock, "POLL_SECONDS", 0.0)
+    nothing, asked = cast("Any", None), threading.Event()
+    spec = RunSpec("run-1", "train.py", checkpoint_schedule=CheckpointSchedule(every_seconds=0.0))
+    folder = AttemptFolder(tmp_path / "run-1" / "1")
+    folder.path.mkdir(parents=True)
+
+    def ask() -> bool:
+        asked.set()
+        return True
+
+    clock = CheckpointClock(
+        Watched(
+            *(folder, spec, nothing, nothing, lambda: 0.0, lambda _: None, nothing, lambda: 0.0),
+            *(ask, lambda **_: None),
+        )
+    )
+
+    clock.stop_request()
+    assert begun.wait(60)
+    clock.stop_request()
+    assert not asked.is_set()
+    may_end.set()
+    while not asked.is_set():
+        clock.stop_request()
+    while len(looks) < 2:
+        clock.stop_request()
+
+    assert [None if each is None else each.path for each in looks] == [None, "step-1"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus
 from runctl.agent.checkpoints.choosing import status_of
+from runctl.agent.checkpoints.folders import Checksums
 from runctl.agent.checkpoints.schedule import FIRST_COST_SECONDS, best_interval, late_seconds
 from runctl.agent.disks.run_folders import run_folders
 
@@ -60,6 +64,24 @@ class Clock:
         return late_seconds(now, self.saved_at or self.began_at, self.every(schedule))
 
 
+class _Look(threading.Thread):
+    """One look at what has been saved, in a thread of its own: all of a checkpoint is read where it has a list of
+    checksums, and whoever asks the watchers hears of a machine that is taken back meanwhile."""
+
+    def __init__(self, folder: Path, known: CheckpointStatus | None, checksums: Checksums) -> None:
+        super().__init__(name="checkpoint-look", daemon=True)
+        self._folder, self._checksums = folder, checksums
+        self.found = known
+
+    def run(self) -> None:
+        """`found` is the newest complete one."""
+        # What is removed meanwhile is looked at the next time.
+        with contextlib.suppress(OSError):
+            self.found = status_of(self._folder, self.found, self._checksums)
+        for key in [each for each in self._checksums if not Path(each[0]).exists()]:
+            del self._checksums[key]
+
+
 class CheckpointClock:
     """Asks for checkpoints as the run's schedule says. Ends nothing."""
 
@@ -70,6 +92,8 @@ class CheckpointClock:
         self._folder = run_folders(watched.spec, watched.folder).checkpoints
         self._clock: Clock | None = None
         self._found: CheckpointStatus | None = None
+        self._checksums: Checksums = {}
+        self._look: _Look | None = None
         self._next_poll = 0.0
         self._every = 0.0
         self._told_late = self._told_deaf = False
@@ -77,12 +101,10 @@ class CheckpointClock:
     def stop_request(self) -> None:
         """Nothing: a run without checkpoints goes on."""
         schedule, began = self._watched.spec.checkpoint_schedule, self._watched.script_began()
-        if schedule is None or began is None or time.monotonic() < self._next_poll:
+        if schedule is None or began is None or not self._has_looked():
             return
         now = time.time()
-        self._next_poll = time.monotonic() + POLL_SECONDS
         clock = self._clock or Clock(now - (time.monotonic() - began))
-        self._found = status_of(self._folder, self._found)
         clock = clock.saw(None if self._found is None else self._found.saved_at)
         every = clock.every(schedule)
         if every != self._every:
@@ -98,6 +120,19 @@ class CheckpointClock:
                 )
         self._clock = clock
         self._tell(clock.late(schedule, now), now, clock)
+
+    def _has_looked(self) -> bool:
+        """Whether a look has just ended; begins the next one where it is time for that."""
+        if self._look is None:
+            if time.monotonic() >= self._next_poll:
+                self._look = _Look(self._folder, self._found, self._checksums)
+                self._look.start()
+            return False
+        if self._look.is_alive():
+            return False
+        self._found, self._look = self._look.found, None
+        self._next_poll = time.monotonic() + POLL_SECONDS
+        return True
 
     def _tell(self, late: float, now: float, clock: Clock) -> None:
         if late and not self._told_late:
