@@ -80,9 +80,10 @@ def test_the_first_attempt_has_its_folders_and_nothing_to_resume_from(
 
 def test_a_further_attempt_goes_on_from_the_newest_checkpoint(shell: tuple[str, ...], start: Path) -> None:
     folder = start.parent / "run" / "checkpoints"
-    (folder / "step 2").mkdir(parents=True)
+    (folder / "step 2" / "shards").mkdir(parents=True)
+    (folder / "nothing").mkdir()
     for age, name in enumerate(
-        (".step3.pt.partial", "step3.pt.tmp", "empty.pt", "metrics.json", "step 2", "step1.pt")
+        (".step3.pt.partial", "step3.pt.tmp", "empty.pt", "metrics.json", "step 2/shards/0", "step1.pt")
     ):
         path = folder / name
         if not path.is_dir():
@@ -93,6 +94,24 @@ def test_a_further_attempt_goes_on_from_the_newest_checkpoint(shell: tuple[str, 
 
     newest = f"{folder}/step 2"
     assert done.stdout == f"{[newest, 'last', f'--resume={newest}', f'{newest}:{newest}!']}\n"
+
+
+def test_a_folder_is_as_new_as_its_newest_file_whenever_it_was_copied(
+    shell: tuple[str, ...], start: Path
+) -> None:
+    folder = start.parent / "run" / "checkpoints"
+    for step in (1000, 500):
+        path = folder / f"checkpoint-{step}"
+        path.mkdir(parents=True)
+        (path / "weights").write_text("x")
+        (path / "config").write_text("x")
+        os.utime(path / "weights", (1_000_000 + step, 1_000_000 + step))
+        os.utime(path / "config", (1_000_000, 1_000_000))
+        os.utime(path, (2_000_000 - step, 2_000_000 - step))
+
+    done = run(shell, start, "0", *PRINT)
+
+    assert done.stdout == f"{[f'{folder}/checkpoint-1000']}\n"
 
 
 @pytest.mark.parametrize(("argv", "code"), [(("sh", "-c", "exit 7"), 7), (("/no/such/program",), 127)])
@@ -146,12 +165,24 @@ def test_a_store_gives_what_it_has_and_gets_what_was_saved_last(tmp_path: Path) 
         (folder / "step2").mkdir()
         (folder / "step2" / "weights").write_bytes(b"2")
         (folder / ".step3.pt.partial").write_bytes(b"half")
+        os.utime(folder / "step1.pt", (1_000_000.5, 1_000_000.5))
+        os.utime(folder / "step2" / "weights", (1_000_000.25, 1_000_000.25))
         publishing.send_signal(signal.SIGTERM)
         assert publishing.wait(timeout=60) == 0
     there = {
         item["Key"].rpartition("checkpoints/")[2] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]
     }
-    assert there == {"step1.pt", "step2/weights"}
+    assert there == {"step1.pt", "step2/weights", ".times"}
+
+    # Another pod, after one that died when it had sent a file and not yet the times.
+    s3.put_object(Bucket=bucket, Key="runs/digits/checkpoints/step4.pt", Body=b"4")
+    folder = tmp_path / "another pod"
+    with carry("fetch") as fetching:
+        assert fetching.wait(timeout=60) == 0
+    assert (folder / "step1.pt").stat().st_mtime == 1_000_000.5
+    assert (folder / "step2" / "weights").stat().st_mtime == 1_000_000.25
+    assert (folder / "step4.pt").stat().st_mtime > 1_700_000_000
+    assert not list(folder.glob(".*"))
 
 
 def _children(pid: int) -> set[str]:

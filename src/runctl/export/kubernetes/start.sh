@@ -4,16 +4,33 @@
 set -u
 mkdir -p "$RUNCTL_CHECKPOINT_DIR" "$RUNCTL_OUTPUT_DIR"
 
+# The newest file below a path is the one that "latest" names then, if none was newer before. A folder's own time is no
+# help: who copies it makes it anew.
+latest=
+look_at() {
+    if [ -d "$1" ]; then
+        for below in "$1"/*; do
+            look_at "$below"
+        done
+    elif [ -f "$1" ] && { [ -z "$latest" ] || [ "$1" -nt "$latest" ]; }; then
+        latest=$1
+    fi
+}
+
 # A name that begins with a dot, or ends so, is being written; notes beside checkpoints are not checkpoints.
 newest=
+newest_file=
 for path in "$RUNCTL_CHECKPOINT_DIR"/*; do
     case "$path" in
         *.tmp | *.temp | *.part | *.partial) continue ;;
         *.json | *.jsonl | *.txt | *.csv | *.log | *.yaml | *.yml | *.md) continue ;;
     esac
     [ -d "$path" ] || [ -s "$path" ] || continue
-    if [ -z "$newest" ] || [ "$path" -nt "$newest" ]; then
-        newest=$path
+    latest=
+    look_at "$path"
+    [ -n "$latest" ] || continue
+    if [ -z "$newest" ] || [ "$latest" -nt "$newest_file" ]; then
+        newest=$path newest_file=$latest
     fi
 done
 export RUNCTL_RESUME_FROM="$newest"

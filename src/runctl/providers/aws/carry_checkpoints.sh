@@ -1,19 +1,47 @@
 # carry_checkpoints.sh fetch|publish STORE FOLDER SECONDS
 # Copies a run's checkpoints between a folder of the pod and a store. Names that begin with a dot are not copied: a
-# script writes its checkpoint under such a name and renames it when it is whole.
+# script writes its checkpoint under such a name and renames it when it is whole. The store also gets ".times": when
+# each file was written, for a copy is as old as its upload, and several are uploaded at once.
 set -u
 what=$1 store=$2 folder=$3 seconds=$4
 export HOME=/tmp
+times=/tmp/checkpoint-times-$$
 
 copy() {
     aws s3 sync "$1" "$2" --only-show-errors --exclude '.*' --exclude '*/.*'
 }
 
+times_of() {
+    for path in "$1"/*; do
+        [ -e "$path" ] || continue
+        if [ -d "$path" ]; then
+            times_of "$path"
+        else
+            printf '%s %s\n' "$(stat -c %.9Y "$path")" "${path#"$folder"/}"
+        fi
+    done
+}
+
+publish() {
+    # As they were before they are copied: one that is written meanwhile is newer than what is said of it.
+    times_of "$folder" >"$times"
+    copy "$folder" "$store" && aws s3 cp "$times" "$store/.times" --only-show-errors
+}
+
 # The script may run as another user.
 mkdir -p "$folder" && chmod a+rwx "$folder" 2>/dev/null
 if [ "$what" = fetch ]; then
-    copy "$store" "$folder"
-    exit
+    copy "$store" "$folder" || exit
+    # A store that this has never published to has none.
+    aws s3 cp "$store/.times" "$times" --only-show-errors 2>/dev/null || exit 0
+    while read -r at path; do
+        case "/$path/" in */../*) continue ;; esac
+        # One that was uploaded after the times were is newer than they say.
+        if [ -f "$folder/$path" ] && [ ! "$folder/$path" -nt "$times" ]; then
+            touch -d "@$at" "$folder/$path"
+        fi
+    done <"$times"
+    exit 0
 fi
 
 stopped= pause=
@@ -22,8 +50,8 @@ while [ -z "$stopped" ]; do
     sleep "$seconds" &
     pause=$!
     wait "$pause"
-    [ -n "$stopped" ] || copy "$folder" "$store"
+    [ -n "$stopped" ] || publish
 done
 kill "$pause" 2>/dev/null
 # The script has ended: what it saved last.
-copy "$folder" "$store"
+publish
