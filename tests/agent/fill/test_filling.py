@@ -102,6 +102,19 @@ def test_what_is_gone_from_s3_is_removed_only_when_asked_and_only_if_it_was_fill
     assert not (bucket.into / "deep").exists()
 
 
+def test_what_another_source_has_put_there_stays(bucket: Bucket) -> None:
+    bucket.put("set/ours")
+    bucket.put("other/theirs")
+    bucket.put("other/gone")
+    bucket.fill("set").ok()
+    bucket.fill("other").ok()
+    bucket.remove("other/gone")
+
+    result = bucket.fill("other", "--delete").ok()
+
+    assert (result["removed_files"], set(bucket.files())) == (1, {"ours", "theirs"})
+
+
 def test_one_object_can_be_the_source(bucket: Bucket) -> None:
     bucket.put("models/weights.bin", b"w")
     bucket.put("models/weights.bin.old", b"o")

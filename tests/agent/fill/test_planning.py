@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -37,7 +39,7 @@ from runctl.agent.fill.planning import (
     pieces,
     room_needed,
 )
-from runctl.agent.fill.record import Known, Record
+from runctl.agent.fill.record import FILE, Known, Record
 from runctl.agent.object_store import Source, parse_source, policy
 
 MIB = 1 << 20
@@ -104,9 +106,13 @@ def test_only_what_lacks_changed_or_was_touched_is_fetched(data: st.DataObject) 
     disk = data.draw(st.dictionaries(names, st.tuples(st.integers(0, 5), st.integers(0, 2)), max_size=10))
     goal = Wanted({path: Object(path, size, etag) for path, (size, etag) in found.items()}, ())
     here = {path: Local(size, modified, 0) for path, (size, modified) in disk.items()}
-    before = {path: Known(size, etag, modified, "md5") for path, (size, etag, modified) in known.items()}
+    sources = st.sampled_from(["s3://b", "s3://other", ""])
+    before = {
+        path: Known(size, etag, modified, "md5", data.draw(sources))
+        for path, (size, etag, modified) in known.items()
+    }
 
-    plan = differences(goal, before, here.get)
+    plan = differences(goal, before, here.get, "s3://b")
 
     fetched = {path for path, _ in plan.fetch}
     for path, options in goal.files.items():
@@ -119,7 +125,7 @@ def test_only_what_lacks_changed_or_was_touched_is_fetched(data: st.DataObject) 
         )
         assert (path in fetched) is not there
     assert plan.same + len(fetched) == len(goal.files)
-    assert set(plan.extra) == set(before) - set(goal.files)
+    assert set(plan.extra) == {path for path in before if before[path].source == "s3://b"} - set(goal.files)
     assert [options.size for _, options in plan.fetch] == sorted(
         (w.size for _, w in plan.fetch), reverse=True
     )
@@ -261,7 +267,39 @@ def test_a_record_read_again_says_the_same_and_a_cut_one_nothing_wrong(
         short.flush()
         last = Record(folder, "s3://b")
         last.load()
-        assert last.files["new"] == Known(1, "e", 1, "md5")
+        assert last.files["new"] == Known(1, "e", 1, "md5", "s3://b")
+
+
+def test_a_record_knows_from_which_source_each_file_is(tmp_path: Path) -> None:
+    def filled(source: str, *paths: str, delete: bool = False, ends: bool = True) -> dict[str, str]:
+        record = Record(tmp_path, source)
+        record.make_folders()
+        record.load()
+        for path in paths:
+            record.done(path, Known(1, "e", 1, "md5"))
+        record.flush()
+        if ends:
+            record.rewrite(set(paths), delete=delete)
+        again = Record(tmp_path, source)
+        again.load()
+        assert again.files == record.files
+        return {path: known.source for path, known in again.files.items()}
+
+    filled("s3://a", "one", "two")
+    filled("s3://b", "two", "three", ends=False)
+    assert filled("s3://a", "four") == {"one": "s3://a", "two": "s3://b", "three": "s3://b", "four": "s3://a"}
+    assert filled("s3://b", "two", delete=True) == {"one": "s3://a", "two": "s3://b", "four": "s3://a"}
+
+
+def test_of_what_an_older_version_has_filled_the_source_is_not_known(tmp_path: Path) -> None:
+    record = Record(tmp_path, "s3://b")
+    record.make_folders()
+    old = [{"version": 1, "source": "s3://b", "files": 1}, {"p": "a", "s": 1, "e": "e", "m": 1, "c": "md5"}]
+    (record.folder / FILE).write_text("".join(json.dumps(line) + "\n" for line in old))
+
+    record.load()
+
+    assert record.files == {"a": Known(1, "e", 1, "md5", "")}
 
 
 def test_the_policy_reads_the_folder_and_nothing_beside_it() -> None:

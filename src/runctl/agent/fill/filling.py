@@ -87,7 +87,7 @@ def _filled(
         raise _failed(outcome.failures, request.source)
     _verify(request, goal, record)
     _tidy(record)
-    record.rewrite(set(goal.files) | (set() if request.delete else set(record.files)))
+    record.rewrite(set(goal.files), delete=request.delete)
     report.say(
         "result",
         source=str(request.source),
@@ -185,7 +185,7 @@ def _fill_once(
     request: Request, goal: Wanted, record: Record, report: Report, variables: Mapping[str, str]
 ) -> Any:
     local = _local_files(request.into)
-    plan = differences(goal, record.files, local)
+    plan = differences(goal, record.files, local, str(request.source))
     removed = _remove(request, plan, record) if request.delete else 0
     space = os.statvfs(request.into)
     _clear_leftovers(record, plan)

@@ -45,7 +45,7 @@ class Differences:
     """Files that are there already."""
     same_bytes: int
     extra: tuple[str, ...]
-    """Files that this program put there and that S3 no longer has."""
+    """Files that were filled from this source and that it no longer has."""
 
     @property
     def bytes(self) -> int:
@@ -54,9 +54,9 @@ class Differences:
 
 
 def differences(
-    wanted: Wanted, known: Mapping[str, Known], local: Callable[[str], Local | None]
+    wanted: Wanted, known: Mapping[str, Known], local: Callable[[str], Local | None], source: str
 ) -> Differences:
-    """Compare what S3 has with what the record and the disk say.
+    """Compare what S3 has at ``source`` with what the record and the disk say.
 
     A file counts as there if it was filled from an object of the same ETag and size, and nobody wrote to it since.
     """
@@ -72,7 +72,9 @@ def differences(
                 continue
         fetch.append((path, found))
     fetch.sort(key=lambda pair: (-pair[1].size, pair[0]))
-    extra = tuple(sorted(path for path in known if path not in wanted.files))
+    extra = tuple(
+        sorted(path for path, file in known.items() if file.source == source and path not in wanted.files)
+    )
     return Differences(tuple(fetch), same, same_bytes, extra)
 
 

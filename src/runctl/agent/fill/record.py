@@ -2,7 +2,8 @@
 
 ``.runctl/prewarm.jsonl`` is appended to while files arrive and written anew at the end. A line is there only once
 the file it speaks of is on the disk (see `Record.flush`), so that it can be believed after a crash. The last line about
-a path counts; a last line that was cut short is not read.
+a path counts; a last line that was cut short is not read. Several sources may fill one folder: a line that names a
+source says from where the files of the lines after it are.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from runctl.agent.fill.objects import OWN_FOLDER
 
 FILE = "prewarm.jsonl"
 PARTIAL = "partial"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Known:
     """The file's own time when it was finished: one that somebody wrote to since is not trusted."""
     proof: str
     """The kind of check it has passed."""
+    source: str = ""
+    """Where it was filled from last; empty: an older runctl has not written that down."""
 
 
 class Record:
@@ -45,6 +48,8 @@ class Record:
         self._path = self.folder / FILE
         self._source = source
         self._pending: list[str] = []
+        self._told = ""
+        """The source that the lines of the file are of at its end."""
         self.files: dict[str, Known] = {}
         self.pieces: dict[tuple[str, str], dict[int, str]] = {}
         """By path and ETag: where the pieces begin that are on the disk, with a digest such as ``crc32:8c28bffb``."""
@@ -67,8 +72,11 @@ class Record:
 
     def done(self, path: str, known: Known) -> None:
         """The file is complete and has its name."""
-        self.files[path] = known
+        self.files[path] = replace(known, source=self._source)
         self.pieces.pop((path, known.etag), None)
+        if self._told != self._source:
+            self._say({"source": self._source})
+            self._told = self._source
         self._say({"p": path, "s": known.size, "e": known.etag, "m": known.modified_ns, "c": known.proof})
 
     def piece(self, path: str, etag: str, begin: int, digest: str) -> None:
@@ -100,9 +108,16 @@ class Record:
             os.fsync(out.fileno())
         self._pending.clear()
 
-    def rewrite(self, keep: set[str]) -> None:
-        """The file has one line for each of these files, and nothing is unfinished; the switch is atomic."""
-        self.files = {path: known for path, known in self.files.items() if path in keep}
+    def rewrite(self, here: set[str], *, delete: bool) -> None:
+        """The file has one line for each of the files, and nothing is unfinished; the switch is atomic.
+
+        ``here`` are those that the source has now; with ``delete`` none of its others are left.
+        """
+        self.files = {
+            path: replace(known, source=self._source) if path in here else known
+            for path, known in self.files.items()
+            if path in here or not delete or known.source != self._source
+        }
         self._pending.clear()
         self.pieces.clear()
         sync_file_system(self.folder)
@@ -110,8 +125,11 @@ class Record:
         with suppress(FileNotFoundError):
             new.unlink()
         with open(new, "w", encoding="ascii", opener=opener) as out:
-            out.write(_line({"version": VERSION, "source": self._source, "files": len(self.files)}))
-            for path, known in sorted(self.files.items()):
+            told = None
+            for path, known in sorted(self.files.items(), key=lambda pair: (pair[1].source, pair[0])):
+                if known.source != told:
+                    out.write(_line({"version": VERSION, "source": known.source}))
+                    told = known.source
                 out.write(
                     _line(
                         {
@@ -126,6 +144,7 @@ class Record:
             out.flush()
             os.fsync(out.fileno())
         new.replace(self._path)
+        self._told = told or ""
         folder = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -136,6 +155,10 @@ class Record:
         self._pending.append(_line(entry))
 
     def _take(self, entry: Mapping[str, Any]) -> None:
+        if "source" in entry and "p" not in entry:
+            # The first line of what an older runctl wrote names the source that was used last, not that of each file.
+            older = "version" in entry and entry["version"] < VERSION
+            self._told = "" if older else str(entry["source"])
         if not is_plain(entry.get("p")):
             # What this program writes is always plain: somebody else wrote it.
             return
@@ -148,7 +171,7 @@ class Record:
             else:
                 self.pieces.setdefault((path, entry["e"]), {})[int(entry["b"])] = str(entry["h"])
         else:
-            known = Known(int(entry["s"]), str(entry["e"]), int(entry["m"]), str(entry["c"]))
+            known = Known(int(entry["s"]), str(entry["e"]), int(entry["m"]), str(entry["c"]), self._told)
             self.files[path] = known
             self.pieces.pop((path, known.etag), None)
 
