@@ -224,7 +224,11 @@ def _trainers_own(folder: Path, names: Sequence[str]) -> list[Checkpoint]:
 
 
 def _whole(folder: Path) -> Checkpoint:
-    changed = [file.stat().st_mtime_ns for file in files_of(folder)]
+    try:
+        changed = [file.stat().st_mtime_ns for file in files_of(folder)]
+    except OSError:
+        # What it lacks is said by whoever looks into it.
+        changed = []
     return Checkpoint(folder, max(changed, default=folder.stat().st_mtime_ns))
 
 

@@ -72,10 +72,16 @@ def incomplete(path: Path, now: float, known: Checksums | None = None) -> str:
         return "what it says of itself cannot be read"
 
 
+def unless_gone(error: OSError) -> None:
+    """For `os.walk`: a folder that cannot be listed is not an empty one. One that has just gone is."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def files_of(folder: Path) -> list[Path]:
-    """Every file below it, sorted; links lead to what counts itself, or out."""
+    """Every file below it, sorted; links lead to what counts itself, or out. Raises `OSError`."""
     found: list[Path] = []
-    for above, _, names in os.walk(folder):
+    for above, _, names in os.walk(folder, onerror=unless_gone):
         found += [Path(above) / name for name in names if not (Path(above) / name).is_symlink()]
     return sorted(found)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Callable, Protocol, TypeVar
 
 from runctl.agent.checkpoint_spec import StoreSpec
-from runctl.agent.checkpoints.folders import sha256_of
+from runctl.agent.checkpoints.folders import sha256_of, unless_gone
 from runctl.agent.checkpoints.layout import CHECKPOINTS, DATA, StoredFile, data_key
 from runctl.agent.cloud.checksums import MIB, in_base64
 from runctl.agent.cloud.credentials import Credentials
@@ -205,7 +205,7 @@ class FolderStore:
         with explaining(str(self._folder)):
             found = [
                 str((Path(folder) / name).relative_to(self._folder))
-                for folder, _, names in os.walk(self._folder / above)
+                for folder, _, names in os.walk(self._folder / above, onerror=unless_gone)
                 for name in names
                 if not name.startswith(".")
             ]

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
+from runctl.agent.checkpoints.folders import unless_gone
 from runctl.agent.cloud.checksums import in_base64
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.s3 import S3, Location, Refusal, location_of
@@ -99,13 +100,13 @@ def _upload(s3: S3, prefix: str, folder: AttemptFolder, spec: RunSpec) -> None:
 
 
 def _written(folder: AttemptFolder, spec: RunSpec) -> Iterator[tuple[str, Path]]:
-    """Every file of output and checkpoints, by its key. No link is followed: it may lead anywhere."""
+    """Every file of output and checkpoints, by its key. No link is followed: it may lead anywhere. Raises `OSError`."""
     live = folder.live()
     for name, path in (
         ("output", live.output_dir),
         ("checkpoints", live.checkpoint_dir if spec.store is None else None),
     ):
-        for above, _, files in os.walk(path) if path is not None else ():
+        for above, _, files in os.walk(path, onerror=unless_gone) if path is not None else ():
             for file in files:
                 found = Path(above) / file
                 if found.is_file() and not found.is_symlink():
