@@ -18,7 +18,7 @@ from typing import Any
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import docker
 from runctl.agent.machine.root import login_user, state_directory
-from runctl.agent.records import RUN_ID
+from runctl.agent.records import RUN_ID, attempts
 
 STALE_SECONDS = 3600.0
 """Longer than any start takes; a run that has not begun by then never will."""
@@ -139,5 +139,10 @@ def _write(file: Path, content: bytes) -> None:
 def _remove_stale() -> None:
     with contextlib.suppress(OSError):
         for folder in (state_directory() / "entrusted").iterdir():
-            if time.time() - folder.stat().st_mtime > STALE_SECONDS:
+            # A build may take longer: what a run that goes on was entrusted with is its own.
+            if time.time() - folder.stat().st_mtime > STALE_SECONDS and not _goes_on(folder.name):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _goes_on(run_id: str) -> bool:
+    return any(not (attempt.path / "end.json").exists() for attempt in attempts(run_id))
