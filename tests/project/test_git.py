@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from runctl.project.git import no_filters, run_git
+from runctl.project.git import GitFailed, git_state, no_filters, run_git
 from runctl.project.selection import select
 from tests.project.files import git, repository
 
@@ -100,6 +101,18 @@ def test_a_partial_clone_fetches_nothing(tmp_path: Path, trap: Path) -> None:
     (root / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
 
     select(root)
+
+    assert not sprung(trap)
+
+
+def test_a_filter_that_cannot_be_switched_off_is_not_run(tmp_path: Path, trap: Path) -> None:
+    root = repository(tmp_path / "p", {"train.py": "", ".gitattributes": "* filter=a=b\n"})
+    git(root, "config", "filter.a=b.clean", str(trap))
+    (root / "train.py").write_text("changed")
+
+    assert git_state(root) is None
+    with pytest.raises(GitFailed, match=re.escape("filter.a=b.clean")):
+        no_filters(root)
 
     assert not sprung(trap)
 

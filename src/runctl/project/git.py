@@ -86,6 +86,9 @@ def no_filters(folder: Path) -> tuple[str, ...]:
     options: list[str] = []
     for name in dict.fromkeys(os.fsdecode(listed).split("\0")[:-1]):
         last = name.rpartition(".")[2].lower()
+        if "=" in name:
+            # Git ends an option's name at the first sign, and would switch off another one.
+            raise GitFailed(f"git: {name!r} in the repository's configuration cannot be switched off")
         if last in {"clean", "smudge", "process", "textconv", "command"}:
             options += ("-c", f"{name}=")
         elif last == "required":
