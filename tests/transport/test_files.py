@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
 from runctl.agent import package
+from runctl.agent.files import protocol
 from runctl.core.errors import Conflict, MachineError, NotFound, Unreachable
 from runctl.core.files import cache_folder
 from runctl.storage.copying import BATCH_BYTES, copy
@@ -124,6 +126,89 @@ def test_a_broken_copy_goes_on_where_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "folder/file").read_bytes() == (tmp_path / "file").read_bytes()
     assert target.stored == size
     assert done.target == str(tmp_path / "folder/file")
+
+
+class Writing(MachineFiles):
+    """A folder in which something happens before each listing is answered, or before each file is given."""
+
+    def __init__(self, files: MachineFiles, happens: Callable[[int], None]) -> None:
+        super().__init__(files._agent)
+        self.happens, self.times = happens, 0
+
+    def fetch(
+        self, root: str, pieces: Sequence[Piece], on_bytes: Callable[[Piece, int, bytes], None]
+    ) -> None:
+        self.times += 1
+        self.happens(self.times)
+        super().fetch(root, pieces, on_bytes)
+
+
+def test_a_script_that_goes_on_writing_keeps_nothing_else_from_being_copied(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    for name in ("checkpoint-500", "checkpoint-1000", "growing", "last.pt", "log"):
+        (source / name).write_text("x" * 100)
+
+    def happens(times: int) -> None:
+        (source / "checkpoint-500").unlink(missing_ok=True)
+        if times == 1:
+            (source / "log").write_text("shorter")
+        (source / "growing").write_text(f"{times:4d}")
+
+    here = machine_files(LocalTransport(), tmp_path)
+    done = copy(Writing(here, happens), str(source), here, str(target), clock=ManualClock())
+
+    assert done.skipped == ("growing",)
+    assert {path.name for path in target.iterdir() if not path.name.startswith(".")} == {
+        *("checkpoint-1000", "last.pt", "log")
+    }
+    assert (target / "log").read_text() == "shorter"
+    assert done.files == 3
+
+
+def test_what_cannot_be_read_is_no_change(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_text("x")
+    (source / "b").write_text("x")
+    here = machine_files(LocalTransport(), tmp_path)
+
+    class Refusing(MachineFiles):
+        def fetch(
+            self, root: str, pieces: Sequence[Piece], on_bytes: Callable[[Piece, int, bytes], None]
+        ) -> None:
+            if any(piece.path == "b" for piece in pieces):
+                raise MachineError("cannot read b: Input/output error", code="cannot-read")
+            super().fetch(root, pieces, on_bytes)
+
+    with pytest.raises(MachineError, match="cannot read b"):
+        copy(Refusing(here._agent), str(source), here, str(tmp_path / "target"), clock=ManualClock())
+    with pytest.raises(MachineError, match="cannot read b"):
+        copy(Refusing(here._agent), str(source / "b"), here, str(tmp_path / "b"), clock=ManualClock())
+    assert (tmp_path / "target/a").read_text() == "x"
+
+
+@pytest.mark.parametrize("gone", ["file", "folder"])
+def test_what_is_gone_while_a_folder_is_looked_at_was_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    (tmp_path / "a/folder").mkdir(parents=True)
+    for name in ("file", "folder/in it", "kept"):
+        (tmp_path / "a" / name).write_text("x")
+    entry = protocol._found
+
+    def found(each: os.DirEntry[str], *rest: Any) -> Iterator[list[Any]]:
+        if each.name == gone:
+            shutil.rmtree(each.path) if gone == "folder" else Path(each.path).unlink()
+        return entry(each, *rest)
+
+    monkeypatch.setattr(protocol, "_found", found)
+
+    listed = protocol.files({"path": str(tmp_path / "a"), "hash": True})
+
+    assert listed["kind"] == "folder"
+    assert gone not in [each[0] for each in listed["entries"]]
+    assert "kept" in [each[0] for each in listed["entries"]]
 
 
 def test_what_would_write_elsewhere_is_refused_or_left_out(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from runctl.core.clock import Clock, SystemClock
-from runctl.core.errors import Conflict, NotFound, Unreachable
+from runctl.core.errors import Conflict, MachineError, NotFound, Unreachable
 from runctl.core.progress import SILENT, Progress
 from runctl.core.text import counted
 from runctl.core.waiting import Backoff
@@ -25,12 +25,16 @@ BATCH_BYTES = 8 << 20
 BATCH_FILES = 500
 TRIES = 5
 """Broken connections in a row, without a byte in between, after which a copy gives up."""
+LOOKS = 3
+"""At a folder in which somebody writes meanwhile; then its files are copied one by one."""
+CHANGED = frozenset({"file-changed", "cannot-read", "damaged"})
+"""What a copy fails with where a file is another one than a moment ago, or is gone."""
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 2.0, 8.0
 
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy has done. All of it is at the target now."""
+    """What a copy has done. All of it is at the target now, but for what was ``skipped``."""
 
     source: str
     target: str
@@ -41,7 +45,7 @@ class Copied:
     """Those of which something had to go over; the others were there."""
     sent_bytes: int
     skipped: tuple[str, ...] = ()
-    """Neither files nor folders, and links that lead out of the folder."""
+    """Neither files nor folders, links that lead out of the folder, files that changed whenever they were copied."""
 
 
 @dataclass(frozen=True)
@@ -67,36 +71,48 @@ def copy(
     """The file or folder ``source_path`` is at the target, with the same bytes, modes and times.
 
     A folder becomes ``target_path`` itself; a file goes into it where that is a folder, or ends with a slash. What is
-    at the target and not in the source stays. Raises `NotFound` (nothing there), `Conflict` (a file is in a
+    at the target and not in the source stays. A folder may be written to meanwhile: what is gone from it is not copied,
+    and of a file that is another one by now, that one. Raises `NotFound` (nothing there), `Conflict` (a file is in a
     folder's place), `Unreachable` after `TRIES`, and what the agents raise; what has arrived stays for the next time.
     """
-    progress.step(f"looking at {source_path}")
-    listing = source.listing(source_path, checksums=True)
-    if listing.kind == "missing":
-        raise NotFound(f"there is no {source_path}", hint="check the path", code="no-such-file")
-    there = target.listing(target_path, shallow=True)
-    want = _wanted(listing, there, target_path)
-    progress.step(f"copying {counted(len(want.files), 'file')}")
-    is_file = listing.kind == "file"
-    sent_files, sent_bytes = copy_files(
-        source,
-        listing.path,
-        target,
-        want.root,
-        want.files,
-        # A file of its own is asked for by its own path.
-        source_paths={entry.path: "" for entry in want.files} if is_file else None,
-        progress=progress,
-        clock=clock,
-    )
+    sent: dict[str, int] = {}
+    for look in range(1, LOOKS + 1):
+        progress.step(f"looking at {source_path}")
+        listing = source.listing(source_path, checksums=True)
+        if listing.kind == "missing":
+            raise NotFound(f"there is no {source_path}", hint="check the path", code="no-such-file")
+        there = target.listing(target_path, shallow=True)
+        want = _wanted(listing, there, target_path)
+        progress.step(f"copying {counted(len(want.files), 'file')}")
+        is_file = listing.kind == "file"
+        try:
+            copy_files(
+                source,
+                listing.path,
+                target,
+                want.root,
+                want.files,
+                # A file of its own is asked for by its own path.
+                source_paths={entry.path: "" for entry in want.files} if is_file else None,
+                sent=sent,
+                progress=progress,
+                clock=clock,
+            )
+            break
+        except (Conflict, MachineError) as error:
+            if error.code not in CHANGED or (is_file and look == LOOKS):
+                raise
+            progress.note(f"{error.message}; looking again")
+            if look == LOOKS:
+                want = _one_by_one(source, listing.path, target, want, sent, progress, clock)
     target.finish(want.root, want.folders, want.links)
     return Copied(
         source=listing.path,
         target=str(PurePosixPath(want.root) / want.files[0].path) if is_file else want.root,
         files=len(want.files),
         bytes=sum(entry.size for entry in want.files),
-        sent_files=sent_files,
-        sent_bytes=sent_bytes,
+        sent_files=len(sent),
+        sent_bytes=sum(sent.values()),
         skipped=want.skipped,
     )
 
@@ -121,6 +137,51 @@ def _wanted(listing: Listing, there: Listing, target_path: str) -> _Want:
     return _Want(str(root), (replace(entry, path=name),), (), (), ())
 
 
+def _one_by_one(
+    source: MachineFiles,
+    source_root: str,
+    target: MachineFiles,
+    want: _Want,
+    sent: dict[str, int],
+    progress: Progress,
+    clock: Clock | None,
+) -> _Want:
+    """What there was to be had of a folder in which somebody goes on writing.
+
+    Raises what `copy_files` raises for a file that has not changed.
+    """
+    files: list[Entry] = []
+    changed: list[str] = []
+    for wanted in want.files:
+        entry: Entry | None = wanted
+        for _ in range(LOOKS):
+            assert entry is not None  # noqa: S101 - left below otherwise
+            try:
+                copy_files(
+                    source, source_root, target, want.root, [entry], sent=sent, progress=progress, clock=clock
+                )
+                files.append(entry)
+                break
+            except (Conflict, MachineError) as error:
+                if error.code not in CHANGED:
+                    raise
+                now = source.listing(f"{source_root}/{entry.path}", checksums=True)
+                if now.kind == "missing":
+                    break
+                before, entry = (
+                    entry,
+                    replace(now.entries[0], path=entry.path) if now.kind == "file" else None,
+                )
+                if entry == before:
+                    raise
+                if entry is None:
+                    changed.append(before.path)
+                    break
+        else:
+            changed.append(wanted.path)
+    return replace(want, files=tuple(files), skipped=(*want.skipped, *changed))
+
+
 def copy_files(
     source: MachineFiles,
     source_root: str,
@@ -129,18 +190,20 @@ def copy_files(
     files: Sequence[Entry],
     *,
     source_paths: Mapping[str, str] | None = None,
+    sent: dict[str, int] | None = None,
     progress: Progress = SILENT,
     clock: Clock | None = None,
 ) -> tuple[int, int]:
     """Each of the files, whose SHA-256 is known, is below ``target_root`` as it is below ``source_root``.
 
-    Returns how many files and bytes had to go over. ``source_paths`` are those that have another name there. Raises as
-    `copy` does.
+    Returns how many files and bytes had to go over; ``sent`` has the bytes of each, also after an error.
+    ``source_paths`` are those that have another name there. Raises as `copy` does, and `Conflict` or `MachineError`
+    with a code of `CHANGED` where a file is another one than its entry says.
     """
     clock = clock or SystemClock()
     original = source_paths or {entry.path: entry.path for entry in files}
     total = sum(entry.size for entry in files)
-    sent: dict[str, int] = {}
+    sent = {} if sent is None else sent
     failures = 0
     backoff = Backoff(clock, first=FIRST_PAUSE_SECONDS, most=MOST_PAUSE_SECONDS)
     while True:

@@ -73,7 +73,7 @@ def incomplete(path: Path, now: float, known: Checksums | None = None) -> str:
 
 
 def unless_gone(error: OSError) -> None:
-    """For `os.walk`: a folder that cannot be listed is not an empty one. One that has just gone is."""
+    """For ``os.walk``: a folder that cannot be listed is not an empty one. One that has just gone is."""
     if not isinstance(error, FileNotFoundError):
         raise error
 

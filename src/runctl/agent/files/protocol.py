@@ -157,22 +157,27 @@ def sha256_of(path: Path) -> str:
 
 
 def _walk(folder: Path, below: str, digest: bool, skipped: list[str]) -> Iterator[list[Any]]:
+    """A script may go on writing: what is gone when its turn comes was not there."""
     for found in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        path = below + found.name
-        facts = found.stat(follow_symlinks=False)
-        if stat.S_ISLNK(facts.st_mode):
-            if not stays_inside(path, os.fspath(Path(found.path).readlink())):
-                skipped.append(path)
-                continue
-            yield [path, "l", 0o777, 0, facts.st_mtime_ns, os.fspath(Path(found.path).readlink())]
-        elif stat.S_ISDIR(facts.st_mode):
-            yield [path, "d", stat.S_IMODE(facts.st_mode) & 0o777, 0, facts.st_mtime_ns, ""]
-            yield from _walk(Path(found.path), path + "/", digest, skipped)
-        elif stat.S_ISREG(facts.st_mode):
-            if not (found.name.startswith(".runctl-") and found.name.endswith(".part")):
-                yield _entry(Path(found.path), path, facts, digest)
-        else:
+        with contextlib.suppress(FileNotFoundError):
+            yield from _found(found, below + found.name, digest, skipped)
+
+
+def _found(found: os.DirEntry[str], path: str, digest: bool, skipped: list[str]) -> Iterator[list[Any]]:
+    facts = found.stat(follow_symlinks=False)
+    if stat.S_ISLNK(facts.st_mode):
+        if not stays_inside(path, os.fspath(Path(found.path).readlink())):
             skipped.append(path)
+            return
+        yield [path, "l", 0o777, 0, facts.st_mtime_ns, os.fspath(Path(found.path).readlink())]
+    elif stat.S_ISDIR(facts.st_mode):
+        yield [path, "d", stat.S_IMODE(facts.st_mode) & 0o777, 0, facts.st_mtime_ns, ""]
+        yield from _walk(Path(found.path), path + "/", digest, skipped)
+    elif stat.S_ISREG(facts.st_mode):
+        if not (found.name.startswith(".runctl-") and found.name.endswith(".part")):
+            yield _entry(Path(found.path), path, facts, digest)
+    else:
+        skipped.append(path)
 
 
 def _entry(path: Path, name: str, facts: os.stat_result, digest: bool) -> list[Any]:
