@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -298,6 +299,14 @@ def test_what_a_projects_file_may_not_choose_counts_only_when_it_is_trusted(
     wanted = values_to_trust(read_file(ConfigFile(file))[0])
     trust(file, wanted)
     assert read(project, environ={}, user_file=user_file).problems == ()
+
+
+def test_the_page_names_every_key_that_needs_trust() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+    _, _, told = page.partition("## Trust\n")
+    told, _, _ = told.partition("Until then")
+    wanted = {"budget" if key.startswith("budget.") else key for key, rule in rules().items() if rule.trust}
+    assert set(re.findall("`([a-z_.0-9]+)`", told)) - {"ecr"} == wanted
 
 
 def test_trust_is_of_values_and_of_one_file(project: Path, user_file: Path, tmp_path: Path) -> None:
