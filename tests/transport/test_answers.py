@@ -11,7 +11,7 @@ from runctl.agent.encoding import from_json
 from runctl.agent.spec import AttemptStatus, EndRecord, LogFrame, RunSpec
 from runctl.core.errors import MachineError
 from runctl.providers.first_boot import parse_ready
-from runctl.transport.answers import answered, count, record
+from runctl.transport.answers import answered, count, record, run_id_in, status_of
 from runctl.transport.interface import Completed
 
 NESTED = b"[" * 200_000 + b"]" * 200_000
@@ -88,3 +88,21 @@ def test_json_that_is_nested_too_deep_is_the_machines_error() -> None:
         parse_ready(NESTED)
     with pytest.raises(MachineError):
         parse_ready(json.dumps({"steps": ["x"], "ok": True}).encode())
+
+
+NO_RUN_IDS: list[Any] = ["", "../x", "/etc", ".config", "a/b", "x" * 65, "run-1\n", None, 3, []]
+
+
+@pytest.mark.parametrize("run_id", NO_RUN_IDS)
+def test_what_no_run_can_be_called_is_refused(run_id: Any) -> None:
+    with pytest.raises(MachineError) as caught:
+        status_of(None, {**STATUS, "run_id": run_id})
+    assert caught.value.code == "bad-answer"
+    with pytest.raises(MachineError, match="not the id of a run"):
+        run_id_in({"run_id": run_id})
+
+
+def test_how_another_run_is_does_not_answer_how_this_one_is() -> None:
+    assert status_of("run-1", STATUS).run_id == status_of(None, STATUS).run_id == "run-1"
+    with pytest.raises(MachineError, match="for run-1 and not for run-2"):
+        status_of("run-2", STATUS)

@@ -16,7 +16,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.names import did_you_mean
 from runctl.machines.machine import reach
 from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread
-from runctl.runs.records.run_record import adopted
+from runctl.runs.records.run_record import adopted, is_machine_of
 from runctl.runs.records.store import run_store
 
 if TYPE_CHECKING:
@@ -138,7 +138,11 @@ class Adoption:
             found = []
             for run_id, status in newest.items():
                 known = store.find(run_id)
-                if known is None or known.attempt <= status.attempt:
+                if known is not None and not is_machine_of(known, instance):
+                    session.progress.warn(
+                        f"{instance.id} says that it has {run_id}, which is on {known.instance_id or 'no machine yet'}"
+                    )
+                elif known is None or known.attempt <= status.attempt:
                     provider = machine.provider
                     store.put(
                         adopted(

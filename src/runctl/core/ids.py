@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NewType
 
 InstanceId = NewType("InstanceId", str)
@@ -9,7 +10,14 @@ VolumeId = NewType("VolumeId", str)
 SnapshotId = NewType("SnapshotId", str)
 RunId = NewType("RunId", str)
 
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a run can have this id, as machines have it as well: what a store or a machine calls a run becomes the
+    name of files and folders here. Pure."""
+    return _RUN_ID.fullmatch(text) is not None
 
 
 def new_run_id() -> RunId:

@@ -33,6 +33,7 @@ from runctl.runs.records.run_record import (
     RunRecord,
     adopted,
     from_status,
+    is_machine_of,
     may_be_starting,
     never_started,
     with_end,
@@ -203,7 +204,8 @@ def find_on_machine(session: Session, machine: Machine, reference: str | None) -
     matching = [
         status
         for status in attempts
-        if wanted is None or status.run_id in ids or (not ids and status.run_id.startswith(wanted))
+        if (wanted is None or status.run_id in ids or (not ids and status.run_id.startswith(wanted)))
+        and ((known := store.find(status.run_id)) is None or is_machine_of(known, machine.instance))
     ]
     if wanted is not None and len({status.run_id for status in matching}) > 1:
         several = ", ".join(sorted({status.run_id for status in matching}))

@@ -22,7 +22,7 @@ from runctl.core.errors import HostKeyChanged, MachineError, Unreachable
 from runctl.core.journal import Journal
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import Backoff
-from runctl.transport.answers import answered, count, failed, mapping, record, sequence
+from runctl.transport.answers import answered, count, failed, mapping, record, run_id_in, sequence, status_of
 from runctl.transport.commands import tail
 from runctl.transport.interface import Completed, Transport
 from runctl.transport.log_reader import LogReader
@@ -146,23 +146,23 @@ class AgentClient:
     def start(self, spec: RunSpec) -> AttemptStatus:
         """The attempt has been taken up. Starting the same spec again returns the same attempt."""
         request = {"spec": to_json(spec)}
-        return record(AttemptStatus, self.call("start", request, private=bool(spec.env or spec.compose_env)))
+        return status_of(spec.run_id, self.call("start", request, private=bool(spec.env or spec.compose_env)))
 
     def restart(self, run_id: str, env: Mapping[str, str]) -> AttemptStatus:
         """The run has another attempt, as its last one was; ``env`` has the values of its variables."""
         answer = self.call("start-again", {"run_id": run_id, "env": dict(env)}, private=bool(env))
-        return record(AttemptStatus, answer)
+        return status_of(run_id, answer)
 
     def status(self, run_id: str, attempt: int | None = None) -> AttemptStatus:
         """One attempt, the newest when ``attempt`` is ``None``."""
-        return record(AttemptStatus, self.call("status", _attempt(run_id, attempt)))
+        return status_of(run_id, self.call("status", _attempt(run_id, attempt)))
 
     def attempts(
         self, *, running: bool = False, timeout: timedelta | None = None
     ) -> tuple[AttemptStatus, ...]:
         """Every attempt that the machine knows of, or those that have not ended, with what it uses now."""
         answer = self.call("list", {"running": True} if running else {}, timeout=timeout)
-        return tuple(record(AttemptStatus, each) for each in sequence(answer, "attempts"))
+        return tuple(status_of(None, each) for each in sequence(answer, "attempts"))
 
     def stop(
         self,
@@ -176,7 +176,7 @@ class AgentClient:
         request: dict[str, Any] = {**_attempt(run_id, attempt), "force": force}
         if grace is not None:
             request["grace_seconds"] = grace.total_seconds()
-        return record(AttemptStatus, self.call("stop", request))
+        return status_of(run_id, self.call("stop", request))
 
     def interrupt(
         self, run_id: str, attempt: int | None = None, *, notice: timedelta, moves: str = ""
@@ -188,7 +188,7 @@ class AgentClient:
         Raises `MachineError` (code ``has-ended``).
         """
         request = {**_attempt(run_id, attempt), "seconds": notice.total_seconds(), "moves": moves}
-        return record(AttemptStatus, self.call("interrupt", request))
+        return status_of(run_id, self.call("interrupt", request))
 
     def fetched(self, run_id: str, attempt: int, *, only_read: bool = False) -> Stay | None:
         """Whoever calls has all that they want of the run; with ``only_read``, of its log, and the machine sees to its
@@ -204,7 +204,7 @@ class AgentClient:
         """What the machine keeps of each run: ``run_id``, ``ended``, ``work_bytes``, ``result_bytes``."""
         return tuple(
             {
-                "run_id": str(kept.get("run_id")),
+                "run_id": run_id_in(kept),
                 "ended": kept.get("ended") is True,
                 "work_bytes": count(kept, "work_bytes"),
                 "result_bytes": count(kept, "result_bytes"),

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from runctl.agent.encoding import LARGEST_COUNT, from_json, loads
+from runctl.agent.spec import AttemptStatus
 from runctl.core.errors import MachineError
+from runctl.core.ids import is_run_id
 from runctl.transport.commands import tail
 from runctl.transport.interface import Completed
 from runctl.transport.log_reader import agent_error
@@ -69,6 +71,23 @@ def record(kind: type[T], value: Any) -> T:
         return from_json(kind, mapping(value))
     except ValueError as error:
         raise MachineError(f"the agent's answer cannot be used: {error}", code="bad-answer") from error
+
+
+def status_of(run_id: str | None, value: Any) -> AttemptStatus:
+    """How an attempt of that run is, or of whichever it says. Raises `MachineError`, for another run's as well."""
+    status = record(AttemptStatus, value)
+    run_id_in({"run_id": status.run_id})
+    if run_id is not None and status.run_id != run_id:
+        raise MachineError(f"the agent answered for {status.run_id} and not for {run_id}", code="bad-answer")
+    return status
+
+
+def run_id_in(answer: Mapping[str, Any]) -> str:
+    """What it calls a run. Raises `MachineError`."""
+    found = answer.get("run_id")
+    if not isinstance(found, str) or not is_run_id(found):
+        raise MachineError(f"the agent answered {found!r:.100} and not the id of a run", code="bad-answer")
+    return found
 
 
 def count(answer: Mapping[str, Any], key: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from runctl.agent.encoding import from_json, loads
 from runctl.agent.spec import RunSpec
 from runctl.agent.stored_run import RUN, SPEC, StoredRun
 from runctl.checkpoints.download import Prefix
+from runctl.core.database import StateError
 from runctl.core.errors import NotFound, Unsupported
 from runctl.core.machine_models import Market
 from runctl.project.kept import KeptProjects, NotKept
@@ -21,6 +24,7 @@ from runctl.project.selection import select
 from runctl.providers.capacity import FallbackMode, SpotFallback
 from runctl.providers.interface import InstanceRequest
 from runctl.runs.recovery import RecoveryRules
+from runctl.runs.stored import stored_run
 from runctl.runs.stored.leases import note_attempt
 from runctl.runs.stored.recipe import KeptVolume, Recipe
 from runctl.runs.stored.stored_run import (
@@ -110,6 +114,56 @@ def test_what_is_not_there_or_not_a_run_is_told(at: Prefix, tmp_path: Path) -> N
     with pytest.raises(NotKept, match="cannot be unpacked"):
         fetch_project(at, tree, KeptProjects(tmp_path / "elsewhere"))
     assert not KeptProjects(tmp_path / "elsewhere").has(tree)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("run_id", "../../.config/autostart"),
+        ("run_id", "/etc"),
+        ("run_id", "run-of-another"),
+        ("run_id", ""),
+        ("tree", "../../secret"),
+        ("tree", "0" * 63),
+    ],
+)
+def test_a_run_by_another_name_than_its_prefix_is_not_taken_up(
+    at: Prefix, tmp_path: Path, key: str, value: str
+) -> None:
+    projects, tree = kept_project(tmp_path)
+    store_run(at, a_recipe(tree), RunFacts(), attempt=1, projects=projects)
+    spec = {**json.loads(at.storage.read(at.bucket, at.key(SPEC))), key: value}
+    at.storage.put(at.bucket, at.key(SPEC), json.dumps(spec).encode())
+
+    with pytest.raises(StateError, match="cannot be read"):
+        read_run(at)
+
+
+def test_a_prefix_whose_name_no_run_can_have_is_not_taken_up(tmp_path: Path) -> None:
+    projects, tree = kept_project(tmp_path)
+    recipe = a_recipe(tree)
+    at = Prefix(MemoryStorage(), "mine", "runs/.config")
+    named = replace(recipe, spec=replace(recipe.spec, run_id=".config"))
+    store_run(at, named, RunFacts(), attempt=1, projects=projects)
+
+    with pytest.raises(StateError, match="cannot be read"):
+        read_run(at)
+
+
+def test_a_description_that_is_not_ascii_is_told(at: Prefix, tmp_path: Path) -> None:
+    at.storage.put(at.bucket, at.key(f"project/{'0' * 64}.json"), b"\xff")
+    with pytest.raises(NotKept, match="cannot be used"):
+        fetch_project(at, "0" * 64, KeptProjects(tmp_path))
+
+
+def test_a_pack_that_has_no_end_is_not_fetched_to_it(
+    at: Prefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    projects, tree = kept_project(tmp_path)
+    store_run(at, a_recipe(tree), RunFacts(), attempt=1, projects=projects)
+    monkeypatch.setattr(stored_run, "LARGEST_PACK", 10)
+    with pytest.raises(NotKept, match="has more than 10 B"):
+        fetch_project(at, tree, KeptProjects(tmp_path / "elsewhere"))
 
 
 def test_a_store_that_knows_no_conditions_is_refused_and_nothing_is_left_there() -> None:

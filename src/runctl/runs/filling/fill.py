@@ -32,7 +32,7 @@ from runctl.providers.interface import Provider, require
 from runctl.runs.end_reason import sentence
 from runctl.runs.filling.helper_machine import HelperMachine
 from runctl.runs.filling.plan import PROGRAM, PrewarmPlan, PrewarmRequest, plan_prewarm
-from runctl.runs.records.run_record import RunRecord, adopted, planned
+from runctl.runs.records.run_record import RunRecord, adopted, is_machine_of, planned
 from runctl.runs.records.store import RunStore
 from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.train.start import start
@@ -185,9 +185,12 @@ class Prewarm:
                         code="busy",
                     )
                 continue
+            known = self.store.find(status.run_id)
+            if known is not None and not is_machine_of(known, machine.instance):
+                continue
             self.progress.note(f"{status.run_id} was started by an earlier call, and goes on")
             record = adopted(
-                self.store.find(status.run_id),
+                known,
                 status,
                 machine.instance,
                 self.clock.now(),

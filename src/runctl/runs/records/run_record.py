@@ -26,7 +26,7 @@ from runctl.core.run_models import (
     SpotFallback,
     UnattendedRun,
 )
-from runctl.core.tags import NAME
+from runctl.core.tags import ATTEMPT, NAME, RUN
 from runctl.runs.deadlines.standing import shown_deadline, shown_progress
 from runctl.runs.records.agent_models import (
     as_hand_off,
@@ -304,9 +304,10 @@ def adopted(
 ) -> RunRecord:
     """What is ``known`` here of a run that its machine tells of, or a new record of what the machine knows.
 
-    Of a run on several machines one of them tells nothing that is true of all: that stays as it is known.
+    Of a run on several machines one of them tells nothing that is true of all: that stays as it is known. So does one
+    that is on another machine.
     """
-    if known is not None and known.nodes is not None:
+    if known is not None and (known.nodes is not None or not is_machine_of(known, instance)):
         return known
     if known is not None and known.account is None:
         known = replace(known, account=account)
@@ -320,6 +321,13 @@ def adopted(
         )
         known = planned(spec, instance, now, region, account=account)
     return from_status(known, status, now)
+
+
+def is_machine_of(record: RunRecord, instance: Instance) -> bool:
+    """Whether the machine may say how the run is: it is one of the newest attempt's, or was rented for the run, as the
+    tags say that its provider has. Any machine could say that it has a run by that id. Pure."""
+    rented_for = {instance.tags.get(RUN), instance.tags.get(ATTEMPT, "").partition("/")[0]}
+    return instance.id in record.machines or record.id in rented_for
 
 
 def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunRecord:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from runctl.agent import stored_run
 from runctl.agent.stored_run import StoredMachine
 from runctl.checkpoints.download import Prefix
-from runctl.core.errors import NotFound, Unsupported
+from runctl.core.errors import Conflict, NotFound, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.machines.session import Session
@@ -19,19 +19,23 @@ from runctl.runs.records.store import run_store
 from runctl.runs.recovery import RETRIED
 from runctl.runs.stored.elsewhere import catch_up, price_of, read, read_attempt, with_stored
 from runctl.runs.stored.recipe import Recipe, Recipes
+from runctl.runs.stored.stored_results import run_prefix
 from runctl.runs.stored.stored_run import RunFacts, fetch_project, read_run
 
 
 def adopt(session: Session, address: str, provider: str | None = None) -> RunRecord:
     """This computer knows the run as if it had been started here; one that it knows is brought up to date.
 
-    Raises `NotFound` (code ``not-stored``), `UsageError`, `Unsupported`, and what the store raises.
+    Raises `NotFound` (code ``not-stored``), `Conflict` (code ``another-store``), `UsageError`, `Unsupported`, and what
+    the store raises.
     """
     location = stored_at(session, address.rstrip("/"), provider)
     at, store = location.at, run_store(session)
     found = read_run(at)
     recipes = Recipes(session.database)
     known = store.find(found.recipe.run_id)
+    if known is not None:
+        _check_is_its_own(known, at)
     if known is None:
         known = _first(at, found.recipe, found.facts)
         recipes.put(found.recipe)
@@ -41,6 +45,18 @@ def adopt(session: Session, address: str, provider: str | None = None) -> RunRec
     if found.recipe.spec.tree is not None:
         fetch_project(at, found.recipe.spec.tree, kept_projects())
     return catch_up(session, known, found.recipe)
+
+
+def _check_is_its_own(known: RunRecord, at: Prefix) -> None:
+    """Raises `Conflict` where the run is known to have another store: whoever has written here may not say how it goes
+    on."""
+    own = run_prefix(known.store, known)
+    if own is not None and (own.bucket, own.prefix) != (at.bucket, at.prefix):
+        raise Conflict(
+            f"{known.id} is known here, and its store is {own}, not {at}",
+            hint=f"runctl runs recover {known.id}",
+            code="another-store",
+        )
 
 
 def _first(at: Prefix, recipe: Recipe, facts: RunFacts) -> RunRecord:

@@ -13,13 +13,13 @@ from pathlib import Path
 from runctl.agent.encoding import dumps, from_json, loads
 from runctl.agent.spec import EndRecord
 from runctl.core.files import data_folder
+from runctl.core.ids import is_run_id
 
 LIMIT_BYTES = 1 << 30
 """Of all logs on this computer together."""
 PIECE_BYTES = 8 << 20
 """A piece ends there and the next one begins, so that the oldest can be given up."""
 _READ_BYTES = 1 << 20
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PIECE = re.compile(r"(\d{1,19})\.log")
 _END = "end.json"
 
@@ -125,7 +125,7 @@ class LogArchive:
         with contextlib.suppress(OSError):
             for folder in self.folder.iterdir():
                 facts = [path.stat() for path in folder.rglob("*") if path.is_file()]
-                if facts and _RUN_ID.fullmatch(folder.name):
+                if facts and is_run_id(folder.name):
                     size, changed = (
                         sum(entry.st_size for entry in facts),
                         max(entry.st_mtime for entry in facts),
@@ -135,7 +135,7 @@ class LogArchive:
 
     def remove(self, run_id: str) -> None:
         """Nothing of the run's logs is here. Raises `OSError`."""
-        if _RUN_ID.fullmatch(run_id):
+        if is_run_id(run_id):
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self.folder / run_id)
 
@@ -250,4 +250,4 @@ def _pieces(folder: Path) -> list[tuple[Span, Path]]:
 
 def _is_name(run_id: str, attempt: int) -> bool:
     """A machine may call its runs what it likes: a path is made of nothing but a run's id."""
-    return _RUN_ID.fullmatch(run_id) is not None and attempt >= 1
+    return is_run_id(run_id) and attempt >= 1

@@ -6,6 +6,7 @@ has not started it.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ from runctl.checkpoints.download import Prefix
 from runctl.core.database import StateError
 from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.files import cache_folder
-from runctl.core.ids import InstanceId
+from runctl.core.ids import InstanceId, is_run_id
 from runctl.core.machine_models import Instance
 from runctl.core.run_models import GitState
 from runctl.core.text import size
@@ -40,6 +41,7 @@ from runctl.runs.stored.leases import note_attempt
 from runctl.runs.stored.recipe import Recipe
 
 THREADS = 6
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -147,13 +149,18 @@ def known_nodes(stored: StoredNodes) -> KnownNodes:
 
 
 def read_run(at: Prefix) -> TakenUp:
-    """What was stored. Raises `NotFound` (code ``not-stored``) where it is not, or not readable."""
+    """What was stored.
+
+    Raises `NotFound` (code ``not-stored``) where nothing is, and `StateError` where it cannot be read, or is of another
+    run than its prefix says.
+    """
     try:
         spec = from_json(RunSpec, loads(at.storage.read(at.bucket, at.key(stored_run.SPEC))))
         described = from_json(StoredRun, loads(at.storage.read(at.bucket, at.key(stored_run.RUN))))
         known = dict(described.client)
         facts = msgspec.convert(known.pop("facts"), RunFacts)
         recipe = msgspec.convert({**known, "spec": to_json(spec)}, Recipe)
+        _check_names(spec, PurePosixPath(at.prefix).name)
     except NotFound as error:
         raise NotFound(
             f"{at} does not have what another attempt needs: {error.message}",
@@ -163,6 +170,14 @@ def read_run(at: Prefix) -> TakenUp:
     except (ValueError, TypeError, KeyError, msgspec.ValidationError) as error:
         raise StateError(f"what is stored of the run at {at} cannot be read: {error}") from error
     return TakenUp(recipe, facts)
+
+
+def _check_names(spec: RunSpec, run_id: str) -> None:
+    """What the store calls things becomes the name of files and folders here. Raises `ValueError`."""
+    if spec.run_id != run_id or not is_run_id(run_id):
+        raise ValueError(f"it is that of {spec.run_id!r:.100}")
+    if spec.tree is not None and not _DIGEST.fullmatch(spec.tree):
+        raise ValueError(f"{spec.tree!r:.100} is not a SHA-256")
 
 
 def fetch_project(at: Prefix, digest: str, projects: KeptProjects) -> None:
