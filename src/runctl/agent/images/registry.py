@@ -19,6 +19,19 @@ FIRST_REPORT_SECONDS = 3.0
 REPORT_SECONDS = 10.0
 """So often the log says how far it is."""
 _ABSENT = re.compile(r"not found|manifest unknown|name unknown|does not exist", re.IGNORECASE)
+_FINAL = re.compile(
+    r"unauthorized|denied|no basic auth|no matching manifest|invalid reference|no space left|unsupported|x509"
+    r"|http response to https",
+    re.IGNORECASE,
+)
+"""Answers that the next try would have as well, besides `_ABSENT`."""
+PAUSES = (5.0, 15.0, 30.0, 60.0)
+"""Seconds before each further try of a pull. What has arrived of the image stays with the engine."""
+
+
+class NoProgressError(AgentError):
+    """Nothing has moved for as long as the run allows."""
+
 
 BuildStage = Callable[[str, Optional[str]], None]
 """Builds the image of a stage under a name."""
@@ -33,7 +46,22 @@ def pull_image(attempt: Attempt, engine: docker.Engine, container: ContainerSpec
     if why:
         raise AgentError("image-failed", f"the Docker engine failed: {why}")
     attempt.phase(f"pulling the image {image}")
-    _pull(attempt, engine, container, image, f"the image {image} could not be pulled")
+    try:
+        _pull(attempt, engine, container, image, f"the image {image} could not be pulled", PAUSES)
+    except AgentError as error:
+        if (
+            attempt.spec.attempt > 1
+            and "@sha256:" in image
+            and not is_final(error.message.replace(image, ""))
+        ):
+            # An attempt before this one had the same image from the same registry: it is there when that answers.
+            raise AgentError("lost", error.message, error.hint) from error
+        raise
+
+
+def is_final(output: str) -> bool:
+    """Whether a registry that says this says it the next time as well. Pure."""
+    return _ABSENT.search(output) is not None or _FINAL.search(output) is not None
 
 
 def fetch(
@@ -92,10 +120,33 @@ def _tag(engine: docker.Engine, image: str, name: str) -> None:
 
 
 def _pull(
+    attempt: Attempt,
+    engine: docker.Engine,
+    container: ContainerSpec,
+    reference: str,
+    failed: str,
+    pauses: Sequence[float] = (),
+) -> None:
+    """``docker pull`` has ended well, in the end. Raises `AgentError` (``image-failed``) where the answer is final or
+    no try is left, also when nothing has moved for too long: a large image takes as long as it takes."""
+    for pause in pauses:
+        try:
+            return _pull_once(attempt, engine, container, reference, failed)
+        except AgentError as error:
+            if isinstance(error, NoProgressError) or is_final(error.message.replace(reference, "")):
+                raise
+            attempt.log.line(f"{error.message}; it is tried again in {pause:g} s")
+        until = time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0:
+            attempt.check()
+            attempt.children.pause(min(left, 1.0))
+        attempt.check()
+    return _pull_once(attempt, engine, container, reference, failed)
+
+
+def _pull_once(
     attempt: Attempt, engine: docker.Engine, container: ContainerSpec, reference: str, failed: str
 ) -> None:
-    """``docker pull`` has ended well. Raises `AgentError` (``image-failed``), also when nothing has moved for
-    too long: a large image takes as long as it takes."""
     began = time.monotonic()
     next_report = began + FIRST_REPORT_SECONDS
     progress = PullProgress()
@@ -109,7 +160,7 @@ def _pull(
         return moved
 
     def stuck(silence: float) -> AgentError:
-        return AgentError(
+        return NoProgressError(
             "image-failed",
             f"{failed}: no progress for {silence:g} s ({progress})",
             "is the registry reachable from the machine? docker.pull_timeout sets how long to wait",
