@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from runctl.core.errors import MachineError
+from runctl.core.errors import Conflict, MachineError
 from runctl.core.progress import SILENT
 from runctl.machines.session import Session
 from runctl.runs.stored.stored_results import fetch_from_store
@@ -96,3 +96,36 @@ def test_a_run_that_has_put_nothing_there_has_no_results(tmp_path: Path) -> None
     storage = Counted()
     storage.data = {"runs/run-1/run.json": b"{}"}
     assert fetch_from_store(session(storage), RECORD, tmp_path) is None
+
+
+@pytest.mark.parametrize("link", ["output", "output/a", "output/a/b"])
+def test_no_file_of_a_store_comes_to_where_a_link_leads(tmp_path: Path, link: str) -> None:
+    target, outside = tmp_path / "results", tmp_path / "outside"
+    outside.mkdir()
+    (target / link).parent.mkdir(parents=True)
+    (target / link).symlink_to(outside)
+    storage = Counted()
+    storage.data["runs/run-1/output/a/b/x.desktop"] = b"[Desktop Entry]"
+
+    with pytest.raises(Conflict, match="is a link") as refused:
+        fetch_from_store(session(storage), RECORD, target)
+
+    assert refused.value.code == "link-in-the-way"
+    assert (list(outside.iterdir()), storage.fetched) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["model.pt", ".model.pt.part"])
+def test_a_link_in_a_files_own_place_is_replaced_and_not_followed(tmp_path: Path, name: str) -> None:
+    target, outside = tmp_path / "results", tmp_path / "outside.pt"
+    # It has the checksum of what is in the store.
+    outside.write_bytes(b"final weights" if name == "model.pt" else b"mine")
+    before = outside.read_bytes()
+    (target / "output").mkdir(parents=True)
+    (target / "output" / name).symlink_to(outside)
+
+    fetch_from_store(session(Counted()), RECORD, target)
+
+    model = target / "output/model.pt"
+    assert (model.is_symlink(), model.read_bytes()) == (False, b"final weights")
+    assert outside.read_bytes() == before
+    assert sorted(path.name for path in model.parent.iterdir()) == ["model.pt"]

@@ -13,7 +13,7 @@ from runctl.agent.encoding import from_json, loads
 from runctl.agent.object_store import Source, is_address, parse_source
 from runctl.agent.spec import EndRecord
 from runctl.checkpoints.download import Counter, in_parallel
-from runctl.core.errors import MachineError, NotFound, RunctlError, Unsupported
+from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unsupported
 from runctl.core.text import counted
 from runctl.machines.session import Session
 from runctl.providers.abilities.object_storage import ObjectStorage, StoredObject
@@ -43,7 +43,8 @@ def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple
     """Everything is in ``target``: how many files, their bytes, and how many had to come. ``None``: there is nothing.
 
     Every file is compared with the object's checksum, also one that is there already: it may be of an earlier moment of
-    the run. Raises `MachineError` for one that does not arrive as it is in the store.
+    the run. Raises `Conflict` (code ``link-in-the-way``) before anything is fetched where a link would lead elsewhere,
+    and `MachineError` for a file that does not arrive as it is in the store.
     """
     source = run_prefix(record.results, record)
     if source is None:
@@ -52,6 +53,8 @@ def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple
     found = list(_files(storage.objects(source.bucket, source.prefix + "/"), source))
     if not found:
         return None
+    for path, _ in found:
+        _check_way(target, path)
     session.progress.step(f"fetching {counted(len(found), 'file')} from {source}")
     total = sum(each.size_bytes for _, each in found)
     counter, came = Counter(session.progress, total), []
@@ -69,9 +72,21 @@ def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple
     return len(found), total, sum(came)
 
 
+def _check_way(target: Path, path: PurePosixPath) -> None:
+    """Raises `Conflict` where a folder of the path is a link: a machine that was asked before may have made it, and the
+    one that has put the file into the store is not to choose where it comes to."""
+    for above in list(path.parents)[:-1]:
+        if (target / above).is_symlink():
+            raise Conflict(
+                f"{target / above} is a link, and {path} would come to where that leads",
+                hint="remove the link, or name another folder",
+                code="link-in-the-way",
+            )
+
+
 def _is_there(file: Path, size_bytes: int, crc32: str | None) -> bool:
-    """Whether the file is the object. Without a checksum nobody knows."""
-    if crc32 is None or not file.is_file() or file.stat().st_size != size_bytes:
+    """Whether the file is the object, and no link to one. Without a checksum nobody knows."""
+    if crc32 is None or file.is_symlink() or not file.is_file() or file.stat().st_size != size_bytes:
         return False
     found = _Crc32()
     with file.open("rb") as opened:
@@ -86,8 +101,10 @@ def _fetch(
     """The file is what the object is. Raises `MachineError`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     arriving, found = file.with_name(f".{file.name}.part"), _Crc32()
+    # Of an earlier command that was killed, or a link.
+    arriving.unlink(missing_ok=True)
     try:
-        with arriving.open("wb") as opened:
+        with arriving.open("xb") as opened:
 
             def write(data: bytes) -> None:
                 opened.write(data)
