@@ -100,6 +100,40 @@ def test_where_one_machine_dies_all_go_on_as_the_next_attempt_and_nothing_is_lef
     assert Path(brought, "output", "rank").read_text() == "0"
 
 
+def test_where_rank_0_dies_before_it_has_removed_the_group_the_other_machine_does(
+    project: CommandLine, in_docker_sandbox: SandboxInfo, faults: Faults, ec2: Any
+) -> None:
+    run = str(project(*LAUNCH, "--timeout", "30s", "--quiet", "--", "20").ok().out.strip())
+    until(lambda: both_begin(project, run), seconds=180, what="the script's first line on both")
+    head, other = (each["instance_id"] for each in shown(project, run)["nodes"])
+    s3, scaling = client(in_docker_sandbox, "s3"), client(in_docker_sandbox, "autoscaling")
+    ended = f"runs/{run}/attempts/0001/end.json"
+
+    def groups() -> list[Any]:
+        return list(scaling.describe_auto_scaling_groups()["AutoScalingGroups"])
+
+    until(
+        lambda: s3.list_objects_v2(Bucket=BUCKET, Prefix=ended).get("KeyCount"),
+        seconds=120,
+        what="the run's end in the store",
+    )
+    # Rank 0's machine leaves whoever reads its log some time: it is there, and so is the group.
+    faults.no_capacity()
+    assert groups()
+    faults.kill_instance(head)
+
+    until(lambda: not groups(), seconds=120, what="the group to be gone")
+    machines = [
+        each["InstanceId"]
+        for reservation in ec2.describe_instances()["Reservations"]
+        for each in reservation["Instances"]
+    ]
+    assert set(machines) == {head, other}, "no machine has come in rank 0's place"
+    until(lambda: shown(project, run)["unattended"]["is_removed"], seconds=90, what="all to be removed")
+    assert left(in_docker_sandbox, ec2, run) == []
+    assert shown(project, run)["end_reason"] == "TIME_LIMIT"
+
+
 def test_stopping_it_ends_scripts_group_network_and_rights(
     project: CommandLine, in_docker_sandbox: SandboxInfo, ec2: Any
 ) -> None:

@@ -11,6 +11,7 @@ from runctl.checkpoints.download import Prefix
 from runctl.core.errors import Conflict, NotFound, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance, InstanceState, Market
+from runctl.core.run_models import GroupPhase, UnattendedRun
 from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.runs.checkpoints.locations import stored_at
@@ -78,7 +79,11 @@ def _first(at: Prefix, recipe: Recipe, facts: RunFacts) -> RunRecord:
         name=facts.name,
         git=facts.git,
     )
-    known = with_stored(replace(record, results=facts.results), read_attempt(at, 1))
+    # Whether the group is still there is asked of its provider, as everywhere.
+    group = recipe.spec.machine_end.group if recipe.spec.machine_end is not None else None
+    unattended = None if group is None else UnattendedRun(group.group, GroupPhase.RENTING)
+    record = replace(record, results=facts.results, unattended=unattended)
+    known = with_stored(record, read_attempt(at, 1))
     if recipe.nodes is not None and known.nodes is None:
         raise Unsupported(
             f"{recipe.run_id} is on several machines, and {at} does not say which",
