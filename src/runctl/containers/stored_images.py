@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -46,8 +46,11 @@ class StoredImage:
         return any("cache" in tag for tag in self.tags)
 
 
-def prunable(images: Sequence[StoredImage], keep: int) -> tuple[StoredImage, ...]:
-    """What goes when the newest ``keep`` images of each project and place stay, and every cache. Pure."""
+def prunable(
+    images: Sequence[StoredImage], keep: int, needed: Collection[str] = ()
+) -> tuple[StoredImage, ...]:
+    """What goes when the newest ``keep`` images of each project and place stay, every cache, and those whose digests
+    are ``needed``. Pure."""
     kept: dict[tuple[str | None, Where], int] = {}
     gone = []
     for image in sorted(images, key=lambda stored: (stored.created_at, stored.digest), reverse=True):
@@ -55,7 +58,7 @@ def prunable(images: Sequence[StoredImage], keep: int) -> tuple[StoredImage, ...
             continue
         group = (image.project, image.where)
         kept[group] = kept.get(group, 0) + 1
-        if kept[group] > keep:
+        if kept[group] > keep and image.digest not in needed:
             gone.append(image)
     return tuple(gone)
 

@@ -28,7 +28,7 @@ from runctl.core.text import counted
 from runctl.project.label import project_label
 from runctl.render.images import images_table, pruned_document, pruned_lines
 from runctl.render.tables import screen_of
-from runctl.runs.images.stored import remove_images, stored_images
+from runctl.runs.images.stored import needed_images, remove_images, stored_images
 
 _INSTANCE = click.option(
     "--instance",
@@ -100,7 +100,7 @@ def prune_command(
     """Remove all but the newest images of the project.
 
     Here, and in the provider's own registry if that is configured; or on one machine. Only images that runctl built,
-    and repositories that it created. Caches stay. Asks first, unless --yes is given.
+    and repositories that it created. Caches stay, and images of unfinished runs. Asks first, unless --yes is given.
     """
     project = None if all_projects else _project(cli)
     if instance is not None:
@@ -139,7 +139,7 @@ def _prune(
 ) -> None:
     """``docker`` is the machine's, ``None`` this computer's."""
     stay = cli.config.docker.keep_images if keep is None else keep
-    going = prunable(images, stay)
+    going = prunable(images, stay, needed_images(cli.session))
     if dry_run or not going:
         if not going:
             cli.progress.note(f"nothing to remove: there are no more than {stay} of a project")

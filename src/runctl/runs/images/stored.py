@@ -18,6 +18,8 @@ from runctl.core.text import counted
 from runctl.machines.session import Session
 from runctl.providers.registry import registry_owner, usual_registry
 from runctl.runs.images.build import image_registry
+from runctl.runs.records.store import run_store
+from runctl.runs.recovery import RETRIED
 
 
 def stored_images(session: Session, project: str | None, registry: str | None) -> tuple[StoredImage, ...]:
@@ -43,6 +45,18 @@ def stored_images(session: Session, project: str | None, registry: str | None) -
             f"what {registry} has is not shown: runctl lists the provider's own registry only"
         )
     return tuple(sorted(found, key=lambda image: image.created_at, reverse=True))
+
+
+def needed_images(session: Session) -> frozenset[str]:
+    """The digests of the images that runs of this computer go on in: a further attempt pulls the same one.
+
+    Raises `StateError` where nobody can tell.
+    """
+    return frozenset(
+        record.image_digest
+        for record in run_store(session).list()
+        if record.image_digest is not None and (not record.has_ended or record.end_reason in RETRIED)
+    )
 
 
 def _registry_images(session: Session, owner: str, project: str | None) -> list[StoredImage]:
