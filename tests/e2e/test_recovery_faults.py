@@ -29,6 +29,34 @@ pytestmark = [
     pytest.mark.usefixtures("clean_account"),
 ]
 
+LARGE = """\
+import os, pathlib, signal, sys, time
+
+folder = pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"])
+resumed = os.environ["RUNCTL_RESUME_FROM"]
+step, stop = int(resumed.rpartition("-")[2].partition(".")[0]) if resumed else 0, []
+print("from", step, flush=True)
+signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
+
+def save(size):
+    part = folder / ".part"
+    part.write_bytes(os.urandom(size))
+    part.rename(folder / f"step-{step}.bin")
+
+while step < 40:
+    step += 1
+    if step == 10:
+        save(1 << 20)
+    time.sleep(0.1 if step != 20 or stop else 0)
+    while step == 20 and not stop and not resumed:
+        time.sleep(0.1)
+    if stop:
+        save(8 << 20)
+        print("saved", step, flush=True)
+        sys.exit(1)
+save(1000)
+print("done", flush=True)
+"""
 WAITS = """\
 import json, os, pathlib, time
 
@@ -102,6 +130,44 @@ def completed(runctl: CommandLine, run: str, attempts: int, steps: int = 200) ->
     watching = runctl("runs", "watch", run, "--every", "1s", timeout=240).ok()
     assert watching.out.strip() == f"{run} ended as COMPLETED after {attempts} attempts"
     assert f"weights {weights(steps)} kept" in runctl("runs", "logs", run).out
+
+
+def test_notices_while_a_slow_store_is_written_to_and_while_it_is_read(
+    runctl: CommandLine, faults: Faults, ec2: Any, docker_sandbox: SandboxInfo
+) -> None:
+    write_project(runctl.cwd, {"train.py": LARGE})
+    client(docker_sandbox, "s3").create_bucket(Bucket="slow")
+    watcher, run = started(runctl, "--checkpoint-s3", "s3://slow/runs")
+    said(runctl, run, "published step-10.bin")
+
+    faults.store(bytes_per_second=150 << 10)
+    faults.interrupt(shown(runctl, run)["instance_id"], seconds=25)
+    first = ended(runctl, run, 1)
+    assert first["end_reason"] == "INTERRUPTED"
+    # The watcher may have been quicker: then it is another attempt's that is shown.
+    now = shown(runctl, run)
+    if now["attempt"] == 1:
+        assert now["hand_off"]["checkpoint"] == "step-10.bin"
+        assert any("published" in each for each in now["hand_off"]["left"]), now
+
+    (second,) = until(lambda: rented_for(ec2, f"{run}/2"), seconds=120, what="the second machine")
+
+    def restores() -> bool:
+        log = runctl("runs", "logs", run).out if shown(runctl, run)["attempt"] == 2 else ""
+        return "looking for checkpoints in the store" in log
+
+    until(restores, seconds=150, what="the restore")
+    faults.interrupt(second["InstanceId"], seconds=6)
+    ended(runctl, run, 2)
+    faults.store()
+    out, err = (each.decode() for each in watcher.communicate(timeout=240))
+
+    assert watcher.returncode == 0, err
+    ends, begins, steps = zip(*story(runctl, run), strict=True)
+    assert (ends, begins[0], begins[-1]) == (("INTERRUPTED", "INTERRUPTED", "COMPLETED"), None, 10)
+    assert steps[-1] == 40
+    assert "from 10" in out.splitlines()
+    assert running(ec2) == []
 
 
 def test_a_store_that_is_away_for_a_while_holds_up_no_training_and_gets_all_of_it_afterwards(

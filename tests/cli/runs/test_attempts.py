@@ -12,11 +12,13 @@ import pytest
 
 from runctl.agent.spec import EndReason
 from runctl.cli.runs import attempts
-from runctl.core.errors import InstanceEnded, Unreachable
+from runctl.core.errors import InstanceEnded, RunctlError, Unreachable
 from runctl.core.run_models import RunPhase
 from runctl.machines.machine import Machine
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.recovering.recover import Outcome, Recovered
 from runctl.testing.clock import ManualClock
+from runctl.testing.progress import RecordedProgress
 from tests.runs.sample_runs import T0, a_run
 
 CLI: Any = SimpleNamespace(session=None)
@@ -103,3 +105,52 @@ def test_the_results_of_a_run_that_moved_and_ended_unseen_are_on_its_last_machin
 
     assert (code, record) == (0, over)
     assert machine == (old if gone else "the machine of 2")
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, *told: Recovered | RunctlError) -> None:
+    """What recovering the run comes to, one call after the other; the last one again and again."""
+    left = list(told)
+
+    def recover_run(*_: object, **__: object) -> Recovered:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(answer, RunctlError):
+            raise answer
+        return answer
+
+    recipes = SimpleNamespace(find=lambda _: SimpleNamespace(auto_resume=True))
+    monkeypatch.setattr("runctl.runs.recovering.recover.recover_run", recover_run)
+    monkeypatch.setattr("runctl.runs.stored.recipe.Recipes", lambda _: recipes)
+
+
+def test_a_store_that_does_not_answer_for_a_while_ends_no_waiting(
+    monkeypatch: pytest.MonkeyPatch, clock: ManualClock
+) -> None:
+    away, refused = Unreachable("the store does not answer"), Unreachable("nor does EC2")
+    started = Recovered(going(3), Outcome.STARTED, "goes on as attempt 3")
+    answers(monkeypatch, away, away, refused, started)
+    cli: Any = SimpleNamespace(session=SimpleNamespace(database=None), progress=RecordedProgress())
+    following = attempts.recovered(cli, taken_back(2))
+    assert following is not None
+    assert following.attempt == 3
+    assert [text.partition("; ")[0] for text in cli.progress.warnings] == [
+        f"{a_run().id}: the store does not answer",
+        f"{a_run().id}: nor does EC2",
+    ]
+
+
+def test_one_that_never_answers_again_and_what_was_paid_for_in_vain_are_told(
+    monkeypatch: pytest.MonkeyPatch, clock: ManualClock
+) -> None:
+    cli: Any = SimpleNamespace(session=SimpleNamespace(database=None), progress=RecordedProgress())
+    answers(monkeypatch, Unreachable("it does not answer"))
+    began = clock.monotonic()
+    with pytest.raises(Unreachable):
+        attempts.recovered(cli, taken_back(2))
+    assert clock.monotonic() - began == pytest.approx(attempts.OUT_OF_REACH_SECONDS, abs=3)
+    in_vain = Unreachable("the machine does not answer")
+    in_vain.rented_on = "spot"
+    answers(monkeypatch, in_vain)
+    began = clock.monotonic()
+    with pytest.raises(Unreachable):
+        attempts.recovered(cli, taken_back(2))
+    assert clock.monotonic() == began

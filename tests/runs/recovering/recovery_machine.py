@@ -119,6 +119,14 @@ class Recovery(RuleBasedStateMachine):
         self.world.meanwhile = (calls, self._stop)
         self._recover()
 
+    @rule(calls=st.integers(0, 30))
+    def somebody_looks_at_it_while_it_is_recovered(self, calls: int) -> None:
+        def look() -> None:
+            control.refresh(self.session, [self.store.get(RUN)])
+
+        self.world.meanwhile = (calls, look)
+        self._recover()
+
     @rule(calls=st.integers(0, 15))
     def a_machine_ends_while_it_is_recovered(self, calls: int) -> None:
         def end() -> None:

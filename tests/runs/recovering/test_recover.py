@@ -96,6 +96,30 @@ def test_a_run_whose_lease_somebody_has_is_left_alone(tmp_path: Path) -> None:
     there.teardown()
 
 
+def test_whoever_looks_at_a_run_while_it_is_recovered_stops_nothing() -> None:
+    """However slow the store is: between any two of the calls that it takes to recover it."""
+    calls = -1
+    looked = True
+    while looked:
+        calls, looked = calls + 1, False
+        there = Recovery()
+        there.world.end(FIRST, interrupted=True)
+        control.refresh(there.session, [there.store.get(RUN)])
+
+        def look(there: Recovery = there) -> None:
+            nonlocal looked
+            looked = True
+            control.refresh(there.session, [there.store.get(RUN)])
+
+        there.world.meanwhile = (calls, look)
+        recovered = recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+        assert recovered.outcome is Outcome.STARTED, calls
+        assert there.store.get(RUN).state is RunPhase.RUNNING, calls
+        there.world.meanwhile = None
+        there.teardown()
+    assert calls > 20
+
+
 def test_a_run_that_was_stopped_is_recovered_by_no_other_computer(tmp_path: Path) -> None:
     there = Recovery()
     other = other_computer(there, tmp_path)

@@ -223,7 +223,10 @@ class Store(ObjectStorage):
         return hashlib.sha256(data).hexdigest()
 
     def objects(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
-        assert "/checkpoints/" in prefix, "nobody has to look for an object whose key is known"
+        looked_for = ("/checkpoints/", "/meetings/")
+        assert any(each in prefix for each in looked_for), (
+            "nobody has to look for an object whose key is known"
+        )
         self.world.called()
         keys = sorted(key for key in self.world.ends if key.startswith(prefix))
         return iter(StoredObject(key, 1, datetime.now(UTC)) for key in keys)

@@ -17,6 +17,8 @@ from runctl.runs.records.run_record import RunRecord
 from runctl.runs.recovering.watching import DeadlineWatch
 from runctl.runs.recovery import RETRIED
 
+OUT_OF_REACH_SECONDS = 600.0
+"""For which a run's store and its provider may be out of reach, while its next attempt is prepared."""
 PATIENCE_SECONDS = 300.0
 """For a provider to say that a machine has ended that nobody can reach."""
 
@@ -98,16 +100,28 @@ def recovered(cli: Cli, record: RunRecord) -> RunRecord | None:
     if recipe is None or not recipe.auto_resume:
         return None
     cli.progress.note(f"recovering {record.id}; Ctrl-C gives back what is rented for that")
+    clock, told = SystemClock(), ""
+    until = clock.monotonic() + OUT_OF_REACH_SECONDS
     while True:
         try:
             done = recover_run(cli.session, record, once=False)
         except BeingRecovered:
             cli.progress.step(f"waiting for another command that recovers {record.id}")
-            SystemClock().sleep(2.0)
+            clock.sleep(2.0)
             continue
+        except Unreachable as error:
+            # The run's store, or its provider, may answer in a moment: nobody else sees to the run.
+            if error.rented_on or clock.monotonic() >= until:
+                raise
+            if error.message != told:
+                told = error.message
+                cli.progress.warn(f"{record.id}: {error.message}; trying again")
+            clock.sleep(2.0)
+            continue
+        until = clock.monotonic() + OUT_OF_REACH_SECONDS
         if done.outcome is Outcome.GOES_ON and done.record.has_ended:
             cli.progress.step(f"{record.id} {done.why}")
-            SystemClock().sleep(2.0)
+            clock.sleep(2.0)
             continue
         cli.progress.note(f"{record.id} {done.why}")
         return None if done.outcome is Outcome.ENDED else done.record

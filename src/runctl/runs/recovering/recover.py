@@ -476,8 +476,9 @@ def _start_on(
             kept_projects().send(spec.tree, spec.project, machine.agent, instance.id, run.session.progress)
         # Before anything says that the attempt may have started.
         bring_first_keys(machine, spec)
-        run.begin(spec, instance, is_new=known is None)
+        run.begin(spec, is_new=known is None)
         record = known or run.written_down(spec, instance)
+        run.tell(spec, instance)
         record = start(record, spec, machine, run.store, clock=run.clock, progress=run.session.progress)
     run.session.intents.close(IntentState.DONE, instance.id, instance.tags.get(INTENT))
     tidy_up(run)

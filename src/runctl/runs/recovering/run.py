@@ -81,8 +81,8 @@ class RecoveredRun:
         """The number of the attempt that comes next: one that was given to nobody."""
         return max(self.record.attempt, self.lease.attempt if self.lease is not None else 0) + 1
 
-    def begin(self, spec: RunSpec, instance: Instance, *, is_new: bool) -> None:
-        """Nobody else starts the attempt, and everybody who may recover the run knows where it is.
+    def begin(self, spec: RunSpec, *, is_new: bool) -> None:
+        """Nobody else starts the attempt.
 
         Raises `Conflict` (code ``lease-lost``), and what the store raises.
         """
@@ -95,6 +95,15 @@ class RecoveredRun:
                 hint=f"runctl runs show {self.record.id}",
                 code="lease-lost",
             )
+
+    def tell(self, spec: RunSpec, instance: Instance) -> None:
+        """Everybody who may recover the run knows where the attempt is. Raises what the store raises.
+
+        Called after the attempt was written down here: other commands of this computer read the store as well, and
+        would write down themselves what they find there first.
+        """
+        if self.lease is None or self.at is None:
+            return
         put_machine(self.at, spec.attempt, instance, self.clock.now())
         put_recipe(self.at, replace(self.recipe, spec=spec), facts_of(self.record))
 

@@ -238,8 +238,9 @@ def _start(run: RecoveredRun, group: NodeGroup, number: int) -> RunRecord:
     if run.at is not None and run.lease is not None:
         # Before the attempt has its number: whoever finds that finds all of its machines.
         put_nodes(run.at, number, nodes)
-    run.begin(specs[0], group.head.instance, is_new=True)
+    run.begin(specs[0], is_new=True)
     following = run.written_down(specs[0], group.head.instance, nodes)
+    run.tell(specs[0], group.head.instance)
     with ExitStack() as stack:
         for machine in machines:
             stack.enter_context(logged_in(session, machine, spec))
