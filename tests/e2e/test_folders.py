@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 
 from runctl.sandbox import control
@@ -64,6 +66,30 @@ def test_a_run_writes_to_its_volume_and_the_next_machine_finds_it(runctl: Comman
         assert refused.code == 2
         assert "reached by SSH" in refused.err
         assert runctl(provider, "list", "--quiet").ok().out == ""
+
+
+def test_a_run_that_nobody_watches_completes_and_leaves_nothing_rented(runctl: CommandLine) -> None:
+    account: dict[str, Any] = {
+        "endpoint_url": runctl.env["AWS_ENDPOINT_URL"],
+        "region_name": runctl.env["AWS_REGION"],
+        "aws_access_key_id": runctl.env["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": runctl.env["AWS_SECRET_ACCESS_KEY"],
+    }
+    boto3.client("s3", **account).create_bucket(Bucket="unattended")
+    launch = ("aws", "launch", "train.py", "--instance-type", "t3.medium", "--spot", "--unattended")
+    store = ("--checkpoint-s3", "s3://unattended/runs")
+    run = runctl(*launch, *store, "--yes", "--quiet").ok().out.strip()
+
+    def removed() -> bool:
+        return bool(runctl("runs", "show", run, "--output", "json").ok().json["unattended"]["is_removed"])
+
+    until(removed, seconds=90, what="the run's end")
+    shown = runctl("runs", "show", run, "--output", "json").ok().json
+    assert [each["end_reason"] for each in shown["attempts"]] == ["COMPLETED"]
+    assert "args []" in runctl("runs", "logs", run).ok().out
+    groups = boto3.client("autoscaling", **account).describe_auto_scaling_groups()["AutoScalingGroups"]
+    assert groups == []
+    assert runctl("aws", "list", "--quiet").ok().out == ""
 
 
 def test_stop_ends_a_run_and_its_machine_leaves_no_process(runctl: CommandLine) -> None:

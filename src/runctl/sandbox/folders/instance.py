@@ -45,11 +45,17 @@ class FolderInstance(FolderMachine):
             if self._removed:
                 raise BootFailed(f"{self.hardware.instance_id} has been removed")
             self.create()
+            lines = (f'{name}="{value}"\n' for name, value in self.hardware.environment.items())
+            (self.root / "etc/environment").write_text("".join(lines))
             self._life += 1
             if first:
                 user_data = self.hardware.user_data or b""
                 threading.Thread(target=self.run_user_data, args=(user_data,), daemon=True).start()
             threading.Thread(target=self._watch, args=(self._life,), daemon=True).start()
+
+    def environment(self) -> dict[str, str]:
+        """With what every login of it has."""
+        return {**super().environment(), **self.hardware.environment}
 
     def kill(self) -> None:
         """End all of its processes."""

@@ -8,8 +8,10 @@ import json
 import os
 import pwd
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs
 
 import pytest
@@ -148,6 +150,31 @@ def test_the_program_is_told_the_runs_address(
         "group": "runctl-run-1",
     }
     assert verb == "take-up"
+
+
+def test_a_folder_that_stands_for_a_machine_has_one_user_and_an_image_without_the_one_named_is_given_up(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "take-up.json").write_text(json.dumps({**WANTED, "user": "nobody-has-this"}))
+    monkeypatch.setattr(start_program, "__file__", str(tmp_path / "take-up.py"))
+    monkeypatch.setattr(start_program, "STATE", tmp_path)
+    monkeypatch.setattr(start_program, "GIVE_UP_SECONDS", -1)
+
+    class Enough(Exception):
+        """The program would go on for ever."""
+
+    def pause(_: float) -> None:
+        raise Enough
+
+    # Of the program alone: the servers of the test may wait.
+    own = SimpleNamespace(**{**vars(time), "sleep": pause})
+    with monkeypatch.context() as patched, pytest.raises(Enough):
+        patched.setattr(start_program, "time", own)
+        start_program.main()
+    assert [method for method, *_ in endpoint.asked] == ["POST"], "the group is to have no machine"
+    monkeypatch.setattr(start_program, "MACHINE_ROOT", str(tmp_path))
+    start_program.main()
+    assert [method for method, *_ in endpoint.asked] == ["POST", "GET"]
 
 
 def test_a_group_whose_machines_can_do_nothing_is_set_to_zero(endpoint: Endpoint) -> None:

@@ -92,6 +92,14 @@ def endpoint(service: str, region: str, domain: str) -> str:
     return (stand_in or f"https://{service}.{region}.{domain}").rstrip("/")
 
 
+def login(name: str) -> pwd.struct_passwd:
+    """The machine's login user. Where a folder stands for the machine, it has one user, whatever images call theirs.
+
+    Raises `KeyError`.
+    """
+    return pwd.getpwuid(os.getuid()) if MACHINE_ROOT else pwd.getpwnam(name)
+
+
 def fetch(wanted: Mapping[str, str], agent: Path) -> None:
     """The agent is in the file: the very one that was meant. Raises `OSError`, `ValueError`."""
     bucket, _, folder = wanted["url"].partition("://")[2].partition("/")
@@ -119,7 +127,7 @@ def take_up(wanted: Mapping[str, str], agent: Path) -> int:
         "region": wanted["store_region"],
         "group": wanted["group"],
     }
-    user = pwd.getpwnam(wanted["user"])
+    user = login(wanted["user"])
     own = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell}
     other = os.getuid() == 0 and user.pw_uid != 0
     done = subprocess.run(
@@ -152,13 +160,14 @@ def say(text: str) -> None:
 def main() -> None:
     """Until the run was taken up and has come to its end."""
     wanted = json.loads(Path(__file__).resolve().with_name("take-up.json").read_text(encoding="utf-8"))
-    agent, user = STATE / "agent.pyz", pwd.getpwnam(wanted["user"])
-    if os.getuid() == 0:
-        os.chown(STATE, user.pw_uid, user.pw_gid)
+    agent = STATE / "agent.pyz"
     began = time.monotonic()
     while True:
         tried = time.monotonic()
         try:
+            user = login(wanted["user"])
+            if os.getuid() == 0:
+                os.chown(STATE, user.pw_uid, user.pw_gid)
             fetch(wanted, agent)
             code = take_up(wanted, agent)
             if code == 0:
