@@ -8,6 +8,7 @@ ignores keys it does not know and uses the defaults below for keys that are miss
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -292,6 +293,16 @@ class RunSpec:
     def saves_for_all(self) -> bool:
         """What the run saves is published from this machine: from the only one, or from rank 0."""
         return self.node is None or self.node.rank == 0
+
+
+def without_values(spec: RunSpec) -> RunSpec:
+    """The same with the names of its variables alone, and without what its machines know each other by."""
+    return dataclasses.replace(
+        spec,
+        env=dict.fromkeys(spec.env, ""),
+        compose_env=dict.fromkeys(spec.compose_env, ""),
+        node=None if spec.node is None else dataclasses.replace(spec.node, secret=""),
+    )
 
 
 @dataclass(frozen=True)

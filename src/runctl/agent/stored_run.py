@@ -17,6 +17,8 @@ from typing import Any
 FORMAT = 1
 SPEC, RUN, AGENT = "spec.json", "run.json", "agent.pyz"
 PROJECT, ATTEMPTS = "project/", "attempts/"
+MEETINGS = "meetings/"
+"""What the machines of a group have for each other until the run has ended; see `runctl.agent.supervising.meeting`."""
 MOST_ATTEMPTS = 20
 
 

@@ -20,7 +20,7 @@ from runctl.agent.encoding import dumps, from_json, loads
 from runctl.agent.errors import AgentError
 from runctl.agent.node_spec import NodeSpec, wanted_nodes
 from runctl.agent.spec import RunSpec
-from runctl.agent.stored_run import SPEC, StoredNodes, nodes_key
+from runctl.agent.stored_run import MEETINGS, SPEC, StoredNodes, nodes_key
 from runctl.agent.supervising.meeting import (
     CALL,
     CALL_SECONDS,
@@ -145,6 +145,20 @@ def test_who_comes_after_the_others_were_enough_is_not_invited(folder_store: Fol
     meeting(folder_store, TWO).begin(Met("call", (TWO, ONE)), 1)
     assert meeting(folder_store, THREE).invited(nothing) is None
     assert meeting(folder_store, ONE).invited(nothing) is not None
+
+
+def test_nothing_is_left_of_earlier_calls_when_it_is_called_anew_or_the_run_is_over(
+    folder_store: FolderStore,
+) -> None:
+    caller = meeting(folder_store, TWO)
+    caller.begin(Met("before", (TWO, ONE)), 1)
+    folder_store.put(f"{MEETINGS}before/answers/i-1.json", dumps(ONE).encode())
+    assert caller.gathered(1, lambda: True) is not None
+    assert list(folder_store.keys(MEETINGS)) == []
+    caller.begin(Met("now", (TWO, ONE)), 2)
+    assert len(list(folder_store.keys(MEETINGS))) == 1
+    meeting(folder_store, ONE).forget()
+    assert list(folder_store.keys(MEETINGS)) == []
 
 
 def test_a_machine_without_an_address_takes_no_part(folder_store: FolderStore) -> None:

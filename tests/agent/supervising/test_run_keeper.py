@@ -17,10 +17,11 @@ from runctl.agent.checkpoints.stores import FolderStore
 from runctl.agent.encoding import dumps
 from runctl.agent.errors import AgentError
 from runctl.agent.lease import KEY, Found, Lease, encode
+from runctl.agent.lease_keeper import LeaseKeeper
 from runctl.agent.node_spec import NodeSpec, wanted_nodes
 from runctl.agent.records import AttemptFolder, attempt_folder, taking_up_folder
 from runctl.agent.spec import AttemptStatus, ContainerSpec, EndReason, EndRecord, RunSpec, RunState
-from runctl.agent.stored_run import RUN, SPEC, StoredMachine, StoredRun, machine_key, status_key
+from runctl.agent.stored_run import MEETINGS, RUN, SPEC, StoredMachine, StoredRun, machine_key, status_key
 from runctl.agent.supervising import machine_end, run_keeper
 from runctl.agent.supervising.run_keeper import GIVE_UP_SECONDS, Request, RunKeeper
 from tests.agent.metadata_service import metadata_service
@@ -294,3 +295,83 @@ def test_what_another_machine_of_the_attempt_says_of_its_end_is_not_taken_for_ra
     world.keeper.run()
     assert (world.prefix / end_key(1, 1)).exists()
     assert not (world.prefix / end_key(1)).exists()
+
+
+AWAY = AgentError("store-away", "it does not answer")
+
+
+@pytest.mark.parametrize("where", ["machine", "image", "start"])
+def test_a_store_that_is_away_while_an_attempt_is_begun_costs_it_no_number(
+    world: World, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Nor one of the attempts that the run may have: here it has one."""
+    spec = RunSpec(ID, "train.py", container=ContainerSpec(image="train"))
+    world.store.put(SPEC, dumps(spec).encode())
+    world.store.put(RUN, dumps(StoredRun(max_attempts=2)).encode())
+    world.store.put(KEY, encode(Lease(ID, attempt=1)))
+    put, read, failures, begun = FolderStore.put, FolderStore.read, iter(range(3)), list[int]()
+
+    def fails() -> bool:
+        return next(failures, None) is not None
+
+    def away_put(store: FolderStore, key: str, data: bytes, *, only_new: bool = False) -> bool:
+        if where == "machine" and key == machine_key(2) and fails():
+            raise AWAY
+        return put(store, key, data, only_new=only_new)
+
+    def away_read(store: FolderStore, key: str) -> bytes:
+        if where == "image" and key == status_key(1) and fails():
+            raise AWAY
+        return read(store, key)
+
+    def start(request: Mapping[str, Any]) -> None:
+        if where == "start" and fails():
+            raise AWAY
+        begun.append(request["spec"]["attempt"])
+        world.keeper.leave()
+        raise AgentError("bad-request", "the test has seen enough")
+
+    monkeypatch.setattr(FolderStore, "put", away_put)
+    monkeypatch.setattr(FolderStore, "read", away_read)
+    monkeypatch.setattr("runctl.agent.supervising.start.start", start)
+    world.keeper.run()
+    assert next(failures, None) is None, "the store was never away"
+    assert begun == [2]
+    assert json.loads((world.prefix / KEY).read_bytes())["attempt"] == 2
+    assert json.loads((world.prefix / end_key(2)).read_bytes())["message"] == "the test has seen enough"
+
+
+def test_a_number_that_somebody_else_has_gone_on_from_is_not_used_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+
+    def start(request: Mapping[str, Any]) -> None:
+        begun.append(request["spec"]["attempt"])
+        if len(begun) == 1:
+            # The lease is given up now: another machine has it for an attempt, meanwhile.
+            monkeypatch.setattr(run_keeper, "RETRY_SECONDS", 0.0)
+            give_up = LeaseKeeper.give_up
+
+            def others(keeper: LeaseKeeper, ended: str = "") -> None:
+                give_up(keeper, ended)
+                world.store.put(KEY, encode(Lease(ID, attempt=2)))
+
+            monkeypatch.setattr(LeaseKeeper, "give_up", others)
+            raise AWAY
+        world.keeper.leave()
+        raise AgentError("bad-request", "the test has seen enough")
+
+    monkeypatch.setattr("runctl.agent.supervising.start.start", start)
+    world.keeper.run()
+    assert begun == [1, 3]
+
+
+def test_a_run_that_is_over_leaves_nothing_by_which_its_machines_know_each_other(world: World) -> None:
+    node = replace(wanted_nodes("none", 2), secret="of the group")
+    world.store.put(SPEC, dumps(RunSpec(ID, "train.py", machine_end=MachineEnd(), node=node)).encode())
+    world.store.put(f"{MEETINGS}call/start.json", b"{}")
+    world.store.put(KEY, encode(Lease(ID, attempt=1, ended="STOPPED")))
+    world.keeper.run()
+    assert list(world.store.keys(MEETINGS)) == []
+    assert not [path for path in world.prefix.rglob("*.json") if b"of the group" in path.read_bytes()]

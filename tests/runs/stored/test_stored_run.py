@@ -12,8 +12,9 @@ import pytest
 from runctl.agent import lease
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.encoding import from_json, loads
+from runctl.agent.node_spec import wanted_nodes
 from runctl.agent.spec import RunSpec
-from runctl.agent.stored_run import RUN, SPEC, StoredRun
+from runctl.agent.stored_run import MEETINGS, RUN, SPEC, StoredRun
 from runctl.checkpoints.download import Prefix
 from runctl.core.database import StateError
 from runctl.core.errors import NotFound, Unsupported
@@ -31,6 +32,7 @@ from runctl.runs.stored.stored_run import (
     RunFacts,
     check_conditional_writes,
     fetch_project,
+    forget_secrets,
     read_run,
     store_run,
 )
@@ -164,6 +166,23 @@ def test_a_pack_that_has_no_end_is_not_fetched_to_it(
     monkeypatch.setattr(stored_run, "LARGEST_PACK", 10)
     with pytest.raises(NotKept, match="has more than 10 B"):
         fetch_project(at, tree, KeptProjects(tmp_path / "elsewhere"))
+
+
+def test_of_a_run_that_nobody_starts_any_more_nothing_secret_stays(at: Prefix, tmp_path: Path) -> None:
+    projects, tree = kept_project(tmp_path)
+    recipe = a_recipe(tree)
+    node = replace(wanted_nodes("none", 2), secret="of the group")
+    recipe = replace(recipe, spec=replace(recipe.spec, env={"TOKEN": "of mine"}, node=node))
+    store_run(at, recipe, RunFacts(), attempt=1, projects=projects)
+    for key in ("1/start.json", "1/answers/i-1.json"):
+        at.storage.put(at.bucket, at.key(MEETINGS + key), b'{"secret": "of the group"}')
+    forget_secrets(at)
+    forget_secrets(at)
+    left = {each.key: at.storage.read(at.bucket, each.key) for each in at.storage.objects(at.bucket, "")}
+    assert not [key for key, data in left.items() if b"of mine" in data or b"of the group" in data]
+    spec = read_run(at).recipe.spec
+    assert (dict(spec.env), spec.args) == ({"TOKEN": ""}, recipe.spec.args)
+    forget_secrets(Prefix(MemoryStorage(), "mine", "runs/nothing"))
 
 
 def test_a_store_that_knows_no_conditions_is_refused_and_nothing_is_left_there() -> None:

@@ -3,7 +3,8 @@ each is told its rank.
 
 All of it goes through the run's prefix. ``meeting.json`` is the newest call; below ``meetings/ID/`` are its answers,
 one for each machine, and ``start.json`` once there are enough of them. A call is good for a while only, and each has
-an id of its own: whoever answers one is there now, and nobody has to know how old an answer is.
+an id of its own: whoever answers one is there now, and nobody has to know how old an answer is. What is there of
+earlier attempts is removed: ``start.json`` has the secret by which the attempt's machines know each other.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from runctl.agent.checkpoints.stores import Store, read_stored
 from runctl.agent.encoding import dumps
 from runctl.agent.errors import AgentError
 from runctl.agent.node_spec import NodeSpec, ports_of
-from runctl.agent.stored_run import StoredNode, StoredNodes, nodes_key
+from runctl.agent.stored_run import MEETINGS, StoredNode, StoredNodes, nodes_key
 
 CALL = "meeting.json"
 POLL_SECONDS = 1.0
@@ -100,6 +101,7 @@ class Meeting:
         """``count`` machines that are there, this one first; ``None`` where it does not go on before there are as
         many."""
         self._check_address()
+        self.forget()
         while goes_on():
             call = Call(os.urandom(8).hex(), self._own.instance_id)
             self._store.put(CALL, dumps(call).encode())
@@ -137,6 +139,11 @@ class Meeting:
         self._store.put(_start_key(met.call_id), dumps(start).encode())
         return start
 
+    def forget(self) -> None:
+        """Nothing is there any more of earlier calls: their attempts have ended."""
+        for key in list(self._store.keys(MEETINGS)):
+            self._store.delete(key)
+
     def invited(self, prepare: Callable[[], None]) -> Start | None:
         """The newest call is answered, once this machine is prepared; what follows of it for this machine, if that is
         known."""
@@ -158,8 +165,8 @@ class Meeting:
 
 
 def _below(call_id: str) -> str:
-    return f"meetings/{call_id}/answers/"
+    return f"{MEETINGS}{call_id}/answers/"
 
 
 def _start_key(call_id: str) -> str:
-    return f"meetings/{call_id}/start.json"
+    return f"{MEETINGS}{call_id}/start.json"

@@ -17,6 +17,7 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import Callable
 
+from runctl.agent.attempt.watchers.interruption_notice import announced
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.lease_stores import open_lease
@@ -38,9 +39,8 @@ from runctl.agent.records import (
     attempts,
     lease_file,
     taking_up_folder,
-    without_values,
 )
-from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord, RunSpec
+from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord, RunSpec, without_values
 from runctl.agent.stored_run import (
     RUN,
     SPEC,
@@ -169,6 +169,8 @@ class RunKeeper:
         self._useful_at = now()
         """When the store, or an attempt, was of use last."""
         self._ask_again_at = now()
+        self._unused: int | None = None
+        """The number of an attempt that was given to this machine, and has not begun."""
         self._published: set[int] = set()
         """Attempts of this machine whose ends are in the store."""
 
@@ -176,7 +178,7 @@ class RunKeeper:
         """The run has ended, or this machine is being taken back."""
         self._notices.start()
         pause = 0.0
-        while self._notices.interruption is None and not self._leaving:
+        while not self._is_going:
             time.sleep(pause)
             try:
                 pause = self._round()
@@ -195,6 +197,11 @@ class RunKeeper:
                 break
         self._lease.close()
         self._store.close()
+
+    @property
+    def _is_going(self) -> bool:
+        """This machine takes up nothing more: its end is announced, or it goes down."""
+        return self._leaving or announced(self._notices) is not None
 
     def leave(self) -> None:
         """The machine goes down: what goes on here is followed to its end, and nothing else taken up."""
@@ -223,7 +230,7 @@ class RunKeeper:
             return ASK_SECONDS
         with LeaseKeeper(self._claim, self._request.lease_seconds, lambda: self._note(keeper)) as keeper:
             self._note(keeper)
-            if self._notices.interruption is not None:
+            if self._is_going:
                 return 0.0
             # Only now nobody else can be writing an end.
             if self._has_ended():
@@ -248,10 +255,11 @@ class RunKeeper:
 
     def _attempt(self, keeper: LeaseKeeper) -> float:
         needs = self._needs()
-        last = self._last_end(keeper.attempt)
-        if keeper.attempt >= needs.run.max_attempts:
+        before = keeper.attempt - (1 if self._unused == keeper.attempt else 0)
+        last = self._last_end(before)
+        if before >= needs.run.max_attempts:
             reason = last.run_reason.value if last is not None else EndReason.LOST.value
-            self._say(f"the run has had {keeper.attempt} of {needs.run.max_attempts} attempts")
+            self._say(f"the run has had {before} of {needs.run.max_attempts} attempts")
             keeper.give_up(reason)
             return self._over(reason)
         trouble = ""
@@ -260,7 +268,7 @@ class RunKeeper:
                 needs.run,
                 needs.spec,
                 self._store,
-                first=not keeper.attempt,
+                first=not before,
                 holds=lambda: keeper.holds,
                 say=self._say,
             )
@@ -273,7 +281,7 @@ class RunKeeper:
             met = self._met(node, keeper)
             if met is None:
                 return RETRY_SECONDS
-        number = keeper.begin_attempt()
+        number = self._number(keeper)
         if number is None:
             return ASK_SECONDS
         if node is not None and met is not None:
@@ -284,11 +292,16 @@ class RunKeeper:
             try:
                 spec = replace(self._with_same_image(needs.spec, number), attempt=number, leased=True)
                 if node is not None and met is not None:
+                    # From here on the others may have begun the attempt.
+                    self._unused = None
                     start = self._meeting.begin(met, number)
                     spec = replace(spec, node=node_of(start, node, 0, self._run_id))
                 folder = self._started(spec)
             except AgentError as error:
+                if error.code in TEMPORARY and self._unused == number:
+                    raise
                 trouble = error.message
+        self._unused = None
         if trouble:
             self._publish_end(number, EndRecord(EndReason.NOT_STARTED, time.time(), message=trouble))
             self._say(f"attempt {number} could not be started: {trouble}")
@@ -296,12 +309,19 @@ class RunKeeper:
         end = self._followed(folder, keeper)
         return self._after(folder, needs, end, keeper)
 
+    def _number(self, keeper: LeaseKeeper) -> int | None:
+        """That of the attempt that comes next; the one that was given to this machine before, where its attempt could
+        not begin because the store did not answer. ``None``: the lease is not this machine's any more."""
+        if self._unused is None or self._unused != keeper.attempt:
+            self._unused = keeper.begin_attempt()
+        return self._unused
+
     def _met(self, node: NodeSpec, keeper: LeaseKeeper) -> Met | None:
         """The machines of an attempt that has several, once all are there; ``None``: this one is not to wait."""
 
         def goes_on() -> bool:
             self._useful_at = self._now()
-            return keeper.holds and self._notices.interruption is None and not self._leaving
+            return keeper.holds and not self._is_going
 
         return self._meeting.gathered(node.count, goes_on)
 
@@ -390,6 +410,10 @@ class RunKeeper:
         if end.run_reason not in RETRIED:
             keeper.give_up(end.run_reason.value)
             return self._over(end.run_reason.value)
+        if needs.spec.node is not None:
+            # Else whoever calls the machines next does it.
+            with contextlib.suppress(AgentError):
+                self._meeting.forget()
         if asked_by:
             preparing.let_go(needs.run, self._say)
         keeper.give_up()
@@ -433,6 +457,8 @@ class RunKeeper:
         if bare != spec:
             # Nobody starts it again: what is secret in it has no use any more.
             self._store.put(SPEC, dumps(bare).encode())
+        if spec.node is not None:
+            self._meeting.forget()
         known = attempts(self._run_id)
         if any(has_ended_the_run(each) for each in known):
             # A process of the attempt's own sees to the machine's end.

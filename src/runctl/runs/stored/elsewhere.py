@@ -14,7 +14,7 @@ from typing import TypeVar
 from runctl.agent import stored_run
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints.layout import decode, end_key, manifest_prefix, newest_first
-from runctl.agent.encoding import dumps, from_json, loads
+from runctl.agent.encoding import from_json, loads
 from runctl.agent.object_store import is_address
 from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord
 from runctl.agent.stored_run import StoredMachine, StoredNodes
@@ -36,7 +36,7 @@ from runctl.runs.records.run_record import (
 from runctl.runs.records.store import run_store
 from runctl.runs.stored.leases import end_lease, peek
 from runctl.runs.stored.recipe import Recipe, Recipes
-from runctl.runs.stored.stored_run import known_nodes, prefix_of
+from runctl.runs.stored.stored_run import forget_secrets, known_nodes, prefix_of
 
 T = TypeVar("T")
 THREADS = 8
@@ -266,12 +266,7 @@ def end_elsewhere(session: Session, record: RunRecord, recipe: Recipe | None) ->
         if at is None or recipe is None:
             return ""
         if end_lease(at, record.id, EndReason.STOPPED.value):
-            # Nobody starts it any more: what is secret in it has no use there.
-            spec = recipe.spec
-            bare = replace(
-                spec, env=dict.fromkeys(spec.env, ""), compose_env=dict.fromkeys(spec.compose_env, "")
-            )
-            at.storage.put(at.bucket, at.key(stored_run.SPEC), dumps(bare).encode())
+            forget_secrets(at)
             return ""
         lease = peek(at).lease
         holder = lease.holder if lease is not None else ""

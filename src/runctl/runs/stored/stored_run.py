@@ -23,7 +23,7 @@ from runctl.agent import stored_run
 from runctl.agent.encoding import dumps, from_json, loads, to_json
 from runctl.agent.object_store import is_address, parse_source
 from runctl.agent.package import build
-from runctl.agent.spec import RunSpec
+from runctl.agent.spec import RunSpec, without_values
 from runctl.agent.stored_run import StoredMachine, StoredNode, StoredNodes, StoredRun, StoredVolume
 from runctl.checkpoints.download import Prefix
 from runctl.core.database import StateError
@@ -146,6 +146,18 @@ def known_nodes(stored: StoredNodes) -> KnownNodes:
         for each in sorted(stored.nodes, key=lambda each: each.rank)
     )
     return KnownNodes(stored.engine, stored.token, stored.least, nodes)
+
+
+def forget_secrets(at: Prefix) -> None:
+    """What is secret of a run that nobody starts any more is not there: values of its variables, and what its machines
+    know each other by. Raises what the store raises."""
+    with suppress(NotFound, ValueError, TypeError):
+        spec = from_json(RunSpec, loads(at.storage.read(at.bucket, at.key(stored_run.SPEC))))
+        bare = without_values(spec)
+        if bare != spec:
+            _put(at, stored_run.SPEC, dumps(bare).encode())
+    for each in list(at.storage.objects(at.bucket, at.key(stored_run.MEETINGS))):
+        at.storage.delete(at.bucket, each.key)
 
 
 def read_run(at: Prefix) -> TakenUp:

@@ -23,7 +23,7 @@ from runctl.runs.records.run_record import RunRecord, from_status, with_end
 from runctl.runs.records.store import run_store
 from runctl.runs.recovery import RETRIED
 from runctl.runs.stored.leases import end_lease
-from runctl.runs.stored.stored_run import prefix_at
+from runctl.runs.stored.stored_run import forget_secrets, prefix_at
 from runctl.runs.unattended.state import as_it_is
 
 UPLOAD_TIMEOUT = timedelta(minutes=10)
@@ -66,6 +66,7 @@ def stop_unattended(
     group = groups.find(record.id)
     for what in groups.end(record.id, session.progress):
         session.progress.note(f"removed {what}")
+    _forget_secrets(there, record)
     if not record.has_ended or record.end_reason in RETRIED:
         after = (
             f" after attempt {record.attempt} ended as {record.end_reason.value}" if record.end_reason else ""
@@ -79,6 +80,14 @@ def stop_unattended(
         session.intents.close(IntentState.GONE, name, group.tags.get(INTENT) if group is not None else None)
     store.put(record)
     return record, had_ended
+
+
+def _forget_secrets(there: Session, record: RunRecord) -> None:
+    """No machine is left that needs them; the run's own has seen to it where it could."""
+    with suppress(RunctlError):
+        at = prefix_at(there, record.provider, str(record.store), record.id)
+        if at is not None:
+            forget_secrets(at)
 
 
 def _script_stopped(
