@@ -7,10 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.agent.interruption import (
+    END_SECONDS,
     RESERVE_SECONDS,
+    SEAL_SECONDS,
+    VOLUMES_SECONDS,
     Notice,
     parse_notice,
     parse_rebalance,
+    plan_end,
     plan_time,
 )
 
@@ -69,3 +73,24 @@ def test_the_plan_never_takes_longer_than_the_machine_lives(left: float, publish
     plan = plan_time(left, publish)
     assert plan.grace >= plan.publish >= 0 or plan.grace >= left / 4 >= 0
     assert plan.grace + plan.publish <= max(0.0, left)
+
+
+def test_what_follows_the_script_has_its_own_time_whatever_publishing_takes() -> None:
+    plan = plan_end(NOON, NOON - 120, has_volumes=True)
+    assert (plan.volumes, plan.seal) == (NOON - END_SECONDS, NOON - END_SECONDS - VOLUMES_SECONDS)
+    assert plan.publish == plan.seal - SEAL_SECONDS > NOON - RESERVE_SECONDS
+    assert plan_end(NOON, has_volumes=True) == plan
+    without = plan_end(NOON, NOON - 120, has_volumes=False)
+    assert (without.volumes, without.seal) == (plan.volumes, plan.volumes)
+    assert without.publish == plan.volumes - SEAL_SECONDS
+
+
+@given(st.floats(0, 1e4), st.booleans())
+def test_however_short_the_notice_each_step_has_a_part_of_it(seconds: float, has_volumes: bool) -> None:
+    heard_at = NOON - seconds
+    plan = plan_end(NOON, heard_at, has_volumes=has_volumes)
+    assert heard_at <= plan.publish <= plan.seal <= plan.volumes <= NOON
+    if seconds >= 1:
+        assert heard_at < plan.publish < plan.seal
+        assert plan.volumes < NOON
+        assert has_volumes is (plan.seal < plan.volumes)

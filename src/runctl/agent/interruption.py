@@ -23,6 +23,14 @@ HAND_OFF_STAGES = (
 """In the order in which they come."""
 RESERVE_SECONDS = 12.0
 """For what follows when the script has ended: the log's end, the end record, unmounting and detaching volumes."""
+END_SECONDS = 4.0
+"""Of them, kept back until the machine's end for the end record on its own disk."""
+VOLUMES_SECONDS = 3.0
+"""For flushing, unmounting and detaching."""
+LEAST_PUBLISH_SECONDS, MOST_PUBLISH_SECONDS = 10.0, 60.0
+"""For the newest checkpoint after a notice that does not say when the machine ends."""
+SEAL_SECONDS = 3.0
+"""For the log's end and the end record in the store: whoever publishes may have to be started anew for that."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,18 @@ class HandOff:
     """A user played the notice: the machine stays, and its volumes stay mounted."""
     moves: bool = False
     """Whoever watches the run moved it to another machine; nobody took this one back."""
+
+
+@dataclass(frozen=True)
+class EndPlan:
+    """By when each of what follows the script's end is over, done or not. Seconds since the epoch."""
+
+    publish: float
+    """The newest checkpoint is in the store."""
+    seal: float
+    """The log and the end record are."""
+    volumes: float
+    """The run's volumes are let go. After that only the machine's own end record is written."""
 
 
 @dataclass(frozen=True)
@@ -115,3 +135,18 @@ def plan_time(left: float, publish_seconds: float = 0.0) -> TimePlan:
     usable = left - min(RESERVE_SECONDS, left / 2)
     publish = min(max(0.0, publish_seconds), usable / 2)
     return TimePlan(usable - publish, publish)
+
+
+def plan_end(machine_ends_at: float, heard_at: float | None = None, *, has_volumes: bool) -> EndPlan:
+    """How the last seconds of a machine are used whose end was announced at ``heard_at`` (``None``: as early as EC2
+    announces it). Pure.
+
+    What comes later has its time whatever takes longer before it: a store that is slow costs the newest checkpoint at
+    most, and never the end record.
+    """
+    left = NOTICE_SECONDS if heard_at is None else max(0.0, machine_ends_at - heard_at)
+    # Of a short notice each has its part.
+    share = min(1.0, left / (4 * END_SECONDS))
+    volumes = machine_ends_at - share * END_SECONDS
+    seal = volumes - (share * VOLUMES_SECONDS if has_volumes else 0.0)
+    return EndPlan(seal - share * SEAL_SECONDS, seal, volumes)

@@ -18,7 +18,7 @@ from runctl.agent.interruption import Notice
 from runctl.agent.machine import durable
 from runctl.agent.machine.processes import Identity
 from runctl.agent.machine.root import state_directory
-from runctl.agent.spec import EndReason, EndRecord, RunSpec, RunState, SavedFolder
+from runctl.agent.spec import EndReason, EndRecord, RunSpec, RunState, SavedFolder, without_values
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Fits a folder name, a container name and a systemd unit."""
@@ -69,12 +69,17 @@ class StopRequest:
     grace_seconds: float = 30.0
     requested_at: float = 0.0
     message: str = "stopped on request"
-    machine_ends_at: Optional[float] = None
-    """When the provider takes the machine back, in seconds since the epoch; ``None``: it stays."""
+    notice: Optional[Notice] = None
+    """Of the machine's end; ``None``: it stays."""
     caused_by: Optional[int] = None
     """The rank of another machine of the run for which this one ends."""
     begins_again: bool = False
     """The script alone ends, and begins again on the machines that are left."""
+
+    @property
+    def machine_ends_at(self) -> Optional[float]:
+        """When the provider takes the machine back, in seconds since the epoch; ``None``: it stays."""
+        return None if self.notice is None else self.notice.machine_ends_at
 
 
 @dataclass(frozen=True)
@@ -193,9 +198,9 @@ class AttemptFolder:
         for name in ("environ.json", "compose-override.json", "compose.txt"):
             (self.path / name).unlink(missing_ok=True)
         spec = self.spec()
-        if spec is None or not (any(spec.env.values()) or any(spec.compose_env.values())):
+        bare = None if spec is None else without_values(spec)
+        if bare is None or bare == spec:
             return
-        bare = without_values(spec)
         try:
             durable.write_json(self.path / "spec.json", bare)
         except OSError:
@@ -217,13 +222,6 @@ class AttemptFolder:
             os.fsync(fd)
         finally:
             os.close(fd)
-
-
-def without_values(spec: RunSpec) -> RunSpec:
-    """The same with the names of its variables alone."""
-    return dataclasses.replace(
-        spec, env=dict.fromkeys(spec.env, ""), compose_env=dict.fromkeys(spec.compose_env, "")
-    )
 
 
 def taking_up_folder(run_id: str) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.containers.container_plan import (
     Plan,
     command,
@@ -194,6 +195,12 @@ def test_the_supervisor_is_a_unit_of_its_own_that_outlives_an_out_of_memory_kill
     assert "--property=KillMode=mixed" in text
     assert "--property=TimeoutStopSec=90" in text
     assert text[text.index("--") + 1 :] == ["python3", "a.pyz", "supervise", "--foreground", "r", "1"]
+
+
+def test_where_a_run_has_a_store_its_unit_has_time_to_publish_after_the_grace() -> None:
+    spec = RunSpec("r", "train.py", grace_seconds=60, store=StoreSpec("s3://bucket/runs"))
+    text = systemd_command(spec, False, ["python3", "a.pyz"], {}, 1000, 1000)
+    assert "--property=TimeoutStopSec=162" in text
 
 
 def test_a_supervisor_that_must_mount_starts_as_root() -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
+from runctl.agent.checkpoint_spec import StoreSpec
+from runctl.agent.checkpoints import layout
+from runctl.agent.checkpoints.stores import open_store
 from runctl.agent.interruption import HAND_OFF_STAGES
 from runctl.agent.spec import EndReason, RunState
 from tests.agent.driver import Agent, until
 from tests.agent.metadata_service import MetadataService
+from tests.agent.s3_bucket import Bucket
+from tests.agent.store_proxy import Proxy
 from tests.agent.supervising.test_stop import STUBBORN
 
 pytestmark = pytest.mark.linux
@@ -99,6 +105,60 @@ def test_a_store_that_is_away_delays_no_end_and_the_hand_over_says_what_it_lacks
     assert "verified" in end.hand_off.stages
     assert "published" not in end.hand_off.stages
     assert any("published" in sentence for sentence in end.hand_off.left)
+
+
+LARGE = """\
+import os, pathlib, signal, sys, time
+folder = pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"])
+def save(*_):
+    (folder / ".new").write_bytes(os.urandom(4 << 20))
+    (folder / ".new").rename(folder / "step-2.bin")
+    sys.exit(int(sys.argv[1]))
+(folder / "step-1.json").write_text("{}")
+signal.signal(signal.SIGTERM, save)
+print("up", flush=True)
+if sys.argv[1] == "0":
+    save()
+while True:
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("completes", [False, True])
+def test_a_store_that_is_too_slow_for_a_checkpoint_has_the_log_and_the_end_before_the_machine_is_gone(
+    agent: Agent, metadata: MetadataService, bucket: Bucket, s3_account: dict[str, str], completes: bool
+) -> None:
+    """Also where the run had completed, and would be run once more without them."""
+    agent.env.update(bucket.account)
+    agent.sync({"train.py": LARGE})
+    store = open_store(StoreSpec(f"s3://{bucket.name}/runs"), "r", bucket.account)
+    with Proxy(s3_account["AWS_ENDPOINT_URL"]) as proxy:
+        proxy.holds_large = True
+        url = {"url": f"s3://{bucket.name}/runs", "endpoint": proxy.url}
+        agent.start("r", "train.py", "0" if completes else "1", store=url)
+        if completes:
+            until(lambda: agent.status("r").phase.startswith("publishing"), "the last checkpoint")
+        else:
+            until(lambda: list(store.keys("checkpoints/")), "the first checkpoint")
+        metadata.interrupt(16)
+        ends_at = time.time() + 16
+
+        end = agent.ended("r")
+
+    assert end.reason is (EndReason.COMPLETED if completes else EndReason.INTERRUPTED)
+    assert end.ended_at < ends_at
+    told = json.loads(store.read("attempts/0001/end.json"))
+    assert (told["reason"], told["log_bytes"]) == (end.reason.value, end.log_bytes)
+    assert (
+        b"".join(store.read(key) for key in store.keys(layout.log_prefix(1)))
+        == agent.folder("r").joinpath("log").read_bytes()
+    )
+    store.close()
+    assert "could not be published in time" in agent.log("r")
+    if not completes:
+        assert end.hand_off is not None
+        # What is on this machine alone goes with it.
+        assert end.hand_off.checkpoint == "step-1.json"
 
 
 def test_a_script_that_ignores_sigterm_is_killed_before_the_machine_ends(

@@ -277,7 +277,7 @@ def test_a_process_that_has_answered_in_the_middle_of_a_run_is_still_started_onc
     children = SimpleNamespace(
         ended=ended.__contains__, wait=lambda _: None, pause=lambda *_: None, spare=lambda _: None
     )
-    attempt = SimpleNamespace(children=children, machine_ends_at=None, stop_request=None)
+    attempt = SimpleNamespace(children=children, end_plan=None, stop_request=None)
     process = publishing.Publishing(cast(Attempt, attempt))
     started: list[int] = []
 
@@ -291,7 +291,7 @@ def test_a_process_that_has_answered_in_the_middle_of_a_run_is_still_started_onc
 
     monkeypatch.setattr(process, "start", start)
     process.start()
-    assert process.finish(None).left == ()
+    assert process.finish().left == ()
     ended.append(100)
     process.keep_going()
     assert process._pid == 101

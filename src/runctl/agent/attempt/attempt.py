@@ -29,6 +29,7 @@ from runctl.agent.disks.run_folders import RunFolders, run_folders
 from runctl.agent.environments.environment import Ready
 from runctl.agent.environments.script import NETWORK
 from runctl.agent.errors import AgentError
+from runctl.agent.interruption import EndPlan, Notice, plan_end
 from runctl.agent.machine import durable, processes
 from runctl.agent.machine.root import state_directory
 from runctl.agent.machine.shutdown import Shutdown, ask_for_checkpoint
@@ -100,6 +101,8 @@ class Attempt:
         self.notices = NoticeReader(Metadata(os.environ, TIMEOUT_SECONDS), children.wake)
         self.publish_seconds: Callable[[], float] = lambda: 0.0
         """How long publishing the next checkpoint is going to take; whoever publishes says it."""
+        self.notice: Notice | None = None
+        """Of the machine's end; ``None`` while it may stay."""
         self.stages: dict[str, float] = {}
         """When each stage of an interruption was reached, for the hand-off."""
         self.peers: Peers | None = None
@@ -324,19 +327,23 @@ class Attempt:
         self._note_end_of_machine(request)
 
     def _note_end_of_machine(self, request: StopRequest) -> None:
-        if request.machine_ends_at is None or request.machine_ends_at == self.live.machine_ends_at:
+        if request.notice is None or request.notice == self.notice:
             return
         if request is not self._request:
             self.log.line(f"{request.message}: at most {request.grace_seconds:g} s of grace are left")
+        self.notice = request.notice
         self.stages.setdefault("heard", request.requested_at)
         with contextlib.suppress(OSError):
             self.update(machine_ends_at=request.machine_ends_at)
 
     @property
-    def machine_ends_at(self) -> float | None:
-        """When the provider takes the machine back, in seconds since the epoch; ``None`` while it may stay."""
+    def end_plan(self) -> EndPlan | None:
+        """How the machine's last seconds are used; ``None`` while it may stay. A notice may come at any time."""
         self.shutdown()
-        return self.live.machine_ends_at
+        if self.notice is None:
+            return None
+        has_volumes = any(mount.volume_id for mount in self.spec.mounts)
+        return plan_end(self.notice.machine_ends_at, self.stages.get("heard"), has_volumes=has_volumes)
 
     def _everybody_was_told(self) -> bool:
         seen = witness(self.folder.path)

@@ -23,15 +23,11 @@ from runctl.agent.checkpoints.layout import WHOLE_FOLDER
 from runctl.agent.disks import mount_table, mountns
 from runctl.agent.disks.volumes import detach
 from runctl.agent.errors import AgentError
-from runctl.agent.interruption import NOTICE_SECONDS, HandOff
+from runctl.agent.interruption import NOTICE_SECONDS, SEAL_SECONDS, VOLUMES_SECONDS, HandOff, Notice, plan_end
 from runctl.agent.machine.processes import LINUX
 from runctl.agent.machine.root import as_root, call_as_root, folder_root, on_machine
 from runctl.agent.spec import MountSpec
 
-END_SECONDS = 4.0
-"""Kept back until the machine's end for the end record."""
-VOLUMES_SECONDS = 6.0
-"""For flushing, unmounting and detaching."""
 PATIENCE_SECONDS = 0.5
 """Between two attempts to unmount what another run on the machine still saves to."""
 BLOCK = 1 << 20
@@ -43,41 +39,35 @@ T = TypeVar("T")
 class HandOver:
     """Made when the script has ended. Nothing here outlasts the machine, or raises."""
 
-    def __init__(self, attempt: Attempt, machine_ends_at: float) -> None:
+    def __init__(self, attempt: Attempt, notice: Notice) -> None:
+        """``notice``: by which the attempt has ended."""
         self._attempt = attempt
-        self._ends_at = machine_ends_at
+        self._ends_at = notice.machine_ends_at
+        self.moves, self.is_rehearsal = notice.moves, notice.is_rehearsal
         self._stages = attempt.stages
+        has_volumes = any(mount.volume_id for mount in attempt.spec.mounts)
+        self._plan = plan_end(self._ends_at, attempt.stages.get("heard"), has_volumes=has_volumes)
         self._checkpoint: Path | None = None
         self._checksum: Background[str | None] | None = None
         self._published_sha256: str | None = None
         self._step: int | None = None
         self._instead: str | None = None
         self._left: list[str] = []
-        played = None if attempt.notices.interruption is not None else attempt.folder.notice()
-        self.moves = played is not None and played.moves
-        self.is_rehearsal = attempt.notices.interruption is None and (played is None or played.is_rehearsal)
 
     @property
     def until(self) -> float:
         """By when everything must be done, in seconds since the epoch."""
-        heard_at = self._stages.get("heard", self._ends_at - NOTICE_SECONDS)
-        return self._ends_at - min(END_SECONDS, max(0.0, self._ends_at - heard_at) / 4)
+        return self._plan.volumes
 
     @property
     def _left_seconds(self) -> float:
         return self.until - time.time()
 
     @property
-    def publish_until(self) -> float:
-        """By when the checkpoint must be published, so that the run's volumes can be let go."""
-        has_volumes = any(mount.volume_id for mount in self._attempt.spec.mounts)
-        return self.until - (VOLUMES_SECONDS if has_volumes else 1.0)
-
-    @property
     def _checksum_until(self) -> float:
         """A file that is still read cannot be unmounted."""
         ended_at = self._stages.get("script_ended", self._ends_at - NOTICE_SECONDS)
-        return self.until - min(VOLUMES_SECONDS, max(0.0, self.until - ended_at) / 2)
+        return self.until - min(VOLUMES_SECONDS + SEAL_SECONDS, max(0.0, self.until - ended_at) / 2)
 
     @property
     def _name(self) -> str | None:
@@ -127,7 +117,7 @@ class HandOver:
             files = files_of(choice.chosen) if choice.chosen.is_dir() else [choice.chosen]
             return choice, choosing.step_of(choice.chosen), max(file.stat().st_mtime for file in files)
 
-        found = Background(find).result(self._left_seconds)
+        found = Background(find).result(self._plan.seal - time.time())
         if found is None:
             self.leave("the newest checkpoint could not be checked in time: the next attempt checks it")
             return

@@ -29,8 +29,8 @@ from runctl.agent.disks.run_folders import run_folders
 from runctl.agent.encoding import dumps, from_json
 from runctl.agent.errors import AgentError, counted
 from runctl.agent.machine import durable
-from runctl.agent.records import AttemptFolder, attempt_folder, without_values
-from runctl.agent.spec import EndRecord, RunSpec
+from runctl.agent.records import AttemptFolder, attempt_folder
+from runctl.agent.spec import EndRecord, RunSpec, without_values
 from runctl.agent.stored_run import SPEC, status_key
 from runctl.agent.supervising.log_copy import StoredLog, copy
 from runctl.agent.supervising.status import observe

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.checkpoints import layout
@@ -25,8 +25,7 @@ from runctl.agent.environments.script import login_environment
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import processes
 from runctl.agent.machine.root import PASSED_ON, agent_command, login_user, machine_variables
-from runctl.agent.records import without_values
-from runctl.agent.spec import RETRIED, EndReason, EndRecord, RunSpec
+from runctl.agent.spec import RETRIED, EndReason, EndRecord, RunSpec, without_values
 from runctl.agent.stored_run import spec_key
 
 FINISH_SECONDS = 600.0
@@ -103,11 +102,16 @@ class Publishing:
             return float(found["seconds"])
         return 0.0
 
-    def finish(self, machine_ends_at: float | None) -> Answer:
+    def finish(self) -> Answer:
         """The run's last checkpoint is in the store, or the answer says what is not. The script has ended."""
-        until = machine_ends_at if machine_ends_at is not None else time.time() + FINISH_SECONDS
+        patience = time.time() + FINISH_SECONDS
+
+        def until() -> float:
+            plan = self._attempt.end_plan
+            return patience if plan is None else min(patience, plan.publish)
+
         self._ensure()
-        answer = self._asked({"finish": until}, until)
+        answer = self._asked({"finish": until()}, until)
         if answer is None:
             return self._answer_in_its_place()
         left = [
@@ -135,25 +139,28 @@ class Publishing:
     def _stays(self) -> str:
         return f"; it stays on {self.stays_on}" if self.stays_on else ""
 
-    def seal(self, end: EndRecord, machine_ends_at: float | None) -> bool:
+    def seal(self, end: EndRecord) -> bool:
         """Whether the whole log and the end record are in the store; nothing is written to the log meanwhile."""
         # Here it may have completed while another machine was lost: then the run goes on, with its values.
         is_over = end.run_reason not in RETRIED and self._attempt.cause not in RETRIED
-        until = time.time() + SEAL_SECONDS
-        if machine_ends_at is not None:
-            until = min(until, machine_ends_at)
+        patience = time.time() + SEAL_SECONDS
+
+        def until() -> float:
+            plan = self._attempt.end_plan
+            return patience if plan is None else min(patience, plan.seal)
+
         self._ensure()
-        answer = self._asked({"seal": to_json(end), "until": until, "is_over": is_over}, until)
+        answer = self._asked({"seal": to_json(end), "until": until(), "is_over": is_over}, until)
         return answer is not None and bool(answer.get("sealed"))
 
-    def stop(self) -> None:
-        """The process has ended."""
+    def stop(self, patience: float = _STOP_SECONDS) -> None:
+        """The process has ended: by itself, where it does so within ``patience`` seconds."""
         if self._pid is None:
             return
         with contextlib.suppress(OSError):
             os.close(self._commands)
         self._commands = -1
-        deadline, pid = time.monotonic() + _STOP_SECONDS, self._pid
+        deadline, pid = time.monotonic() + patience, self._pid
         while not self._attempt.children.ended(pid):
             late = time.monotonic() - deadline
             if late >= _STOP_SECONDS:
@@ -181,8 +188,11 @@ class Publishing:
         self._commands = self._answers = -1
         self._rest = b""
 
-    def _asked(self, command: Mapping[str, Any], until: float) -> dict[str, Any] | None:
-        """What it answers; ``None`` where it does not in time, or has ended. Then it is ended, to do nothing late."""
+    def _asked(self, command: Mapping[str, Any], until: Callable[[], float]) -> dict[str, Any] | None:
+        """What it answers; ``None`` where it does not in time, or has ended. Then it is ended, to do nothing late.
+
+        ``until`` is asked again and again: a notice may come meanwhile.
+        """
         self._asking = True
         try:
             return self._answered(command, until)
@@ -190,12 +200,12 @@ class Publishing:
             # The run may go on afterwards, and its checkpoints are published as before.
             self._asking = False
 
-    def _answered(self, command: Mapping[str, Any], until: float) -> dict[str, Any] | None:
+    def _answered(self, command: Mapping[str, Any], until: Callable[[], float]) -> dict[str, Any] | None:
         try:
             os.write(self._commands, json.dumps(command).encode() + b"\n")
         except OSError:
             return None
-        while time.time() < min(until, self._time_left()) and not self._is_forced():
+        while time.time() < until() and not self._is_forced():
             self._attempt.children.pause(_POLL_SECONDS, (self._answers,))
             line = self._line()
             if line is not None:
@@ -203,13 +213,10 @@ class Publishing:
                 return found
             if self._pid is None or self._attempt.children.ended(self._pid):
                 return None
-        self.stop()
+        # What waits for a slow store ends by itself only once that has answered, and a machine that is taken back has
+        # no time for that.
+        self.stop(_STOP_SECONDS if self._attempt.end_plan is None else 0.0)
         return None
-
-    def _time_left(self) -> float:
-        """By when it must have answered: a notice may come also while the last checkpoint is published."""
-        ends_at = self._attempt.machine_ends_at
-        return float("inf") if ends_at is None else ends_at
 
     def _is_forced(self) -> bool:
         """Somebody wants the end at once: the request has no grace left. An interruption's has none for the script."""

@@ -16,6 +16,7 @@ from runctl.agent.disks.run_folders import saved_folder
 from runctl.agent.encoding import from_json, to_json
 from runctl.agent.environments.script import NETWORK
 from runctl.agent.errors import AgentError
+from runctl.agent.interruption import MOST_PUBLISH_SECONDS, RESERVE_SECONDS
 from runctl.agent.machine import durable
 from runctl.agent.machine.daemon import circumstances, leaves_behind, systemd_run, under_systemd
 from runctl.agent.machine.root import (
@@ -33,9 +34,8 @@ from runctl.agent.records import (
     attempt_folder,
     attempts,
     find,
-    without_values,
 )
-from runctl.agent.spec import AttemptStatus, RunSpec
+from runctl.agent.spec import AttemptStatus, RunSpec, without_values
 from runctl.agent.supervising import checks, machine_end
 from runctl.agent.supervising.status import observe
 
@@ -215,13 +215,15 @@ def systemd_command(
     """The supervisor as a unit of its own: a logout, or an update of the SSM agent, does not take it along.
 
     Only the supervisor is told when the machine shuts down; it tells the script, which has its grace. A process
-    that the kernel kills for want of memory does not take the unit with it.
+    that the kernel kills for want of memory does not take the unit with it. Where that is the notice of the machine's
+    end, there is time for all that follows it.
     """
+    following = MOST_PUBLISH_SECONDS + RESERVE_SECONDS if spec.store is not None else 0.0
     properties = [
         "KillMode=mixed",
         "OOMPolicy=continue",
         "TasksMax=infinity",
-        f"TimeoutStopSec={spec.grace_seconds + 30:.0f}",
+        f"TimeoutStopSec={spec.grace_seconds + following + 30:.0f}",
     ]
     flags = ["--namespace", "--foreground"] if namespace else ["--foreground"]
     unit = f"runctl-{spec.run_id}-{spec.attempt}"

@@ -170,7 +170,7 @@ class Supervisor:
         self.spec = dataclasses.replace(self.spec, node=self.attempt.spec.node)
         peers = self.attempt.peers
         if self.publishing is not None and self.spec.saves_for_all and peers is not None:
-            left = self.publishing.finish(None).left
+            left = self.publishing.finish().left
             self.attempt.check()
             if left:
                 raise AgentError("lost", f"not all machines can begin again: {left[0]}")
@@ -318,10 +318,10 @@ class Supervisor:
 
     def _hand_over(self, outcome: Outcome) -> HandOver | None:
         """For a run that was still going on when its machine's end was announced."""
-        ends_at = self.attempt.live.machine_ends_at
-        if ends_at is None or outcome.reason is EndReason.COMPLETED:
+        notice = self.attempt.notice
+        if notice is None or outcome.reason is EndReason.COMPLETED:
             return None
-        hand_over = HandOver(self.attempt, ends_at)
+        hand_over = HandOver(self.attempt, notice)
         if self.attempt.live.started_at is not None:
             hand_over.verify(killed=outcome.killed)
         return hand_over
@@ -336,10 +336,10 @@ class Supervisor:
     def _finish_publishing(self, publishing: Publishing, hand_over: HandOver | None) -> None:
         if hand_over is None:
             self.attempt.update(phase="publishing the last checkpoint")
-            for sentence in publishing.finish(None).left:
+            for sentence in publishing.finish().left:
                 self.log.line("warning: " + sentence)
             return
-        answer = publishing.finish(hand_over.publish_until)
+        answer = publishing.finish()
         for sentence in answer.left:
             hand_over.leave(sentence)
         if not answer.left and answer.published is not None:
@@ -350,7 +350,7 @@ class Supervisor:
     def _copied(self, end: EndRecord) -> EndRecord:
         """Before the end is known to anybody: whoever reads it may give the machine back at once."""
         if self.publishing is not None:
-            sealed = self.publishing.seal(end, self.attempt.live.machine_ends_at)
+            sealed = self.publishing.seal(end)
             self.publishing.stop()
             if not sealed:
                 sys.stderr.write("the log in the store is not complete\n")

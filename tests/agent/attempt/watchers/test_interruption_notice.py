@@ -9,7 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from runctl.agent.attempt.attempt import sharpened
-from runctl.agent.attempt.watchers.interruption_notice import InterruptionNotice, interruption_request
+from runctl.agent.attempt.watchers.interruption_notice import (
+    InterruptionNotice,
+    announced,
+    interruption_request,
+    supersedes,
+)
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.cloud.spot_notices import NoticeReader
 from runctl.agent.interruption import RESERVE_SECONDS, Notice
@@ -33,9 +38,7 @@ NOON = 1795867200.0
 )
 def test_a_notice_ends_the_run_with_the_grace_that_is_left(notice: Notice, said: str) -> None:
     request = interruption_request(notice, 0.0, NOON - 100)
-    assert request == StopRequest(
-        EndReason.INTERRUPTED, 100 - RESERVE_SECONDS, NOON - 100, said, machine_ends_at=NOON
-    )
+    assert request == StopRequest(EndReason.INTERRUPTED, 100 - RESERVE_SECONDS, NOON - 100, said, notice)
 
 
 def test_a_notice_that_comes_while_a_run_ends_bounds_its_grace_from_now_on() -> None:
@@ -71,3 +74,41 @@ def test_two_notices_make_one_end_and_an_earlier_one_brings_it_forward(tmp_path:
     assert earlier is not None
     assert (earlier.reason, earlier.machine_ends_at) == (first.reason, now + 50)
     assert earlier.grace_seconds < first.grace_seconds
+
+
+@pytest.mark.parametrize(
+    "played", [Notice(NOON, is_rehearsal=True), Notice(NOON, moves=True, why="on-demand")]
+)
+def test_what_the_provider_says_counts_more_than_what_is_played_even_where_it_ends_later(
+    played: Notice,
+) -> None:
+    assert supersedes(played, None)
+    assert supersedes(Notice(NOON + 60), played)
+    assert not supersedes(Notice(NOON + 60, is_rehearsal=True), Notice(NOON))
+
+
+def test_a_machine_is_taken_back_by_the_one_answer_whoever_asks(tmp_path: Path) -> None:
+    reader, folder = NoticeReader(Metadata({}, 1.0)), AttemptFolder(tmp_path)
+    assert announced(reader, folder) is None
+    rehearsed = Notice(NOON, is_rehearsal=True)
+    folder.write_notice(rehearsed)
+    assert (announced(reader), announced(reader, folder)) == (None, rehearsed)
+    reader.interruption = Notice(NOON + 60)
+    assert announced(reader) == announced(reader, folder) == Notice(NOON + 60)
+
+
+def test_a_machine_that_is_taken_back_during_a_rehearsal_is_handed_over_in_earnest(tmp_path: Path) -> None:
+    reader, folder = NoticeReader(Metadata({}, 1.0)), AttemptFolder(tmp_path)
+    watcher = InterruptionNotice(
+        SimpleNamespace(folder=folder, notices=reader, publish_seconds=lambda: 0.0)  # type: ignore[arg-type]
+    )
+    folder.write_notice(Notice(time.time() + 30, is_rehearsal=True))
+    first = watcher.stop_request()
+    assert first is not None
+    assert first.notice is not None
+    assert first.notice.is_rehearsal
+    reader.interruption = Notice(time.time() + 110)
+    second = watcher.stop_request()
+    assert second is not None
+    assert second.notice == reader.interruption
+    assert watcher.stop_request() is second

@@ -10,6 +10,7 @@ from runctl.agent.attempt.watchers.supervisor_signal import (
     signalled_request,
     why_stopped,
 )
+from runctl.agent.interruption import MOST_PUBLISH_SECONDS, RESERVE_SECONDS, plan_end
 from runctl.agent.spec import NOTICE_BY_SHUTDOWN, NOTICE_BY_SIGTERM, EndReason
 
 NOW = 1_800_000_000.0
@@ -57,3 +58,14 @@ def test_a_script_has_its_own_grace_after_such_a_notice(down: bool, said: str) -
 def test_it_has_that_and_no_more_however_long_publishing_takes(grace: float, publish: float) -> None:
     notice = signalled_notice(NOW, grace, publish, True)
     assert signalled_request(notice, grace, publish, NOW).grace_seconds == grace
+
+
+@pytest.mark.parametrize("publish", [0.0, 5.0, 30.0, 3600.0])
+def test_publishing_has_some_time_and_not_more_than_the_machine_may_have(publish: float) -> None:
+    grace = 30.0
+    notice = signalled_notice(NOW, grace, publish, True)
+    plan = plan_end(notice.machine_ends_at, NOW, has_volumes=True)
+    left_by_the_grace = plan.publish - (NOW + grace)
+    assert left_by_the_grace >= min(max(publish, 10.0), MOST_PUBLISH_SECONDS)
+    # What the unit has until SIGKILL: see `start.systemd_command`.
+    assert notice.machine_ends_at <= NOW + grace + MOST_PUBLISH_SECONDS + RESERVE_SECONDS

@@ -9,8 +9,13 @@ import time
 from pathlib import Path
 
 from runctl.agent.attempt.watchers.interface import Watched
-from runctl.agent.attempt.watchers.interruption_notice import interruption_request
-from runctl.agent.interruption import RESERVE_SECONDS, Notice
+from runctl.agent.attempt.watchers.interruption_notice import announced, interruption_request
+from runctl.agent.interruption import (
+    LEAST_PUBLISH_SECONDS,
+    MOST_PUBLISH_SECONDS,
+    RESERVE_SECONDS,
+    Notice,
+)
 from runctl.agent.records import StopRequest
 from runctl.agent.spec import NOTICE_BY_SHUTDOWN, NOTICE_BY_SIGTERM, EndReason
 
@@ -38,7 +43,7 @@ class SupervisorSignal:
         if not watched.children.terminated:
             return None
         watched.notices.read_now(ANSWER_SECONDS)
-        notice, now = watched.notices.interruption, time.time()
+        notice, now = announced(watched.notices), time.time()
         if notice is not None:
             return interruption_request(notice, watched.publish_seconds(), now)
         down, spec = goes_down(), watched.spec
@@ -60,15 +65,20 @@ def is_notice(notice_by: str | None, down: bool) -> bool:
 
 
 def signalled_notice(now: float, grace: float, publish: float, down: bool) -> Notice:
-    """What such a signal says. When SIGKILL follows nobody knows: the script has the run's own grace. Pure."""
+    """What such a signal says. When SIGKILL follows nobody knows: the script has the run's own grace, and publishing
+    what the last checkpoint took, within bounds. Pure."""
     why = "the machine shuts down" if down else "SIGTERM to the run's supervisor, the notice on this machine"
-    return Notice(now + grace + publish + RESERVE_SECONDS, why=why)
+    return Notice(now + grace + _bounded(publish) + RESERVE_SECONDS, why=why)
+
+
+def _bounded(publish: float) -> float:
+    return min(max(publish, LEAST_PUBLISH_SECONDS), MOST_PUBLISH_SECONDS)
 
 
 def signalled_request(notice: Notice, grace: float, publish: float, now: float) -> StopRequest:
     """What such a notice asks of the script. Whoever sent the signal waits for the run's own grace, and no longer.
     Pure."""
-    request = interruption_request(notice, publish, now)
+    request = interruption_request(notice, _bounded(publish), now)
     return dataclasses.replace(request, grace_seconds=min(request.grace_seconds, grace))
 
 
