@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +23,9 @@ from runctl.core.errors import (
     Unsupported,
 )
 from runctl.core.machine_models import InstanceState
+from runctl.core.run_models import RunPhase
 from runctl.machines.machine import Machine
+from runctl.runs.records.run_record import as_known, with_end
 from runctl.runs.records.store import RunStore
 from runctl.runs.run_logs.follow import follow
 from runctl.testing.clock import ManualClock
@@ -127,6 +130,41 @@ def test_whatever_fails_it_is_the_provider_that_says_what_became_of_the_machine(
     assert followed.end.reason is (EndReason.INTERRUPTED if interrupted else EndReason.LOST)
     assert store.get("run-aaaa").end_reason == followed.end.reason.value
     assert followed.machine_ended
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_what_the_machine_has_told_somebody_else_counts_more_than_that_it_is_given_back(
+    goes_on: bool, store: RunStore, tmp_path: Path
+) -> None:
+    """As where a run is moved while its log is followed: the machine that it has left is given back at once."""
+    clock, record = ManualClock(), replace(a_run(), state=RunPhase.RUNNING)
+    moved = with_end(record, EndRecord(EndReason.MOVED, 5.0, message="it continues elsewhere"))
+    known = moved
+    if goes_on:
+        known = replace(record, attempt=2, past=(as_known(moved),))
+    store.put(known)
+    there = machine(Flaky(silent=1000), Account(InstanceState.TERMINATED), clock, tmp_path)
+
+    followed = follow(record, there, store, clock=clock, on_log=lambda _: None)
+
+    assert followed.end is not None
+    assert (followed.end.reason, followed.end.message) == (EndReason.MOVED, "it continues elsewhere")
+    assert followed.machine_ended
+    assert store.get("run-aaaa") == known
+
+
+def test_a_machine_that_is_given_back_between_the_logs_end_and_the_last_question_has_told_its_end(
+    store: RunStore, tmp_path: Path
+) -> None:
+    class GivenBack(Flaky):
+        def run(self, argv: Sequence[str], **_: Any) -> Any:
+            raise InstanceEnded("it is terminated")
+
+    clock, record = ManualClock(), a_run()
+    store.put(record)
+    there = machine(GivenBack(0, b"all"), Account(InstanceState.TERMINATED), clock, tmp_path)
+    followed = follow(record, there, store, clock=clock, on_log=lambda _: None)
+    assert (followed.record.end_reason, store.get("run-aaaa").end_reason) == ("COMPLETED", "COMPLETED")
 
 
 def test_an_error_on_a_machine_that_runs_is_the_error(store: RunStore, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from runctl.machines.machine import Machine
 from runctl.providers.ended import what_became_of
 from runctl.runs.records.run_record import (
     RunRecord,
+    as_known,
     end_with_its_machine,
     from_status,
     with_end,
@@ -133,9 +134,24 @@ def _ended_with_its_machine(
 ) -> Followed:
     now = clock.now()
     ended = with_its_machine(record, gone, now)
-    if record.nodes is None:
-        store.put_unless_followed(ended)
+    if record.nodes is None and not store.replace(ended, record):
+        # Whoever has had the run leave the machine, or stopped it, knew of the end before, from the machine itself.
+        known = store.find(record.id)
+        end = _end_of(known, record.attempt) if known is not None else None
+        if known is None:
+            store.put(ended)
+        elif end is not None:
+            return Followed(known, end, position, machine_ended=True)
     return Followed(ended, end_with_its_machine(gone, now), position, machine_ended=True)
+
+
+def _end_of(record: RunRecord, attempt: int) -> EndRecord | None:
+    """How that attempt ended, by what is remembered. Pure."""
+    for each in (*record.past, as_known(record)):
+        if each.attempt == attempt and each.end_reason is not None and each.ended_at is not None:
+            code = record.exit_code if attempt == record.attempt else None
+            return EndRecord(each.end_reason, each.ended_at.timestamp(), code, message=each.message)
+    return None
 
 
 def _finish(
@@ -143,7 +159,8 @@ def _finish(
 ) -> Followed:
     try:
         updated = from_status(record, machine.agent.status(record.id, record.attempt), clock.now())
-    except Unreachable:
+    except (Unreachable, InstanceEnded):
+        # The machine may be given back as soon as its end is known.
         updated = with_end(record, frame.end) if frame.end is not None else record
     if record.nodes is None:
         store.put_unless_followed(updated)
