@@ -137,7 +137,7 @@ def name_services_quickly() -> None:
 def _install(world: World) -> None:
     """Put our back-ends in moto's place, then fill in what an account finds there."""
     from runctl.sandbox import ec2
-    from runctl.sandbox.api import answer_fields
+    from runctl.sandbox.api import answer_fields, policy_documents
     from runctl.sandbox.autoscaling import api as autoscaling
     from runctl.sandbox.ebs import ebs_direct
     from runctl.sandbox.ec2 import instance_connect
@@ -150,6 +150,7 @@ def _install(world: World) -> None:
 
     for module in (
         answer_fields,
+        policy_documents,
         ec2,
         autoscaling,
         ebs_direct,
