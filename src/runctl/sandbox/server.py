@@ -160,6 +160,7 @@ def _install(world: World) -> None:
         bucket_tags,
     ):
         module.install()
+    ec2.open_default_network()
     bill.install(world.meter)
     ecr.install(world)
     metadata.install(world)

@@ -46,6 +46,16 @@ def install() -> None:
     type_answers.install()
 
 
+def open_default_network() -> None:
+    """The default VPC of the sandbox's region has a way to the internet, as every account's has."""
+    network = backend()
+    vpc = cast(Any, network.get_default_vpc())
+    gateway = network.create_internet_gateway()
+    network.attach_internet_gateway(gateway.id, vpc.id)
+    (table,) = network.describe_route_tables(filters={"association.main": "true", "vpc-id": vpc.id})
+    network.create_route(table.id, "0.0.0.0/0", gateway_id=gateway.id)
+
+
 def backend() -> SandboxEC2:
     """The EC2 of the sandbox's own region."""
     return cast(SandboxEC2, moto_ec2.ec2_backends[ACCOUNT][current().region])
