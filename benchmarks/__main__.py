@@ -24,6 +24,7 @@ NAMES = (
     "log_latency",
     "dev_mode",
     "docker_build",
+    "several_machines",
     "export",
     "ledger",
     "simulation",

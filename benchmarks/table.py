@@ -19,7 +19,7 @@ def number(value: float, unit: str) -> str:
     """Three digits, in a unit that suits."""
     if unit != "s":
         return f"{value:.3g} {unit}"
-    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.3g} ms"
+    return f"{value:.2f} s" if abs(value) >= 1 else f"{value * 1000:.3g} ms"
 
 
 HEAD = (
