@@ -66,6 +66,29 @@ def test_a_file_that_is_written_meanwhile_is_kept_as_it_is_then(tmp_path: Path) 
         projects.check(manifest.digest)
 
 
+def test_a_file_that_is_gone_meanwhile_is_left_out(tmp_path: Path) -> None:
+    root, projects = tmp_path / "p", KeptProjects(tmp_path / "kept")
+    manifest = a_project(root, train="one", lock="held", log="first")
+    (root / "lock.py").unlink()
+    (root / "log.py").write_text("second")
+
+    tree = projects.keep(root, manifest)
+
+    assert (tree.changed, tree.gone) == (("log.py",), ("lock.py",))
+    machine = Machine(tmp_path / "machine")
+    projects.send(tree.digest, "p-1", machine, "i-1")
+    assert machine.files("p-1") == {"train.py": b"one", "log.py": b"second"}
+
+
+def test_a_project_whose_folder_is_gone_is_not_kept(tmp_path: Path) -> None:
+    root = tmp_path / "p"
+    manifest = a_project(root, train="one")
+    root.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(NotKept, match="No such file"):
+        KeptProjects(tmp_path / "kept").keep(root, manifest)
+
+
 def test_a_project_that_is_too_large_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "LARGEST_TREE", 5)
     manifest = a_project(tmp_path / "p", train="123456")

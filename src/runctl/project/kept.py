@@ -55,6 +55,8 @@ class Kept:
     digest: str
     changed: tuple[str, ...] = ()
     """Files that are not as they were sent: they have changed while the project was kept."""
+    gone: tuple[str, ...] = ()
+    """Files that were sent and are not kept: they were removed meanwhile."""
 
 
 class KeptProjects:
@@ -84,7 +86,7 @@ class KeptProjects:
 
     def keep(self, root: Path, manifest: Manifest) -> Kept:
         """The files of the tree, found below ``root``, are here: those that have changed meanwhile as they are now, as
-        a log that is written in the project. Raises `NotKept`."""
+        a log that is written in the project, and without those that are gone. Raises `NotKept`."""
         with self.holding():
             return self._keep(root, manifest)
 
@@ -101,19 +103,26 @@ class KeptProjects:
             make_private_folder(self._trees)
             make_private_folder(self._contents)
             changed: dict[str, Entry] = {}
+            gone: list[str] = []
             for path, entry in manifest.entries.items():
                 if entry[0] == "f" and not self._has(entry[3], entry[2]):
-                    size_bytes, sha = self._take(root / path)
+                    try:
+                        size_bytes, sha = self._take(root / path)
+                    except FileNotFoundError:
+                        if not root.is_dir() or os.path.lexists(root / path):
+                            raise
+                        gone.append(path)
+                        continue
                     if sha != entry[3]:
                         changed[path] = ["f", entry[1], size_bytes, sha]
-            tree = manifest.with_changes(changed) if changed else manifest
+            tree = manifest.with_changes(changed, gone) if changed or gone else manifest
             # Last: a tree is kept once its manifest is there.
             write_atomically(self._trees / f"{tree.digest}.json", tree.text.encode("ascii"))
         except OSError as error:
             raise NotKept(
                 f"the project cannot be kept for further attempts: {error.strerror or error}"
             ) from error
-        return Kept(tree.digest, tuple(sorted(changed)))
+        return Kept(tree.digest, tuple(sorted(changed)), tuple(sorted(gone)))
 
     def send(
         self, digest: str, project: str, target: SyncTarget, machine: str, progress: Progress = SILENT

@@ -54,6 +54,8 @@ def keeping(
         recipe = _settled(recipe, kept, request.result())
         for path in kept.changed[:3] if kept is not None else ():
             tell(f"{path} changes: a further attempt has it as it is now")
+        for path in kept.gone[:3] if kept is not None else ():
+            tell(f"{path} is gone: a further attempt does not have it")
         if trouble:
             tell(f"{recipe.run_id} cannot be recovered: {trouble}")
         if recipes.find(recipe.run_id) is not None:  # it may have ended for good by now
