@@ -127,20 +127,14 @@ def _file_in(engine: docker.Engine, container: str, path: str) -> bytes | None:
 
 def _has_anything(engine: docker.Engine, container: str, folder: str) -> bool:
     """Whether there is anything in a folder; no more of it is read than it takes to see one entry."""
-    argv = engine.command("cp", f"{container}:{folder}", "-")
-    with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as child:
-        assert child.stdout is not None  # noqa: S101 (it is a pipe)
+    with engine.reading("cp", f"{container}:{folder}", "-") as source:
         try:
-            with tarfile.open(fileobj=child.stdout, mode="r|") as archive:
+            with tarfile.open(fileobj=source, mode="r|") as archive:
                 entries = iter(archive)
                 next(entries, None)
                 return next(entries, None) is not None
         except tarfile.ReadError:
             return False
-        finally:
-            child.kill()
 
 
 def put_over(

@@ -48,7 +48,8 @@ def give_to_user(attempt: Attempt, engine: docker.Engine, container: str, user: 
         probe(engine, str(facts["Image"])) as source,
         tempfile.TemporaryFile(dir=str(attempt.folder.path)) as sink,
     ):
-        complete = _read(engine.command("cp", f"{source}:{folder}", "-"), sink, owner, folder, mounted)
+        with engine.reading("cp", f"{source}:{folder}", "-") as given:
+            complete = _read(given, sink, owner, folder, mounted)
         if complete is None:
             return
         sink.seek(0)
@@ -77,7 +78,7 @@ def numeric(user: str) -> tuple[int, int] | None:
 
 
 def _read(
-    argv: Sequence[str],
+    source: IO[bytes],
     sink: IO[bytes],
     owner: tuple[int, int],
     folder: PurePosixPath,
@@ -85,18 +86,11 @@ def _read(
 ) -> bool | None:
     """``sink`` has what is to be written into the container. ``True``: all of the folder, ``False``: its folders
     only, ``None``: there is nothing to do."""
-    with subprocess.Popen(
-        list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as child:
-        assert child.stdout is not None  # noqa: S101 (it is a pipe)
-        try:
-            with (
-                contextlib.suppress(tarfile.ReadError),
-                tarfile.open(fileobj=child.stdout, mode="r|") as archive,
-            ):
-                return rewrite(archive, sink, owner, folder, mounted)
-        finally:
-            child.kill()
+    with (
+        contextlib.suppress(tarfile.ReadError),
+        tarfile.open(fileobj=source, mode="r|") as archive,
+    ):
+        return rewrite(archive, sink, owner, folder, mounted)
     return None
 
 

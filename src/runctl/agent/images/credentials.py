@@ -108,9 +108,7 @@ def _login(folder: Path, host: str, username: str, password: str) -> None:
     _write(config / CONFIG_FILE, json.dumps(private_config(known, host)).encode())
     argv = engine.command("--config", str(config), "login", "--username", username, "--password-stdin", host)
     try:
-        done = subprocess.run(
-            argv, input=password.encode(), capture_output=True, timeout=LOGIN_SECONDS, check=False
-        )
+        done = docker.run_within(argv, LOGIN_SECONDS, password.encode())
         output = docker.text(done.stderr)
         failed = done.returncode != 0
     except subprocess.TimeoutExpired:

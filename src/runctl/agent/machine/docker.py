@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from runctl.agent.errors import AgentError
+from runctl.agent.machine import processes
 from runctl.agent.machine.root import agent_as_root, as_root, login_user, root_available
 
 ANSWER_SECONDS = 20.0
+PIPE_SECONDS = 5.0
+"""Docker has so long to notice that nobody reads what it writes."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,29 @@ class Engine:
         """Call docker and wait; an engine that does not answer in time is an error of its own (exit code 124)."""
         argv = self.command(*arguments)
         try:
-            return subprocess.run(
-                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
-            )
+            return run_within(argv, timeout)
         except subprocess.TimeoutExpired:
             return subprocess.CompletedProcess(argv, 124, b"", b"the Docker engine does not answer")
+
+    @contextlib.contextmanager
+    def reading(self, *arguments: str) -> Iterator[IO[bytes]]:
+        """What docker writes, as far as the block reads it: then docker ends, whatever it has left to write."""
+        with subprocess.Popen(
+            self.command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as child:
+            assert child.stdout is not None  # noqa: S101 (it is a pipe)
+            try:
+                yield child.stdout
+            finally:
+                # It ends by SIGPIPE when it writes more.
+                child.stdout.close()
+                try:
+                    child.wait(PIPE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    _end(child)
 
     def call_with_secrets(
         self, arguments: Sequence[str], env: Mapping[str, str]
@@ -91,6 +114,28 @@ def digest_of(facts: Mapping[str, Any]) -> str | None:
         if "@" in reference:
             return str(reference).partition("@")[2]
     return facts.get("Id") or None
+
+
+def run_within(
+    argv: Sequence[str], timeout: float | None, data: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program that may go through sudo, with ``data`` on its stdin. Raises as `subprocess.run` does."""
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        try:
+            out, err = child.communicate(data, timeout)
+        except BaseException:
+            _end(child)
+            raise
+        return subprocess.CompletedProcess(argv, child.returncode, out, err)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """It is gone with what it has started. Sudo, and what it runs, are root's: this user may not signal them."""
+    if child.poll() is None:
+        below = processes.descendants(child.pid, processes.table())
+        processes.send([child.pid, *(each.pid for each in below)], signal.SIGKILL)
 
 
 def text(output: bytes) -> str:
