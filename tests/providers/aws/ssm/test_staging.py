@@ -13,9 +13,11 @@ import pytest
 from runctl.core.errors import (
     MachineError,
     PermissionDenied,
+    Unreachable,
 )
 from runctl.core.progress import Silent
 from runctl.providers.aws.ssm.transport import SsmTransport
+from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from tests.providers.aws.ssm.server import HURRY, FakeSsm, FolderStaging
 
@@ -49,6 +51,40 @@ def test_a_private_input_leaves_nothing_in_the_history(
     assert all("data" not in request["input"] for request in ssm.requests() if request["op"] == "start")
     assert bytes(seen) == b"x"
     assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+
+
+class SlowSsm(FakeSsm):
+    """Its machine needs 90 seconds of the clock for whatever it is to start, as one that fetches a large input."""
+
+    clock = ManualClock()
+
+    def get_command_invocation(self, *, CommandId: str, InstanceId: str) -> dict[str, Any]:  # noqa: N803
+        started = self.requests()[-1]["op"] == "start"
+        if started and self.clock.monotonic() - self.began < 90:
+            return self._invocation("InProgress", "InProgress", -1)
+        self._processes[CommandId].wait()
+        return super().get_command_invocation(CommandId=CommandId, InstanceId=InstanceId)
+
+    def send_command(self, **parameters: Any) -> dict[str, Any]:
+        self.began = self.clock.monotonic()
+        return super().send_command(**parameters)
+
+
+def test_a_machine_that_fetches_a_large_input_for_long_is_waited_for(
+    tmp_path: Path, store: FolderStaging
+) -> None:
+    server = SlowSsm(tmp_path)
+    transport = SsmTransport(server, server.instance_id, user="root", staging=store, clock=server.clock)
+    noise = os.urandom(60_000)
+    try:
+        assert transport.run(["wc", "-c"], stdin=noise).stdout.split() == [b"60000"]
+        assert transport.run(["wc", "-c"], stdin=b"secret", private=True).stdout.split() == [b"6"]
+        assert server.cancelled == []
+        # One that has nothing to fetch is not.
+        with pytest.raises(Unreachable, match="InProgress"):
+            transport.run(["true"])
+    finally:
+        server.close()
 
 
 def test_a_store_that_the_machine_cannot_reach_is_done_without(ssm: FakeSsm, store: FolderStaging) -> None:

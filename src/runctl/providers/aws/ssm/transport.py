@@ -42,6 +42,8 @@ _AT_ONCE = 4
 """The SSM agent works on five commands of an instance at a time unless configured otherwise."""
 _WAIT_SECONDS = 20.0
 """How long one command waits for the machine's command before the next one takes over."""
+_TRANSFER_SECONDS = 600.0
+"""How long the machine may take to fetch an input from the staging store, or to bring an output there."""
 _FIRST_POLL_SECONDS = 0.3
 """After which a stream asks again, and is then answered as soon as there is something."""
 
@@ -87,9 +89,8 @@ class SsmTransport(Executing):
         request = {"id": command_id, "user": self.user, "target": str(target), "mode": mode}
         try:
             with self._input(command_id, data) as described:
-                self._commands.ask(
-                    "put", {**request, "input": described}, wait=600 if "url" in described else 60
-                )
+                patience = _TRANSFER_SECONDS if "url" in described else 60
+                self._commands.ask("put", {**request, "input": described}, wait=patience)
         except RemoteError as error:
             if error.code == "write":
                 raise MachineError(f"cannot write {target} on {error.message}") from error
@@ -189,7 +190,10 @@ class SsmTransport(Executing):
         self, verb: str, request: Mapping[str, Any], outputs: Mapping[str, _Output]
     ) -> dict[str, Any]:
         offsets = {name: output.size for name, output in outputs.items()}
-        report = self._commands.ask(verb, {**request, **offsets}, wait=request["wait"])
+        # The machine fetches all of its input before it starts anything, and answers then.
+        brings_input = "url" in request.get("input", ())
+        patience = request["wait"] + (_TRANSFER_SECONDS if brings_input else 0)
+        report = self._commands.ask(verb, {**request, **offsets}, wait=patience)
         for name, output in outputs.items():
             if report[name]["data"]:
                 output.take(zlib.decompress(base64.b64decode(report[name]["data"])))
@@ -265,7 +269,9 @@ class SsmTransport(Executing):
             with tempfile.TemporaryFile() as packed:
                 try:
                     url = self._staging.put_url(key)
-                    self._commands.ask("upload", {"id": command_id, "name": name, "url": url}, wait=600)
+                    self._commands.ask(
+                        "upload", {"id": command_id, "name": name, "url": url}, wait=_TRANSFER_SECONDS
+                    )
                     self._staging.read(key, packed)
                 except Unreachable:
                     raise
