@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from runctl.agent.spec import EndReason
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase
-from runctl.runs.pruning import HERE, Kept, MachineRun, prunable
+from runctl.runs.pruning import HERE, Kept, MachineRun, left_in_stores, prunable
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.run_logs.archive import KeptRun
 from tests.runs.nodes.records import on_machines
@@ -65,3 +66,20 @@ def test_every_machine_of_a_run_may_keep_something_of_it() -> None:
     machines = {InstanceId(each): [machine("run-a")] for each in ("i-0", "i-1", "i-2")}
     found = prunable([several], [], machines, before=BEFORE)
     assert [(item.kept, item.where) for item in found] == [(Kept.WORK, "i-0"), (Kept.WORK, "i-1")]
+
+
+def test_what_a_forgotten_run_has_published_is_said_to_stay() -> None:
+    runs = [replace(ended(f"run-{each}", OLD), store="s3://mine/runs") for each in "abcd"]
+    plain = replace(ended("run-plain", OLD), store=None)
+    records = [*runs, plain]
+
+    told = left_in_stores(records, prunable(records, [], {}, before=BEFORE, record=True))
+    of_one = left_in_stores(runs[:1], prunable(runs[:1], [], {}, before=BEFORE, record=True))
+
+    assert told == (
+        "what is at s3://mine/runs/run-a, s3://mine/runs/run-b, s3://mine/runs/run-c and 1 more stays,"
+        " and is billed as long as it is there"
+    )
+    assert of_one.startswith("what is at s3://mine/runs/run-a stays")
+    assert left_in_stores(records, prunable(records, [], {}, before=BEFORE)) == ""
+    assert left_in_stores([plain], prunable([plain], [], {}, before=BEFORE, record=True)) == ""

@@ -16,6 +16,7 @@ from runctl.machines.session import Session
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.run_logs.archive import KeptRun, log_archive
+from runctl.runs.stored.looking import store_of
 from runctl.transport.agent import AgentClient
 
 
@@ -55,6 +56,7 @@ class Prunable:
 
 
 HERE = "here"
+_SHOWN = 3
 
 
 def prunable(
@@ -98,6 +100,16 @@ def prunable(
     return tuple(found)
 
 
+def left_in_stores(records: Sequence[RunRecord], found: Sequence[Prunable]) -> str:
+    """What is said of runs that are about to be forgotten, and publish into a store; empty without one. Pure."""
+    forgotten = {item.run_id for item in found if item.kept is Kept.RECORD}
+    stores = [store for run in records if run.id in forgotten and (store := store_of(run)) is not None]
+    if not stores:
+        return ""
+    shown = ", ".join(stores[:_SHOWN]) + (f" and {len(stores) - _SHOWN} more" if len(stores) > _SHOWN else "")
+    return f"what is at {shown} stays, and is billed as long as it is there"
+
+
 class Pruning:
     """Finds what ended runs keep, and removes it."""
 
@@ -126,7 +138,7 @@ class Pruning:
             for machine in run.machines
             if instance in {None, machine}
         }
-        return prunable(
+        found = prunable(
             known,
             () if instance is not None else log_archive().runs(),
             self._ask(machines),
@@ -134,6 +146,10 @@ class Pruning:
             results=results,
             record=records,
         )
+        told = left_in_stores(known, found)
+        if told:
+            self._session.progress.note(told)
+        return found
 
     def _ask(self, machines: set[tuple[str, str | None, InstanceId]]) -> dict[InstanceId, list[MachineRun]]:
         kept: dict[InstanceId, list[MachineRun]] = {}

@@ -312,6 +312,8 @@ class UnattendedLaunch:
             hashes.save()
         kept = kept_projects().keep(root, manifest)
         self._warn_of_changes(kept.changed)
+        for path in kept.gone[:3]:
+            self.session.progress.warn(f"{path} is gone: the run does not have it")
         return kept.digest
 
     def _warn_of_changes(self, changed: Sequence[str]) -> None:
