@@ -87,6 +87,15 @@ def test_a_stopped_machine_does_not_run_and_its_disk_stays_and_costs() -> None:
     assert status.usd_per_month_stopped == Decimal(12)
 
 
+def test_an_image_is_told_by_its_own_name_in_each_region() -> None:
+    image = an_entry(
+        "runctl/digits@sha256:1 in us-east-1",
+        interval("2026-06-01", None, "1", Per.MONTH),
+        kind=EntryKind.STORAGE,
+    )
+    assert [(each.id, each.region) for each in told(image).kept] == [("runctl/digits@sha256:1", "us-east-1")]
+
+
 def test_what_ended_is_not_told() -> None:
     over = an_entry("i-3", interval("2026-06-10", "2026-06-11", "0.50"))
     assert told(over) == told()

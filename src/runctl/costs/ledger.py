@@ -139,6 +139,11 @@ class Entry:
     """In the ledger; ``None`` before it is written."""
 
     @property
+    def told_id(self) -> str | None:
+        """As the provider calls it: of what is in several regions by one name, the ledger's own has the region."""
+        return None if self.resource_id is None else self.resource_id.removesuffix(f" in {self.region}")
+
+    @property
     def minimum(self) -> timedelta:
         """Each uninterrupted time counts as at least so long."""
         return timedelta(seconds=self.minimum_seconds)

@@ -220,7 +220,7 @@ def _running(
 def _kept(entry: Entry, running: set[str | None], now: datetime) -> KeptThing:
     assert entry.current is not None  # noqa: S101 - it is going on
     return KeptThing(
-        id=entry.resource_id or f"{entry.machine} {entry.part}",
+        id=entry.told_id or f"{entry.machine} {entry.part}",
         name=entry.name,
         kind=entry.kind.value,
         provider=entry.provider,
