@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from tests.faults.scenarios import Scenario
 
 LIST = ("resources", "list", "--output", "json")
 CLEANUP = ("resources", "cleanup", "--older-than", "0.001s", "--include", "all", "--yes", "--output", "json")
+_RUN = re.compile(r"run-[0-9a-z]{10}")
 PATIENCE_SECONDS = 90.0
 """Somebody else's end of a machine takes a while to be seen."""
 
@@ -128,6 +130,7 @@ def _id_of(thing: Thing) -> str:
 def cleaned(account: Account) -> tuple[int, bool, list[str]]:
     """How many cleanups it took, whether a machine had to be ended on purpose, and what is wrong."""
     number, ended, limit = 0, False, time.monotonic() + PATIENCE_SECONDS
+    stopped: set[str] = set()
     while True:
         number += 1
         done = account.run(*CLEANUP, "--region", account.info.region)
@@ -138,6 +141,13 @@ def cleaned(account: Account) -> tuple[int, bool, list[str]]:
         if left and all(thing.kind == ALARM for thing in left.values()):
             account.ok(*SETUP, "--yes")
             left = everything(account)
+        # What a run goes on from, or its next machine needs, stays until somebody says that it is not to go on.
+        unfinished = _runs_left(account) - stopped if (ended or not left) and not problems else set()
+        for run in unfinished:
+            account.run("runs", "stop", run)
+        stopped |= unfinished
+        if unfinished:
+            continue
         if problems or not left:
             break
         if time.monotonic() > limit:
@@ -153,6 +163,11 @@ def cleaned(account: Account) -> tuple[int, bool, list[str]]:
     if (listed.code, listed.out.strip()) != (0, "") and not problems:
         problems.append(f"still listed: {listed.out.split()} {listed.err.strip()[-300:]}")
     return number, ended, problems
+
+
+def _runs_left(account: Account) -> set[str]:
+    """The runs of which something is listed."""
+    return set(_RUN.findall(account.run(*LIST, "--region", account.info.region).out))
 
 
 def _misbehaved(done: Done) -> Iterator[str]:
