@@ -17,7 +17,7 @@ from runctl.core.tags import OWNED, OWNED_VALUE, OWNER
 from runctl.providers import registry
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.iam.roles import trust_policy
+from runctl.providers.aws.iam.machine_role import trust_policy
 from tests.aws_fixtures import REGION
 from tests.cli.conftest import Invoke, data_of, invoke
 

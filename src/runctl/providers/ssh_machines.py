@@ -24,6 +24,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import Progress
+from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.ended import ended
 from runctl.providers.registry import command
@@ -111,7 +112,55 @@ class SshMachines:
         with self._lock:
             return self._known.setdefault(instance.id, created)
 
-    def wait_reachable(
+    def wait_ready(
+        self,
+        instance_id: InstanceId,
+        alive: Callable[[], Instance],
+        probe: Sequence[str],
+        timeout: timedelta,
+        progress: Progress,
+        *,
+        appears_within: float,
+    ) -> Completed:
+        """The machine runs, lets us in, and has run the probe; the answer is the probe's.
+
+        ``alive`` asks the provider, and raises where the machine has ended; so many seconds after its creation it may
+        still say that there is none. Raises `Unreachable` when the time is up, with what was seen last.
+        """
+        clock = self.access.clock
+        end = clock.monotonic() + timeout.total_seconds()
+        progress.step(f"waiting until {instance_id} runs")
+        seen = ""
+        for passed in attempts(clock, timeout, most=5.0):
+            try:
+                instance = alive()
+            except NotFound:
+                if passed > appears_within:
+                    raise
+                continue
+            if instance.state is InstanceState.RUNNING:
+                break
+            seen = f"it is {instance.state.value}"
+        else:
+            raise self._late(instance_id, timeout, seen)
+        progress.step(f"waiting until {instance_id} can be reached")
+        left = timedelta(seconds=max(end - clock.monotonic(), 0))
+        try:
+            return self._wait_reachable(alive, probe, left, progress)
+        except HostKeyChanged:
+            raise
+        except Unreachable as error:
+            raise self._late(instance_id, timeout, error.message) from error
+
+    def _late(self, instance_id: InstanceId, timeout: timedelta, seen: str) -> Unreachable:
+        provider = self.access.provider
+        return Unreachable(
+            f"{instance_id} is not ready after {time_span(timeout)}" + (f" ({seen})" if seen else ""),
+            hint=f"it is billed; go on: {command(provider, 'wait', instance_id)};"
+            f" undo: {command(provider, 'terminate', instance_id)}",
+        )
+
+    def _wait_reachable(
         self, alive: Callable[[], Instance], probe: Sequence[str], left: timedelta, progress: Progress
     ) -> Completed:
         """The machine lets us in, and has run the probe; the answer is the probe's.

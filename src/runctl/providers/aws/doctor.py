@@ -12,7 +12,8 @@ from runctl.providers.aws.account.checks import bucket_check, clock_check, profi
 from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2 import images, network
-from runctl.providers.aws.iam.roles import DEFAULT_PROFILE, ProfileState, profile_state
+from runctl.providers.aws.iam.machine_role import ProfileState, profile_state
+from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
 from runctl.providers.interface import Check, DoctorStatus
 
 PLUGIN_GUIDE = (

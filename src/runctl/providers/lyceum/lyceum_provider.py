@@ -10,10 +10,7 @@ from runctl.core import tags as tag
 from runctl.core.errors import (
     Conflict,
     CredentialsError,
-    HostKeyChanged,
-    NotFound,
     RunctlError,
-    Unreachable,
     Unsupported,
 )
 from runctl.core.files import cache_folder
@@ -21,8 +18,6 @@ from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import SILENT, Progress
-from runctl.core.text import time_span
-from runctl.core.waiting import attempts
 from runctl.providers.abilities import lazy_ability
 from runctl.providers.first_boot import user_data
 from runctl.providers.interface import (
@@ -67,7 +62,7 @@ class LyceumProvider(Provider):
     clones = Unsupported("Lyceum's volumes cannot be copied")
     resizing = Unsupported("Lyceum's volumes cannot be resized")
     filling = Unsupported("Lyceum's block volumes are filled by a machine that has them: runctl cp, or a run")
-    spot_market = Unsupported("Lyceum tells nothing of how likely spot machines are")
+    spot_market = Unsupported("Lyceum does not say how likely spot machines are")
     registry = Unsupported("Lyceum has no image registry", hint='name one: [docker] registry = "HOST/PATH"')
 
     def __init__(self, context: LyceumContext) -> None:
@@ -137,31 +132,18 @@ class LyceumProvider(Provider):
         self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
     ) -> Instance:
         """It has an address, lets us in, and has what the agent needs."""
-        clock = self._context.clock
-        end = clock.monotonic() + timeout.total_seconds()
-        progress.step(f"waiting until Lyceum has made {instance_id}")
-        seen = ""
-        for passed in attempts(clock, timeout, most=5.0):
-            try:
-                instance = self._alive(instance_id)
-            except NotFound:
-                if passed > _NEW_VM_SECONDS:
-                    raise
-                continue
-            if instance.state is InstanceState.RUNNING:
-                break
-            seen = f"it is {instance.state.value}"
-        else:
-            raise self._late(instance_id, timeout, seen)
-        progress.step(f"waiting until {instance_id} can be reached")
-        left = timedelta(seconds=max(end - clock.monotonic(), 0))
-        try:
-            self._machines.wait_reachable(lambda: self._alive(instance_id), ["true"], left, progress)
-        except HostKeyChanged:
-            raise
-        except Unreachable as error:
-            raise self._late(instance_id, timeout, error.message) from error
-        return self._prepared(instance_id, self.transport(instance, progress=progress), progress)
+        self._machines.wait_ready(
+            instance_id,
+            lambda: self._alive(instance_id),
+            ["true"],
+            timeout,
+            progress,
+            appears_within=_NEW_VM_SECONDS,
+        )
+        ready = self._alive(instance_id)
+        if tag.is_ours(ready.tags):
+            self._prepare(ready, self.transport(ready, progress=progress), progress)
+        return ready
 
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
         """SSH, over a connection that commands share."""
@@ -219,18 +201,8 @@ class LyceumProvider(Provider):
             )
         return instance
 
-    def _late(self, instance_id: InstanceId, timeout: timedelta, seen: str) -> Unreachable:
-        return Unreachable(
-            f"{instance_id} is not ready after {time_span(timeout)}" + (f" ({seen})" if seen else ""),
-            hint=f"it is billed; go on: runctl lyceum wait {instance_id};"
-            f" undo: runctl lyceum terminate {instance_id}",
-        )
-
-    def _prepared(self, instance_id: InstanceId, transport: Transport, progress: Progress) -> Instance:
+    def _prepare(self, instance: Instance, transport: Transport, progress: Progress) -> None:
         """What AWS's machines do at their first boot is done here over SSH, once."""
-        instance = self._alive(instance_id)
-        if not tag.is_ours(instance.tags):
-            return instance
         prepare(
             instance,
             transport,
@@ -240,4 +212,3 @@ class LyceumProvider(Provider):
             ),
             progress,
         )
-        return instance

@@ -13,11 +13,8 @@ from runctl.core import tags as tag
 from runctl.core.errors import (
     Conflict,
     CredentialsError,
-    HostKeyChanged,
     MachineError,
-    NotFound,
     RunctlError,
-    Unreachable,
     Unsupported,
     UsageError,
 )
@@ -26,8 +23,6 @@ from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
-from runctl.core.text import time_span
-from runctl.core.waiting import attempts
 from runctl.costs.rates import Per, Rate
 from runctl.providers.abilities import lazy_ability
 from runctl.providers.abilities.prices import Prices, included
@@ -241,32 +236,14 @@ class RunPodProvider(Provider):
         self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
     ) -> Instance:
         """It runs, lets us in, has its GPUs and Python."""
-        clock = self._context.clock
-        end = clock.monotonic() + timeout.total_seconds()
-        progress.step(f"waiting until RunPod has started {instance_id}")
-        seen = ""
-        for passed in attempts(clock, timeout, most=5.0):
-            try:
-                instance = self._alive(instance_id)
-            except NotFound:
-                if passed > _NEW_POD_SECONDS:
-                    raise
-                continue
-            if instance.state is InstanceState.RUNNING:
-                break
-            seen = f"it is {instance.state.value}"
-        else:
-            raise self._late(instance_id, timeout, seen)
-        progress.step(f"waiting until {instance_id} can be reached")
-        left = timedelta(seconds=max(end - clock.monotonic(), 0))
-        try:
-            done = self._machines.wait_reachable(
-                lambda: self._alive(instance_id), ["sh", "-c", "command -v python3"], left, progress
-            )
-        except HostKeyChanged:
-            raise
-        except Unreachable as error:
-            raise self._late(instance_id, timeout, error.message) from error
+        done = self._machines.wait_ready(
+            instance_id,
+            lambda: self._alive(instance_id),
+            ["sh", "-c", "command -v python3"],
+            timeout,
+            progress,
+            appears_within=_NEW_POD_SECONDS,
+        )
         # Not sooner: a pod that has just started may not have counted them yet.
         self._check_gpus(instance_id)
         if done.exit_code != 0:
@@ -360,10 +337,3 @@ class RunPodProvider(Provider):
                 hint=f"it is billed all the same: runctl runpod terminate {instance_id}, then create another",
                 code="no-gpus",
             )
-
-    def _late(self, instance_id: InstanceId, timeout: timedelta, seen: str) -> Unreachable:
-        return Unreachable(
-            f"{instance_id} is not ready after {time_span(timeout)}" + (f" ({seen})" if seen else ""),
-            hint=f"it is billed; go on: runctl runpod wait {instance_id};"
-            f" undo: runctl runpod terminate {instance_id}",
-        )

@@ -10,16 +10,15 @@ from runctl.core import tags as tag
 from runctl.core.errors import NotFound, PermissionDenied
 from runctl.providers.aws.calls.parse import tags_of
 from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.iam.machine_role import ProfileState, profile_state
 from runctl.providers.aws.iam.roles import (
     DEFAULT_PROFILE,
     HAND_OVER_POLICY,
     REACH_POLICY,
     STORE_POLICY,
-    ProfileState,
     ensure_default_profile,
     ensure_store_profile,
     plan_profile,
-    profile_state,
     store_profile,
 )
 from runctl.testing.clock import ManualClock

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +18,11 @@ from runctl.core.clock import Clock
 from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.ids import RunId
 from runctl.core.progress import Progress
-from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code, our_errors
-from runctl.providers.aws.calls.parse import tag_list, tags_of
+from runctl.providers.aws.calls.parse import tags_of
+from runctl.providers.aws.iam.machine_role import MachineRole, ensure_machine_role, unless
 from runctl.providers.aws.iam.policies import PULL
-from runctl.providers.aws.iam.roles import (
-    REACH_POLICY,
-    ProfileState,
-    profile_state,
-    reach_policy,
-    trust_policy,
-)
+from runctl.providers.aws.iam.roles import REACH_POLICY, reach_policy
 
 if TYPE_CHECKING:
     from runctl.providers.aws.calls.session import AwsSession
@@ -137,37 +130,22 @@ def ensure_role(
 ) -> None:
     """Role and profile of that name exist, with this policy. Raises `PermissionDenied` where they are not the run's."""
     progress.step(f"giving the machine's role {name} its rights")
-    iam, tagged = session.iam, tag_list(tags)
-    with our_errors(session.endpoint):
-        _unless(
-            {"EntityAlreadyExists"},
-            lambda: iam.create_role(
-                RoleName=name,
-                AssumeRolePolicyDocument=json.dumps(trust_policy()),
-                Description="Of the machines of one run of runctl; deleted when the run has ended",
-                Tags=tagged,  # type: ignore[arg-type]
-            ),
-        )
-        if tags_of(iam.get_role(RoleName=name)["Role"].get("Tags")).get(tag.RUN) != tags[tag.RUN]:  # type: ignore[arg-type]
+
+    def check(found: Mapping[str, str]) -> None:
+        if found.get(tag.RUN) != tags[tag.RUN]:
             raise PermissionDenied(
                 f"the IAM role {name} is not this run's, and is left alone",
                 hint="run the command again: it takes another name",
                 code="not-ours",
             )
-        iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(policy))
-        iam.put_role_policy(RoleName=name, PolicyName=REACH_POLICY, PolicyDocument=json.dumps(reach_policy()))
-        _unless(
-            {"EntityAlreadyExists"},
-            lambda: iam.create_instance_profile(InstanceProfileName=name, Tags=tagged),  # type: ignore[arg-type]
-        )
-        # A profile holds one role: LimitExceeded means that it has it already.
-        _unless(
-            {"EntityAlreadyExists", "LimitExceeded"},
-            lambda: iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name),
-        )
-    for _ in attempts(clock, timedelta(seconds=30)):
-        if profile_state(session, name) is ProfileState.READY:
-            return
+
+    role = MachineRole(
+        name,
+        "Of the machines of one run of runctl; deleted when the run has ended",
+        tags,
+        {POLICY: policy, REACH_POLICY: reach_policy()},
+    )
+    ensure_machine_role(session, role, clock, check)
 
 
 def delete_role(session: AwsSession, name: str, run_id: RunId) -> bool:
@@ -181,12 +159,12 @@ def delete_role(session: AwsSession, name: str, run_id: RunId) -> bool:
         if profile is not None:
             for each in profile["Roles"]:
                 of = {"InstanceProfileName": name, "RoleName": each["RoleName"]}
-                _unless(gone, partial(iam.remove_role_from_instance_profile, **of))
-            _unless(gone, lambda: iam.delete_instance_profile(InstanceProfileName=name))
+                unless(gone, partial(iam.remove_role_from_instance_profile, **of))
+            unless(gone, lambda: iam.delete_instance_profile(InstanceProfileName=name))
         if role is not None:
             for policy in (POLICY, REACH_POLICY):
-                _unless(gone, partial(iam.delete_role_policy, RoleName=name, PolicyName=policy))
-            _unless(gone, lambda: iam.delete_role(RoleName=name))
+                unless(gone, partial(iam.delete_role_policy, RoleName=name, PolicyName=policy))
+            unless(gone, lambda: iam.delete_role(RoleName=name))
     return role is not None or profile is not None
 
 
@@ -205,7 +183,7 @@ def ensure_service_roles(session: AwsSession, *, spot: bool) -> None:
         except NotFound:
             # InvalidInput: another command was quicker.
             make = partial(iam.create_service_linked_role, AWSServiceName=service)
-            _unless({"InvalidInput", "EntityAlreadyExists", "AccessDenied"}, make)
+            unless({"InvalidInput", "EntityAlreadyExists", "AccessDenied"}, make)
         except PermissionDenied:
             continue
 
@@ -219,12 +197,3 @@ def _of_run(get: Callable[[], Any], run_id: RunId) -> Any:
             raise
         return None
     return found if tags_of(found.get("Tags")).get(tag.RUN) == run_id else None
-
-
-def _unless(codes: set[str], call: Callable[[], Any]) -> None:
-    """Do it; these error codes mean that it is so already."""
-    try:
-        call()
-    except Exception as error:
-        if error_code(error) not in codes:
-            raise

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from runctl.core import tags as tag
@@ -12,16 +10,10 @@ from runctl.core.clock import Clock
 from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.ids import VolumeId
 from runctl.core.progress import Progress
-from runctl.core.waiting import attempts
-from runctl.providers.aws.calls.errors import error_code, our_errors
-from runctl.providers.aws.calls.parse import tag_list, tags_of
-from runctl.providers.aws.iam.roles import (
-    REACH_POLICY,
-    ProfileState,
-    profile_state,
-    reach_policy,
-    trust_policy,
-)
+from runctl.providers.aws.calls.errors import our_errors
+from runctl.providers.aws.calls.parse import tags_of
+from runctl.providers.aws.iam.machine_role import MachineRole, ensure_machine_role, unless
+from runctl.providers.aws.iam.roles import REACH_POLICY, reach_policy
 
 if TYPE_CHECKING:
     from runctl.providers.aws.calls.session import AwsSession
@@ -40,37 +32,22 @@ def ensure(
 ) -> None:
     """See `Filling.ensure_role`."""
     progress.step(f"giving the helper machine's role {name} its rights")
-    iam, tags = session.iam, tag_list({tag.OWNED: tag.OWNED_VALUE})
-    with our_errors(session.endpoint):
-        _unless(
-            {"EntityAlreadyExists"},
-            lambda: iam.create_role(
-                RoleName=name,
-                AssumeRolePolicyDocument=json.dumps(trust_policy()),
-                Description="Reads from S3 for a volume that runctl fills; deleted afterwards",
-                Tags=tags,  # type: ignore[arg-type]
-            ),
-        )
-        if not _is_ours(session, name):
+
+    def check(tags: Mapping[str, str]) -> None:
+        if not tag.is_ours(tags):
             raise PermissionDenied(
                 f"the IAM role {name} was not created by runctl, and is left alone",
                 hint="rename it, or fill the volume on a machine of your own",
                 code="not-ours",
             )
-        iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(policy))
-        iam.put_role_policy(RoleName=name, PolicyName=REACH_POLICY, PolicyDocument=json.dumps(reach_policy()))
-        _unless(
-            {"EntityAlreadyExists"},
-            lambda: iam.create_instance_profile(InstanceProfileName=name, Tags=tags),  # type: ignore[arg-type]
-        )
-        # A profile holds one role: LimitExceeded means that it has it already.
-        _unless(
-            {"EntityAlreadyExists", "LimitExceeded"},
-            lambda: iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name),
-        )
-    for _ in attempts(clock, timedelta(seconds=30)):
-        if profile_state(session, name) is ProfileState.READY:
-            return
+
+    role = MachineRole(
+        name,
+        "Reads from S3 for a volume that runctl fills; deleted afterwards",
+        {tag.OWNED: tag.OWNED_VALUE},
+        {POLICY: policy, REACH_POLICY: reach_policy()},
+    )
+    ensure_machine_role(session, role, clock, check)
 
 
 def drop(session: AwsSession, name: str) -> None:
@@ -82,16 +59,16 @@ def drop(session: AwsSession, name: str) -> None:
                 return
         except NotFound:
             # The profile may be there without it: a dropping that was cut short.
-            _unless(gone, lambda: _drop_own_profile(session, name))
+            unless(gone, lambda: _drop_own_profile(session, name))
             return
-        _unless(gone, lambda: iam.delete_role_policy(RoleName=name, PolicyName=POLICY))
-        _unless(gone, lambda: iam.delete_role_policy(RoleName=name, PolicyName=REACH_POLICY))
+        unless(gone, lambda: iam.delete_role_policy(RoleName=name, PolicyName=POLICY))
+        unless(gone, lambda: iam.delete_role_policy(RoleName=name, PolicyName=REACH_POLICY))
         # What earlier versions attached in its place.
         arn = f"arn:{session.identity.partition}:iam::aws:policy/AmazonSSMManagedInstanceCore"
-        _unless(gone, lambda: iam.detach_role_policy(RoleName=name, PolicyArn=arn))
-        _unless(gone, lambda: iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=name))
-        _unless(gone, lambda: _drop_own_profile(session, name))
-        _unless(gone, lambda: iam.delete_role(RoleName=name))
+        unless(gone, lambda: iam.detach_role_policy(RoleName=name, PolicyArn=arn))
+        unless(gone, lambda: iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=name))
+        unless(gone, lambda: _drop_own_profile(session, name))
+        unless(gone, lambda: iam.delete_role(RoleName=name))
 
 
 def _drop_own_profile(session: AwsSession, name: str) -> None:
@@ -104,12 +81,3 @@ def _is_ours(session: AwsSession, name: str) -> bool:
     with our_errors(session.endpoint):
         role = session.iam.get_role(RoleName=name)["Role"]
     return tag.is_ours(tags_of(role.get("Tags")))  # type: ignore[arg-type]
-
-
-def _unless(codes: set[str], call: Callable[[], Any]) -> None:
-    """Do it; these error codes mean that it is so already."""
-    try:
-        call()
-    except Exception as error:
-        if error_code(error) not in codes:
-            raise

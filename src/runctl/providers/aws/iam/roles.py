@@ -7,8 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from runctl.agent.object_store import parse_source, to_write
@@ -16,17 +14,24 @@ from runctl.core import tags as tag
 from runctl.core.clock import Clock
 from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.progress import Progress
-from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code, our_errors
-from runctl.providers.aws.calls.parse import tag_list
+from runctl.providers.aws.iam.machine_role import (
+    MachineRole,
+    ProfileState,
+    ensure_machine_role,
+    profile_state,
+)
 
 if TYPE_CHECKING:
     from runctl.providers.aws.calls.session import AwsSession
 
+
 DEFAULT_PROFILE = "runctl-instance"
 """Both the role and the profile that carries it."""
+
 REACH_POLICY = "reach-by-systems-manager"
 """The inline policy of each of runctl's own roles."""
+
 _REACH_ACTIONS = {
     "ssm": (
         "DescribeAssociation",
@@ -52,30 +57,22 @@ _REACH_ACTIONS = {
 }
 """What SSM's agent calls for commands and sessions. AWS's own AmazonSSMManagedInstanceCore also lets everything on the
 machine read every parameter of the account, which is where many keep passwords."""
+
 HAND_OVER_POLICY = "let-volumes-go"
 """The inline policy with which a machine that is taken back detaches its volumes, for the next one."""
+
 WITHOUT_PROFILE = (
     "the machine gets no instance profile, so Systems Manager cannot reach it: only SSH can"
     " (a key pair or EC2 Instance Connect, with port 22 open to this computer)"
 )
 
-
 STORE_PREFIX = "runctl-writes-"
 """Of the role and the profile of machines that write to an object store; one for each set of addresses."""
+
 STORE_POLICY = "write-to-the-store"
+
 BUCKET_POLICY = "write-runs"
 """The inline policy by which ``aws setup`` lets every machine of runctl's write to the bucket for runs."""
-
-
-class ProfileState(StrEnum):
-    """What is known of an instance profile."""
-
-    READY = "ready"
-    MISSING = "missing"
-    INCOMPLETE = "incomplete"
-    """It is there without a role: a creation was cut short."""
-    UNKNOWN = "unknown"
-    """The account may not look."""
 
 
 @dataclass(frozen=True)
@@ -182,36 +179,6 @@ def unreachable_without_profile(why: str) -> PermissionDenied:
     )
 
 
-def profile_state(session: AwsSession, name: str) -> ProfileState:
-    """``name`` may be an ARN."""
-    try:
-        with our_errors(session.endpoint):
-            answer = session.iam.get_instance_profile(InstanceProfileName=_name_of(name))
-    except NotFound:
-        return ProfileState.MISSING
-    except PermissionDenied:
-        return ProfileState.UNKNOWN
-    return ProfileState.READY if answer["InstanceProfile"]["Roles"] else ProfileState.INCOMPLETE
-
-
-def _name_of(name_or_arn: str) -> str:
-    """Only an ARN has a path before the name."""
-    return name_or_arn.rsplit("/", 1)[-1] if name_or_arn.startswith("arn:") else name_or_arn
-
-
-def trust_policy() -> dict[str, Any]:
-    """EC2's machines may have the role. Pure.
-
-    The service's name is the same in every partition (aws/aws-cli#8709): it is not an address.
-    """
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "ec2.amazonaws.com"},
-        "Action": "sts:AssumeRole",
-    }
-    return {"Version": "2012-10-17", "Statement": [statement]}
-
-
 def reach_policy() -> dict[str, Any]:
     """A machine with it can be reached by Systems Manager. Pure."""
     actions = [f"{service}:{name}" for service, names in _REACH_ACTIONS.items() for name in names]
@@ -305,32 +272,10 @@ def _make(
     session: AwsSession, name: str, policies: Mapping[str, Any], clock: Clock, progress: Progress
 ) -> None:
     progress.step(f"creating the IAM role and instance profile {name}")
-    iam, tags = session.iam, tag_list({tag.OWNED: tag.OWNED_VALUE})
-    with our_errors(session.endpoint):
-        try:
-            iam.create_role(
-                RoleName=name,
-                AssumeRolePolicyDocument=json.dumps(trust_policy()),
-                Description="Lets AWS Systems Manager reach machines that runctl rents",
-                Tags=tags,  # type: ignore[arg-type]
-            )
-        except Exception as error:
-            if error_code(error) != "EntityAlreadyExists":
-                raise
-        own = {REACH_POLICY: reach_policy(), HAND_OVER_POLICY: hand_over_policy(), **policies}
-        for title, policy in own.items():
-            iam.put_role_policy(RoleName=name, PolicyName=title, PolicyDocument=json.dumps(policy))
-        try:
-            iam.create_instance_profile(InstanceProfileName=name, Tags=tags)  # type: ignore[arg-type]
-        except Exception as error:
-            if error_code(error) != "EntityAlreadyExists":
-                raise
-        try:
-            iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
-        except Exception as error:
-            # A profile holds one role: LimitExceeded means that another runctl was quicker.
-            if error_code(error) not in {"EntityAlreadyExists", "LimitExceeded"}:
-                raise
-    for _ in attempts(clock, timedelta(seconds=30)):
-        if profile_state(session, name) is ProfileState.READY:
-            return
+    role = MachineRole(
+        name,
+        "Lets AWS Systems Manager reach machines that runctl rents",
+        {tag.OWNED: tag.OWNED_VALUE},
+        {REACH_POLICY: reach_policy(), HAND_OVER_POLICY: hand_over_policy(), **policies},
+    )
+    ensure_machine_role(session, role, clock)
