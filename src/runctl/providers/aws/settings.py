@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import StrEnum
 
 from runctl.core.config.values import TRUST, USD
 
-TRANSPORTS = ("ssh", "ssm")
-"""The ways to a machine, in this order: SSH streams."""
+
+class AwsTransport(StrEnum):
+    """The ways to a machine, in the order in which they are tried: SSH streams."""
+
+    SSH = "ssh"
+    SSM = "ssm"
+
+
+TRANSPORTS = tuple(way.value for way in AwsTransport)
 
 
 @dataclass(frozen=True)

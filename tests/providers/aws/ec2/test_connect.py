@@ -12,9 +12,11 @@ from runctl.core.errors import PermissionDenied, Unreachable, Unsupported
 from runctl.core.machine_models import Instance, InstanceState
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.ec2 import connect
+from runctl.providers.aws.ec2 import connect, ssh_access
 from runctl.providers.aws.ec2.connect import Connections
 from runctl.providers.aws.ec2.hostkeys import host_keys_in
+from runctl.providers.aws.plugin import plugin
+from runctl.providers.aws.settings import TRANSPORTS
 from runctl.providers.aws.ssm.transport import SsmTransport
 from runctl.providers.interface import InstanceRequest
 from runctl.testing.clock import ManualClock
@@ -60,7 +62,7 @@ def ping(session: AwsSession, monkeypatch: pytest.MonkeyPatch) -> Ping:
 @pytest.fixture
 def port_22(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     def set_open(is_open: bool) -> None:
-        monkeypatch.setattr(connect, "_answers", lambda _: is_open)
+        monkeypatch.setattr(ssh_access, "_answers", lambda _: is_open)
 
     set_open(False)
     return set_open
@@ -131,7 +133,7 @@ def test_a_port_that_no_group_opens_is_not_knocked_at_when_systems_manager_is_th
     def knock(_: str) -> bool:
         raise AssertionError("it knocked")
 
-    monkeypatch.setattr(connect, "_answers", knock)
+    monkeypatch.setattr(ssh_access, "_answers", knock)
 
     assert isinstance(provider.transport(closed_instance), SsmTransport)
 
@@ -191,6 +193,10 @@ def test_a_transport_is_kept_until_the_machine_is_ended(
 def test_a_transport_of_another_kind_is_unsupported(provider: AwsProvider, instance: Instance) -> None:
     with pytest.raises(Unsupported):
         provider.transport(instance, "local")
+
+
+def test_every_transport_that_is_offered_has_its_access(provider: AwsProvider) -> None:
+    assert tuple(provider._connections._access) == TRANSPORTS == plugin.transports
 
 
 def test_a_stopped_machine_is_not_even_tried(provider: AwsProvider, instance: Instance) -> None:

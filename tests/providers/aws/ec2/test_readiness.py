@@ -251,7 +251,7 @@ def test_without_the_right_to_ask_systems_manager_the_wait_ends_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refuse(session.ssm, "DescribeInstanceInformation", "AccessDeniedException", "no ssm for you")
-    monkeypatch.setattr("runctl.providers.aws.ec2.connect._answers", lambda _: False)
+    monkeypatch.setattr("runctl.providers.aws.ec2.ssh_access._answers", lambda _: False)
 
     with pytest.raises((Unreachable, PermissionDenied), match="no ssm for you"):
         provider.wait_ready(instance.id, timeout=timedelta(seconds=30))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from runctl.providers.aws.settings import AwsTransport
 from runctl.transport.choice import Candidate
 
-NAME = "ssm"
 _REASON = "the machine's SSM agent is online"
 
 
@@ -15,15 +15,15 @@ def ssm_candidate(ping: str | None, problem: str = "") -> Candidate:
     ``None`` where the machine's SSM agent has not registered; ``problem`` is why SSM could not be asked.
     """
     if problem:
-        return Candidate(NAME, _REASON, problem)
+        return Candidate(AwsTransport.SSM, _REASON, problem)
     if ping is None:
         return Candidate(
-            NAME,
+            AwsTransport.SSM,
             _REASON,
             "the machine's SSM agent has not registered",
             hint="a new machine needs a minute; after that: does it have an instance profile with"
             " AmazonSSMManagedInstanceCore and a way to the internet?",
         )
     if ping != "Online":
-        return Candidate(NAME, _REASON, f"the machine's SSM agent is not online ({ping})")
-    return Candidate(NAME, _REASON)
+        return Candidate(AwsTransport.SSM, _REASON, f"the machine's SSM agent is not online ({ping})")
+    return Candidate(AwsTransport.SSM, _REASON)

@@ -243,7 +243,7 @@ class RunCommand:
         if code == "InvalidInstanceId":
             return Unreachable(f"SSM does not know {self.instance_id}", hint=_NOT_REGISTERED)
         if code in _DENIED:
-            action = "".join(word.capitalize() for word in operation.split("_"))
+            action = "".join(part.capitalize() for part in operation.split("_"))
             return PermissionDenied(
                 f"AWS does not allow ssm:{action}: {message}", hint="allow it, or --transport ssh"
             )

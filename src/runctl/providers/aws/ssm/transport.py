@@ -21,6 +21,7 @@ from runctl.core.clock import Clock
 from runctl.core.errors import MachineError, RunctlError, Unreachable, Unsupported
 from runctl.core.progress import SILENT, Progress
 from runctl.core.text import time_span
+from runctl.providers.aws.settings import AwsTransport
 from runctl.providers.aws.ssm.run_command import RemoteError, RunCommand
 from runctl.providers.aws.ssm.terminal import terminal
 from runctl.transport.commands import sized
@@ -57,7 +58,7 @@ class SsmTransport(Executing):
     it was written; its stdin is read to its end before the command starts.
     """
 
-    name: ClassVar[str] = "ssm"
+    name: ClassVar[str] = AwsTransport.SSM.value
     streams: ClassVar[bool] = False
 
     def __init__(
