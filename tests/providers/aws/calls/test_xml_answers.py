@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.providers.aws.calls.botocore_loader import loader
-from runctl.providers.aws.calls.xml_answers import QuickParsers, plan_of
+from runctl.providers.aws.calls.xml_answers import QuickParsers, readers_of
 
 _NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
@@ -164,5 +164,5 @@ def test_an_element_that_comes_twice_is_left_to_botocore() -> None:
 
 def test_most_shapes_of_ec2_have_a_plan() -> None:
     instance = MODELS["ec2"].shape_for("Instance")
-    assert plan_of(instance)["instanceId"] is not None
-    assert plan_of(MODELS["s3"].shape_for("Grantee")) == {}
+    assert readers_of(instance)["instanceId"] is not None
+    assert readers_of(MODELS["s3"].shape_for("Grantee")) == {}

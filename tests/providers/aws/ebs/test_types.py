@@ -81,6 +81,9 @@ def test_a_shape_that_passes_passes_again_and_has_a_price(
         (("io1", 100, 2000, None), 500),
         (("st1", 2048, None, None), 80),
         (("sc1", 2048, None, None), 24),
+        (("st1", 125, None, None), 5),
+        (("sc1", 16_384, None, None), 192),
+        (("standard", 100, None, None), 40),
     ],
 )
 def test_what_a_volume_moves(shape: tuple[str, int, int | None, int | None], expected: float) -> None:

@@ -20,10 +20,10 @@ from botocore.parsers import (
 
 Read = Callable[[Any, Any], Any]
 """By the parser, from an element."""
-Plan = dict[str, "tuple[str, Read] | None"]
+Readers = dict[str, "tuple[str, Read] | None"]
 """A structure's members, each with how it is read, by the element's name."""
-_PLAN = "runctl_plan"
-"""What a plan is kept as, on its shape: clients have shapes of their own, which go when they go."""
+_READERS = "runctl_readers"
+"""What the readers of a shape are kept as, on it: clients have shapes of their own, which go when they go."""
 
 
 class QuickParsers(ResponseParserFactory):
@@ -41,19 +41,19 @@ class QuickParsers(ResponseParserFactory):
 
 class _Quick(BaseXMLResponseParser):
     def _handle_structure(self: Any, shape: Any, node: Any) -> Any:
-        plan: Plan | None = getattr(shape, _PLAN, None)
-        if plan is None:
-            plan = plan_of(shape)
-            setattr(shape, _PLAN, plan)
-        if not plan or isinstance(node, list):
+        readers: Readers | None = getattr(shape, _READERS, None)
+        if readers is None:
+            readers = readers_of(shape)
+            setattr(shape, _READERS, readers)
+        if not readers or isinstance(node, list):
             return _plain_structure(self, shape, node)
         parsed: dict[str, Any] = {}
         for child in node:
             tag = child.tag
             try:
-                member = plan[tag]
+                member = readers[tag]
             except KeyError:
-                member = plan[tag] = plan.get(self._node_tag(child))
+                member = readers[tag] = readers.get(self._node_tag(child))
             if member is None:
                 continue
             name, read = member
@@ -66,20 +66,20 @@ class _Quick(BaseXMLResponseParser):
 _plain_structure: Any = vars(BaseXMLResponseParser)["_handle_structure"]
 
 
-def plan_of(shape: Any) -> Plan:
+def readers_of(shape: Any) -> Readers:
     """How a structure of this shape is read; empty where botocore has to. Pure."""
     if shape.metadata.get("exception") or shape.is_tagged_union:
         return {}
-    plan: Plan = {}
+    readers: Readers = {}
     for name, member in shape.members.items():
         settings = member.serialization
         if settings.get("location") in BaseXMLResponseParser.KNOWN_LOCATIONS or settings.get("eventheader"):
             continue
         element = _element_of(name, member)
-        if settings.get("xmlAttribute") or element in plan:
+        if settings.get("xmlAttribute") or element in readers:
             return {}
-        plan[element] = (name, _reader(member))
-    return plan
+        readers[element] = (name, _reader(member))
+    return readers
 
 
 def _element_of(name: str, member: Any) -> str:

@@ -50,16 +50,10 @@ def checked_shape(type_name: str, size_gib: int, iops: int | None, throughput: i
 
 
 def baseline_mibps(shape: DiskShape) -> float:
-    """What such a volume moves when no burst helps it ("Amazon EBS volume types" in the EBS user guide)."""
+    """What such a volume moves when no burst helps it; one of a type that is newer than the table, as much as gp2."""
     if shape.throughput:
         return float(shape.throughput)
-    if shape.type in {"io1", "io2"}:
-        return min(4000.0 if shape.type == "io2" else 1000.0, (shape.iops or 100) * 256 / 1024)
-    if shape.type == "st1":
-        return min(500.0, max(5.0, 40 * shape.size_gib / 1024))
-    if shape.type == "sc1":
-        return min(192.0, max(3.0, 12 * shape.size_gib / 1024))
-    return 125.0 if shape.size_gib <= 170 else 250.0
+    return TYPES.get(shape.type, TYPES["gp2"]).baseline.mibps(shape.size_gib, shape.iops)
 
 
 def as_gp3(type_name: str, size_gib: int, iops: int | None) -> DiskShape | None:
@@ -104,7 +98,7 @@ def shape_text(shape: DiskShape) -> str:
 def shape_from_text(text: str, size_gib: int) -> DiskShape | None:
     """What `shape_text` wrote, for a volume of that size; ``None`` for what it did not write."""
     parts = text.split(" ")
-    numbers = [int(word) if word.isdecimal() else None for word in parts[1:]]
+    numbers = [int(part) if part.isdecimal() else None for part in parts[1:]]
     if len(parts) != 3 or parts[0] not in TYPES:
         return None
     try:

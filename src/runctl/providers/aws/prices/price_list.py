@@ -136,12 +136,12 @@ _INCLUDED = {
     **{
         d.iops_price: Decimal(d.iops[0])
         for d in TYPES.values()
-        if d.least_is_free and d.iops_price and d.iops
+        if d.minimum_included and d.iops_price and d.iops
     },
     **{
         d.throughput_price: Decimal(d.throughput[0])
         for d in TYPES.values()
-        if d.least_is_free and d.throughput_price and d.throughput
+        if d.minimum_included and d.throughput_price and d.throughput
     },
     Item.DATA_OUT: Decimal(100),
 }
