@@ -1,28 +1,34 @@
-"""Everything that runctl has made in an account is listed with its tags, and removed only while it is ours."""
+"""Everything that runctl has made in an account is listed with its tags."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from runctl.core import tags as tag
-from runctl.core.errors import Conflict, CredentialsError, PermissionDenied
-from runctl.providers.abilities.inventory import Listing, Resource, ResourceKind
-from runctl.providers.aws.aws_provider import AwsProvider
+from runctl.core.errors import CredentialsError
+from runctl.providers.abilities.inventory import Resource
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.iam.roles import DEFAULT_PROFILE, reach_policy, trust_policy
+from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
 from runctl.providers.aws.inventory.account import folder_of
 from runctl.providers.aws.inventory.inventory import AwsInventory, used_by
 from runctl.providers.aws.inventory.regional import resource as made
 from tests.aws_fixtures import REGION, Refuse
+from tests.providers.aws.inventory.sample_resources import (
+    OTHER,
+    OURS,
+    REGIONS,
+    K,
+    a_bucket,
+    a_machine,
+    a_volume,
+    everything,
+    listed,
+    pairs,
+)
 
-OTHER = "eu-west-1"
-REGIONS = (REGION, OTHER)
-OURS = {tag.OWNED: tag.OWNED_VALUE, tag.OWNER: "ada", tag.NAME: "data"}
 LOOKS_ALIKE: Sequence[dict[str, str]] = (
     {},
     {"runctl:managed": "false"},
@@ -34,98 +40,6 @@ LOOKS_ALIKE: Sequence[dict[str, str]] = (
     {"Name": "runctl", "runctl:owner": "ada"},
 )
 """Tags that are not ours, however much they look like it."""
-K = ResourceKind
-
-
-@pytest.fixture
-def inventory(provider: AwsProvider) -> AwsInventory:
-    return provider.inventory
-
-
-def listed(inventory: AwsInventory, **more: Any) -> dict[K, list[Resource]]:
-    found: dict[K, list[Resource]] = {}
-    listing = inventory.list(regions=REGIONS, **more)
-    assert listing.unread == ()
-    for each in listing.resources:
-        found.setdefault(each.kind, []).append(each)
-    return found
-
-
-def pairs(tags: dict[str, str]) -> Any:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def specification(kind: str, tags: dict[str, str]) -> Any:
-    return [{"ResourceType": kind, "Tags": pairs(tags)}] if tags else []
-
-
-def a_volume(session: AwsSession, tags: dict[str, str], region: str = REGION) -> str:
-    ec2 = session.ec2 if region == REGION else session.in_region(region).ec2
-    made = ec2.create_volume(
-        AvailabilityZone=f"{region}a", Size=1, TagSpecifications=specification("volume", tags)
-    )
-    return made["VolumeId"]
-
-
-def a_machine(session: AwsSession, tags: dict[str, str], **more: Any) -> str:
-    both = [*specification("instance", tags), *specification("volume", tags)]
-    made = session.ec2.run_instances(
-        ImageId="ami-12c6146b",
-        InstanceType="m5.large",
-        MinCount=1,
-        MaxCount=1,
-        TagSpecifications=both,
-        **more,
-    )
-    return made["Instances"][0]["InstanceId"]
-
-
-def a_role(session: AwsSession, name: str, tags: dict[str, str]) -> None:
-    session.iam.create_role(
-        RoleName=name, AssumeRolePolicyDocument=json.dumps(trust_policy()), Tags=pairs(tags)
-    )
-    session.iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=json.dumps(reach_policy()))
-    session.iam.create_instance_profile(InstanceProfileName=name, Tags=pairs(tags))
-    session.iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
-
-
-def a_bucket(session: AwsSession, name: str, tags: dict[str, str]) -> None:
-    session.s3.create_bucket(Bucket=name)
-    if tags:
-        session.s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": pairs(tags)})
-
-
-def a_repository(session: AwsSession, name: str, tags: dict[str, str]) -> None:
-    session.ecr.create_repository(repositoryName=name, tags=pairs(tags))
-    media = "application/vnd.docker.distribution.manifest.v2+json"
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": media,
-        "config": {"digest": f"sha256:{'0' * 64}", "size": 7},
-        "layers": [],
-    }
-    session.ecr.put_image(repositoryName=name, imageManifest=json.dumps(manifest), imageTag="v1")
-
-
-def everything(session: AwsSession, tags: dict[str, str]) -> None:
-    """One of each kind, with these tags."""
-    volume = a_volume(session, tags)
-    session.ec2.create_snapshot(VolumeId=volume, TagSpecifications=specification("snapshot", tags))
-    a_machine(session, tags)
-    session.ec2.create_launch_template(
-        LaunchTemplateName="runctl-fleet-1",
-        LaunchTemplateData={"InstanceType": "m5.large"},
-        TagSpecifications=specification("launch-template", tags),
-    )
-    session.ec2.create_key_pair(KeyName="runctl", TagSpecifications=specification("key-pair", tags))
-    session.ec2.create_security_group(
-        GroupName="runctl", Description="x", TagSpecifications=specification("security-group", tags)
-    )
-    a_role(session, "runctl-writes-1", tags)
-    a_repository(session, "runctl/digits", tags)
-    a_bucket(session, "runctl-staging-1", tags)
-    session.s3.put_object(Bucket="runctl-staging-1", Key="staging/i-1/c/in", Body=b"12345")
-    session.s3.create_multipart_upload(Bucket="runctl-staging-1", Key="staging/i-1/d/in")
 
 
 def test_every_kind_is_listed_with_what_its_tags_say(session: AwsSession, inventory: AwsInventory) -> None:
@@ -337,94 +251,6 @@ def test_objects_are_shown_by_the_folder_that_belongs_together(key: str, folder:
     assert folder_of(key) == folder
 
 
-def _in_order(listing: Listing) -> list[Resource]:
-    last = [K.BUCKET, K.REPOSITORY, K.ROLE, K.SECURITY_GROUP]
-    return sorted(listing.resources, key=lambda each: (each.kind in last, each.kind is not K.INSTANCE))
-
-
-def test_everything_that_is_listed_can_be_removed_and_is_seen_to_be_gone(
-    session: AwsSession, inventory: AwsInventory
-) -> None:
-    everything(session, OURS)
-    resources = _in_order(inventory.list(regions=[REGION]))
-
-    for resource in resources:
-        inventory.remove(resource)
-
-    assert [each for each in resources if not inventory.is_gone(each)] == []
-    assert inventory.list(regions=[REGION]).resources == ()
-    # Again, it is fine.
-    for resource in resources:
-        inventory.remove(resource)
-
-
-def test_what_lost_our_tag_since_it_was_listed_is_left_alone(
-    session: AwsSession, inventory: AwsInventory
-) -> None:
-    volume = a_volume(session, OURS)
-    (resource,) = inventory.list(regions=[REGION]).resources
-    changes: Sequence[Callable[[], Any]] = (
-        lambda: session.ec2.delete_tags(Resources=[volume], Tags=[{"Key": tag.OWNED}]),
-        lambda: session.ec2.create_tags(
-            Resources=[volume], Tags=pairs({tag.OWNED: "true", tag.OWNER: "bob"})
-        ),
-        lambda: session.ec2.create_tags(
-            Resources=[volume], Tags=pairs({tag.OWNER: "ada", tag.PERSISTENT: "true"})
-        ),
-    )
-
-    for change, code in zip(changes, ("not-ours", "not-yours", "protected"), strict=True):
-        change()
-        with pytest.raises((PermissionDenied, Conflict)) as refused:
-            inventory.remove(resource)
-        assert refused.value.code == code
-
-    assert session.ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
-
-
-def test_what_is_taken_over_has_the_caller_as_its_owner(session: AwsSession, inventory: AwsInventory) -> None:
-    theirs = a_volume(session, {**OURS, tag.OWNER: "bob"})
-    foreign = a_volume(session, {tag.OWNER: "bob"})
-    (resource,) = listed(inventory)[K.VOLUME]
-
-    inventory.take_over(resource)
-    with pytest.raises(PermissionDenied):
-        inventory.take_over(replace(resource, id=foreign))
-
-    (taken,) = listed(inventory)[K.VOLUME]
-    assert (taken.id, taken.owner) == (theirs, inventory.user())
-
-
-def test_a_profile_that_somebody_elses_machine_has_is_left(
-    session: AwsSession, inventory: AwsInventory, provider: AwsProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a_role(session, "runctl-writes-1", OURS)
-    machine = a_machine(session, {}, IamInstanceProfile={"Name": "runctl-writes-1"})
-    profile = next(
-        each for each in inventory.list(regions=[REGION]).resources if each.kind is K.INSTANCE_PROFILE
-    )
-    # It is not ours, and so in no list.
-    assert profile.attached_to == ()
-    monkeypatch.setattr(inventory, "_used_regions", lambda: ((REGION,), ()))
-
-    with pytest.raises(Conflict, match=machine):
-        inventory.remove(profile)
-
-    assert not inventory.is_gone(profile)
-
-
-def test_a_role_that_its_profile_carries_keeps_its_rights(
-    session: AwsSession, inventory: AwsInventory
-) -> None:
-    a_role(session, "runctl-writes-1", OURS)
-    role = next(each for each in inventory.list(regions=[REGION]).resources if each.kind is K.ROLE)
-
-    with pytest.raises(Conflict, match="instance profile"):
-        inventory.remove(role)
-
-    assert session.iam.list_role_policies(RoleName="runctl-writes-1")["PolicyNames"] == ["own"]
-
-
 def test_the_protection_from_termination_is_known(session: AwsSession, inventory: AwsInventory) -> None:
     a_machine(session, OURS)
     protected = a_machine(session, OURS)
@@ -432,17 +258,6 @@ def test_the_protection_from_termination_is_known(session: AwsSession, inventory
     machines = listed(inventory)[K.INSTANCE]
 
     assert [each.id for each in machines if inventory.protection(each)] == [protected]
-
-
-def test_machines_are_stopped_and_spot_machines_are_not(session: AwsSession, inventory: AwsInventory) -> None:
-    a_machine(session, OURS)
-    (machine,) = listed(inventory)[K.INSTANCE]
-
-    with pytest.raises(Conflict, match="spot"):
-        inventory.stop(replace(machine, market="spot"))
-    inventory.stop(machine)
-
-    assert inventory.is_stopped(machine)
 
 
 def test_the_role_that_every_machine_has_is_listed_where_runctl_made_it(
