@@ -14,7 +14,8 @@ from pathlib import Path
 
 from benchmarks.machine import agent_directly, missing
 from benchmarks.measure import Result, Skipped, interleaved
-from runctl.agent.spec import ContainerSpec, EndReason, RunSpec
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import ContainerSpec, RunSpec
 from runctl.project.sync import sync
 from runctl.runs.images.settled_image import with_dev_parts
 from runctl.transport.agent import AgentClient

@@ -13,7 +13,8 @@ from pathlib import Path
 from benchmarks.measure import Result, command, cpu_time
 from runctl.core.database import Database
 from runctl.costs.billing import Interval
-from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
+from runctl.costs.entries import Entry, EntryKind, EntryState
+from runctl.costs.ledger import Ledger
 from runctl.costs.rates import Per
 
 BIN = Path(sys.executable).parent

@@ -12,7 +12,9 @@ import pytest
 import runctl
 
 ROOT = Path(runctl.__file__).parent
-AWS = re.compile(r"(?<![a-z0-9])(aws|amazon|amazonaws)(?![a-z])|^_?Aws", re.IGNORECASE)
+AWS = re.compile(
+    r"(?<![a-z0-9])(aws|amazon|amazonaws|ssm|systems manager)(?![a-z])|^_?(Aws|Ssm)", re.IGNORECASE
+)
 AT_HOME = ("providers/aws/", "providers/local/", "sandbox/")
 
 ALLOWED = {
@@ -22,9 +24,11 @@ ALLOWED = {
     "agent/disks/decision.py": "the kernel's name of a disk that ends with its machine",
     "agent/disks/interface.py": "the kernel's names of disks",
     "agent/disks/growth.py": "Amazon Linux is a distribution with a package name of its own",
+    "agent/guard/activity.py": "the processes by which somebody is logged in, those of the SSM agent among them",
     "agent/machine/stop_targets.py": "aws-vault is a program that runs others",
     "cli/framework/command_table.py": "the help of the sandbox, which is one of AWS",
     "cli/sandbox.py": "the commands of the sandbox",
+    "cli/sandbox_faults.py": "the faults of the sandbox",
     "core/masking.py": "it knows the forms of many services' keys",
     "core/tags.py": "the beginning of tags that nobody may set",
     "project/secrets.py": "it knows the folders in which many programs keep their keys",
@@ -58,9 +62,9 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.module or ""
 
 
-def naming(source: str) -> list[int]:
-    """The lines of a module that name AWS."""
-    return sorted({line for line, text in texts(ast.parse(source)) if AWS.search(text)})
+def naming(source: str, names: re.Pattern[str] = AWS) -> list[int]:
+    """The lines of a module that name AWS, or whatever else."""
+    return sorted({line for line, text in texts(ast.parse(source)) if names.search(text)})
 
 
 def comparing(source: str) -> list[int]:
@@ -81,6 +85,9 @@ def comparing(source: str) -> list[int]:
         ("from runctl.providers.aws import x", [1]),
         ("x = 1\nclass AwsThing: ...", [2]),
         ("config.aws.region", [1]),
+        ('transport == "ssm"', [1]),
+        ('text = "over Systems Manager"', [1]),
+        ("@classmethod\ndef f(): ...", []),
         ("f(aws=1)", [1]),
         ('"""Of AWS."""\n# AWS\nx = "laws, draws"', []),
         ('def f():\n    """Of AWS."""\n    return "Amazon"', [3]),
@@ -100,6 +107,24 @@ def test_nothing_but_its_own_package_names_aws() -> None:
 
     assert {name: lines for name, lines in named.items() if not name.startswith(tuple(ALLOWED))} == {}
     assert [where for where in ALLOWED if not any(name.startswith(where) for name in named)] == []
+
+
+def test_no_help_or_message_names_an_instance_type_that_one_provider_has() -> None:
+    types = re.compile(
+        r"\b[a-z][0-9][a-z]{0,4}\.([0-9]*x?large|micro|small|medium|metal)\b|\b[a-z][a-z0-9-]+\.[1-9]x\b"
+    )
+    found = {name: naming((ROOT / name).read_text(), types) for name in modules(("providers/", "sandbox/"))}
+
+    assert {name: lines for name, lines in found.items() if lines and name not in ALLOWED} == {}
+
+
+@pytest.mark.parametrize("provider", ["runpod", "lyceum"])
+def test_nothing_but_its_own_package_names_another_provider(provider: str) -> None:
+    names = re.compile(provider, re.IGNORECASE)
+    elsewhere = modules((f"providers/{provider}/", "sandbox/"))
+    found = {name: naming((ROOT / name).read_text(), names) for name in elsewhere}
+
+    assert {name: lines for name, lines in found.items() if lines} == {}
 
 
 def test_nothing_asks_whether_a_provider_is_this_computer_by_its_name() -> None:

@@ -83,7 +83,7 @@ def test_a_name_that_is_nowhere_is_found(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["runctl.costs.ledger", "runctl.costs.ledger.EntryKind", "ledger", "EntryKind"]
+    "name", ["runctl.costs.ledger", "runctl.costs.entries.EntryKind", "ledger", "EntryKind"]
 )
 def test_a_name_that_is_there_is_followed(name: str) -> None:
     assert [*wrong(f"# See `{name}`.")] == []

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from runctl.agent.encoding import from_json
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, LogFrame, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import AttemptStatus, EndRecord, LogFrame, RunState
 from tests.agent import forked
 
 LIMIT_SECONDS = 60.0
@@ -322,3 +323,7 @@ def alive(pid: int) -> bool:
 def family(agent: Agent, run_id: str) -> list[int]:
     lines = until(lambda: (found := agent.output(run_id)) and len(found) >= 2 and found, "the family")
     return [int(line.split()[1]) for line in lines[:2]]
+
+
+Machines = Callable[[int], "list[Agent]"]
+"""Makes the agents of so many machines."""

@@ -137,6 +137,7 @@ def test_a_quick_verb_loads_little(agent: Agent) -> None:
             "request",
             "spec",
             "encoding",
+            "end_reason",
             "after_run",
             "checkpoint_spec",
             "deadline_spec",

@@ -13,9 +13,10 @@ import pytest
 
 from runctl.agent import sagemaker
 from runctl.agent.disks.run_folders import run_folders
+from runctl.agent.end_reason import EndReason
 from runctl.agent.records import AttemptFolder
 from runctl.agent.sagemaker import Facts
-from runctl.agent.spec import ContainerSpec, EndReason, MountSpec, RunSpec
+from runctl.agent.spec import ContainerSpec, MountSpec, RunSpec
 from tests.package_environments import environment_with
 
 PACKAGE = "sagemaker-training==5.1.4"

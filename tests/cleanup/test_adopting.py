@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import AttemptStatus, EndRecord, RunState
 from runctl.cleanup import adopting
 from runctl.cleanup.adopting import Adoption
 from runctl.core.database import Database

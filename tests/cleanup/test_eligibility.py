@@ -180,7 +180,7 @@ def test_what_stays(resource: Resource, facts: Facts, because: KeptBecause) -> N
             "end itself",
         ),
         (replace(MACHINE, helper_for="vol-1"), FACTS, "fill vol-1"),
-        (a_resource(K.INSTANCE, "i-1", tags={INTENT: "t"}), with_intent(), "cut short"),
+        (a_resource(K.INSTANCE, "i-1", tags={INTENT: "t"}), with_intent(), "interrupted"),
         (MACHINE, replace(with_run(rented=True), include=frozenset()), f"rented for {RUN_ID}"),
         (MACHINE, with_run(rented=True, fetched_until=NOW), f"rented for {RUN_ID}"),
         # An attempt that was interrupted: the run goes on elsewhere, and its data stays.
@@ -193,7 +193,7 @@ def test_what_stays(resource: Resource, facts: Facts, because: KeptBecause) -> N
         (DISK, replace(FACTS, include=frozenset({Include.VOLUMES})), "may hold data"),
         (a_resource(age=None, known_since=NOW - timedelta(hours=1)), EVERYTHING, "may hold data"),
         (a_resource(tags={MOVED_TO: "vol-9"}), EVERYTHING, "in vol-9 as well"),
-        (a_resource(tags={MOVE: "m"}), EVERYTHING, "cut short"),
+        (a_resource(tags={MOVE: "m"}), EVERYTHING, "interrupted"),
         (a_resource(tags={UNUSED: "true", INTENT: "t"}), with_intent(), "never used"),
         (replace(DISK, state="error"), FACTS, "could not be created"),
         (

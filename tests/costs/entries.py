@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from runctl.costs.billing import Interval
-from runctl.costs.ledger import Entry, EntryKind, EntryState
+from runctl.costs.entries import Entry, EntryKind, EntryState
 from runctl.costs.rates import Per
 
 

@@ -11,7 +11,7 @@ import pytest
 from runctl.core.config import BudgetConfig, BudgetLimits
 from runctl.costs.budget import BudgetUse, Limit, Period, judge, limits_of, periods
 from runctl.costs.budget import use as use_of
-from runctl.costs.ledger import ClosedShare, Entry, EntryState
+from runctl.costs.entries import ClosedShare, Entry, EntryState
 from runctl.costs.spending import Spending
 from tests.costs.entries import an_entry, at, interval
 

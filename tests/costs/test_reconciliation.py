@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from runctl.costs.ledger import By, Entry, EntryKind
+from runctl.costs.entries import By, Entry, EntryKind
 from runctl.costs.rates import Per
 from runctl.costs.reconciliation import Reconciliation, reconcile
 from runctl.costs.report import CostReport, report

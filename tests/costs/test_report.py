@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from runctl.core.database import Database
 from runctl.costs.billing import Interval
-from runctl.costs.ledger import NONE, By, Entry, EntryKind, EntryState, Ledger
+from runctl.costs.entries import NONE, By, Entry, EntryKind, EntryState
+from runctl.costs.ledger import Ledger
 from runctl.costs.rates import Per
 from runctl.costs.report import CostReport, RunTime, report
 from runctl.costs.spending import spending

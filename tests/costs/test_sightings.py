@@ -10,7 +10,7 @@ from typing import Any
 from runctl.core.machine_models import Instance, InstanceState, Market, SnapshotState, VolumeState
 from runctl.core.tags import ATTEMPT
 from runctl.costs.billing import BillingRules, PriceStep
-from runctl.costs.ledger import Entry, EntryKind, EntryState
+from runctl.costs.entries import Entry, EntryKind, EntryState
 from runctl.costs.rates import Per
 from runctl.costs.sightings import (
     ended,

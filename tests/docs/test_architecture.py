@@ -117,6 +117,30 @@ def test_a_drawing_that_is_not_true_is_noticed(stops: tuple[str, ...], mistake: 
     assert mistake in mistakes(stops)
 
 
+def test_every_file_that_is_named_is_there() -> None:
+    named = set(re.findall(r"`([\w/.-]+/[\w.-]+\.(?:py|md|c))`", PAGE))
+    gone = {name for name in named if not (SOURCES / name).is_file() and not (ROOT / name).is_file()}
+
+    assert len(named) > 80
+    assert gone == set()
+
+
+def test_every_folder_that_is_named_is_there() -> None:
+    named = set(re.findall(r"`([\w/-]+/)`", PAGE))
+    gone = {name for name in named if not any((at / name).is_dir() for at in (SOURCES, SOURCES / "agent"))}
+
+    assert gone == {"providers/NAME/"}
+
+
+def test_every_watcher_is_named() -> None:
+    modules = {path.stem for path in (SOURCES / "agent/attempt/watchers").glob("*.py")} - {
+        "__init__",
+        "interface",
+    }
+
+    assert {name for name in modules if f"`{name}`" not in PAGE} == set()
+
+
 def test_every_room_is_drawn() -> None:
     drawn = {folder["name"] for folder in _FOLDER.finditer(PAGE.partition("```")[2].partition("```")[0])}
     rooms = {folder.parent.name for folder in SOURCES.glob("*/__init__.py")}

@@ -22,7 +22,8 @@ from pathlib import Path
 import click
 import pytest
 
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.end_reason import RETRIED, EndReason
+from runctl.agent.spec import EndRecord
 from runctl.cli.framework.commands import RootGroup
 from runctl.core import errors, extensions, machine_models, run_models
 from runctl.core.config import rules
@@ -40,7 +41,7 @@ from runctl.render.json import to_builtins
 from runctl.render.offers import offers_document
 from runctl.render.plans.machine_plans import plan_document
 from runctl.runs.costs import AttemptCost, RunCost
-from runctl.runs.end_reason import exit_code
+from runctl.runs.end_report import exit_code
 from runctl.runs.launch.launch_plan import ResultsPlan, Storing
 from runctl.runs.results import LaunchEnd, Results
 from runctl.runs.status import KeptThing, RunningMachine, Status
@@ -312,6 +313,23 @@ def test_every_end_reason_has_its_documented_exit_code() -> None:
         if reason not in {EndReason.COMPLETED, EndReason.FAILED}
     }
     assert documented == expected | {"COMPLETED": "the script's own", "FAILED": "the script's own"}
+
+
+def test_the_documented_decision_is_that_of_the_table() -> None:
+    (retried, follows), (others, then) = rows("recovery.md", "What follows an attempt")
+
+    assert re.findall(r"`(\w+)`", retried) == [reason.value for reason in EndReason if reason in RETRIED]
+    assert follows == "another attempt, as follows"
+    assert others.startswith("anything else")
+    assert then.startswith("none")
+
+
+def test_a_cluster_tries_again_what_the_table_does() -> None:
+    for ends, happens in rows("kubernetes.md", "Ends"):
+        named = {EndReason(name) for name in re.findall(r"`([A-Z_]+)`", ends)}
+        assert named, ends
+        again = happens.startswith("another pod")
+        assert named <= RETRIED if again else not named & RETRIED, ends
 
 
 def test_every_end_reason_is_explained() -> None:

@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from runctl.sandbox.fault_client import Faults
-from tests.agent.supervising.test_beginning_again import TORCHRUN
+from tests.agent.supervising.test_restarting import TORCHRUN
 from tests.e2e.command_line import CommandLine, Outcome, until
 from tests.e2e.test_deadlines import PATTERN, TRAIN
 from tests.e2e.test_renting_nodes import NOTHING, left
@@ -51,7 +51,7 @@ print("done", step, flush=True)
 """
 
 
-BEGINS_AGAIN = """\
+RESTARTS = """\
 import os, pathlib, time
 rank, size, folder = os.environ["RANK"], os.environ["WORLD_SIZE"], pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"])
 resume = os.environ["RUNCTL_RESUME_FROM"]
@@ -305,7 +305,7 @@ def test_the_pages_commands_are_understood(script: CommandLine, tmp_path: Path) 
     assert not (tmp_path / "results").exists()
 
 
-# How it begins again, tests/agent/supervising/test_beginning_again.py asks, and with PyTorch's own torchrun
+# How it begins again, tests/agent/supervising/test_restarting.py asks, and with PyTorch's own torchrun
 # test_torchrun.py beside it; here it is in containers, and whoever waits sees one attempt.
 @pytest.mark.slow
 @pytest.mark.docker
@@ -315,7 +315,7 @@ def test_with_fewer_machines_than_the_most_a_script_of_torchruns_begins_again_an
 ) -> None:
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="fewer")
     files = {
-        "train.py": BEGINS_AGAIN,
+        "train.py": RESTARTS,
         "torch/__init__.py": "",
         "torch/distributed/__init__.py": "",
         "torch/distributed/run.py": TORCHRUN,

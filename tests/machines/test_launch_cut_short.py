@@ -35,6 +35,6 @@ def test_ctrl_c_before_the_start_leaves_no_machine(runctl: Runctl, cut: Cut, say
     assert says in ended.err
     assert runctl.ok("aws", "list").document == []
     assert runctl.ok("runs", "list", "--cached").document == []
-    # Whether an unanswered call has made something is known later: the same command looks again.
+    # Whether an unanswered call has made something is known later: run the same command again to check.
     unfinished = IntentStore(Database(state_file()), intents_folder()).unfinished()
     assert len(unfinished) == (0 if says == "is given back" else 1)

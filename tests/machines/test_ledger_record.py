@@ -19,7 +19,8 @@ from runctl.core.journal import Change, Effect
 from runctl.core.machine_models import Instance, InstanceState, Market, Volume
 from runctl.core.progress import Silent
 from runctl.core.tags import INTENT, RANK
-from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
+from runctl.costs.entries import Entry, EntryKind, EntryState
+from runctl.costs.ledger import Ledger
 from runctl.machines.creation import creating
 from runctl.machines.intents import IntentStore, Kind
 from runctl.machines.ledger_record import LedgerRecord

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from runctl.core.database import Database
-from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
+from runctl.costs.entries import Entry, EntryKind, EntryState
+from runctl.costs.ledger import Ledger
 from runctl.costs.rates import Per, Rate, Tier, TieredRate
 from runctl.machines.ledger_record import LedgerRecord
 from runctl.machines.storage_record import note_stored

@@ -300,7 +300,7 @@ def test_any_name_that_the_disk_takes_is_selected(tmp_path: Path, make: Make, na
 def test_a_broken_rule_is_an_error_with_its_line(tmp_path: Path) -> None:
     write(tmp_path, {"train.py": "", ".runctlignore": "ok\n!\n"})
 
-    with pytest.raises(ProjectError, match=r"\.runctlignore:2: '!' is no pattern"):
+    with pytest.raises(ProjectError, match=r"\.runctlignore:2: '!' is not a pattern"):
         select(tmp_path)
 
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from runctl.costs.ledger import By, Entry
+from runctl.costs.entries import By, Entry
 from runctl.costs.report import report
 from runctl.render.cost_page import cost_page
 from runctl.render.svg import Bar, scale, vertical_bars

@@ -15,13 +15,15 @@ import pytest
 from runctl.agent.after_run import MachineEnd
 from runctl.core.config import Config
 from runctl.core.progress import SILENT, Progress
-from runctl.costs.ledger import Entry, EntryKind, Ledger
+from runctl.costs.entries import Entry, EntryKind
+from runctl.costs.ledger import Ledger
 from runctl.costs.rates import Per
 from runctl.machines.session import Session
 from runctl.providers import registry
 from runctl.providers.abilities.bill import Bill, BilledAmount
 from runctl.runs.costs import cost_report, reconcile_costs, run_cost, with_ledger_costs
 from runctl.runs.records.run_record import as_known
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.records.store import RunStore
 from runctl.testing.clock import ManualClock
 from tests.cli.fake_provider import FakeProvider, Script
@@ -64,7 +66,7 @@ def test_a_machine_that_was_rented_for_a_run_is_the_runs_from_first_to_last(sess
         (1, "i-1", Decimal("1.04"))
     ]
     assert (found.usd, found.saved_usd, found.exact) == (Decimal("1.04"), Decimal(3), True)
-    (run,) = with_ledger_costs(session, [record.as_run(NOW)], NOW)
+    (run,) = with_ledger_costs(session, [as_run(record, NOW)], NOW)
     assert run.cost == Decimal(1)
 
 
@@ -94,7 +96,7 @@ def test_two_runs_on_one_machine_share_it(session: Session) -> None:
     ]
     for record in records:
         store.put(record)
-    runs = with_ledger_costs(session, [record.as_run(NOW) for record in records], NOW)
+    runs = with_ledger_costs(session, [as_run(record, NOW) for record in records], NOW)
     assert [run.cost for run in runs] == [Decimal(2), Decimal(1)]
     assert [run_cost(session, run.id, NOW).usd for run in runs] == [Decimal(2), Decimal(1)]
 
@@ -102,7 +104,7 @@ def test_two_runs_on_one_machine_share_it(session: Session) -> None:
 def test_a_run_whose_machine_the_ledger_does_not_have_keeps_what_its_record_says(session: Session) -> None:
     record = a_record("run-a", "i-9", "2026-06-01 10:00", "2026-06-01 12:00")
     RunStore(session.database).put(record)
-    run = record.as_run(NOW)
+    run = as_run(record, NOW)
     assert with_ledger_costs(session, [run], NOW) == (run,)
     assert run.cost == Decimal(1)
     assert run_cost(session, "run-a", NOW).exact is False
@@ -119,7 +121,7 @@ def test_a_run_within_the_minimum_that_its_machine_is_billed_for_costs_its_time(
         price_per_hour=Decimal("3.60"),
     )
     RunStore(session.database).put(record)
-    run = record.as_run(NOW)
+    run = as_run(record, NOW)
     (shown,) = with_ledger_costs(session, [run], NOW)
     assert shown.cost == run.cost == Decimal("0.02")
 
@@ -185,7 +187,7 @@ def test_what_is_billed_in_one_sum_for_more_than_the_time_in_question_is_on_neit
     provider.bill = Billed()
     monkeypatch.setattr(registry, "load", lambda *_, **__: provider)
     monkeypatch.setattr("runctl.runs.costs.settle", lambda *_, **__: None)
-    monkeypatch.setattr("runctl.runs.costs.look_at_storage", lambda *_: ())
+    monkeypatch.setattr("runctl.runs.costs.note_all_stored", lambda *_: ())
     account = provider.scope().account or ""
     ledger = Ledger(session.database)
     for identifier, end in (("i-1", "2026-06-02 04:00"), ("i-2", None)):

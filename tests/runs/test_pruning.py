@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase
 from runctl.runs.pruning import HERE, Kept, MachineRun, left_in_stores, prunable

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.agent.deadline import Job, Policy
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.runs.recovery import (
     Deadline,
     GiveUp,

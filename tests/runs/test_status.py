@@ -14,11 +14,12 @@ from runctl.agent.spec import AttemptStatus, RunState
 from runctl.core.database import Database
 from runctl.core.ids import InstanceId
 from runctl.costs.budget import BudgetUse, Limit, Period
-from runctl.costs.ledger import Entry, EntryKind, EntryState
+from runctl.costs.entries import Entry, EntryKind, EntryState
 from runctl.costs.rates import Per
 from runctl.render.run_table import attempts_table, runs_table
 from runctl.render.status import status_text
 from runctl.runs.records.run_times import checkpoint_alarm, checkpoint_alarms
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.records.store import RunStore
 from runctl.runs.status import Status, status_of
 from tests.costs.entries import an_entry, at, interval
@@ -143,7 +144,7 @@ def test_a_late_checkpoint_is_told_below_the_machine_of_its_run(tmp_path: Path) 
     ],
 )
 def test_lists_of_runs_say_what_is_wrong_with_checkpoints(newest: CheckpointStatus | None, text: str) -> None:
-    shown = runs_table([a_run(checkpoint=newest).as_run(T0)])
+    shown = runs_table([as_run(a_run(checkpoint=newest), T0)])
     assert text in re.split("  +", shown.splitlines()[1])
     on_machine = AttemptStatus("run-a", 1, RunState.RUNNING, checkpoint=newest)
     assert text in re.split("  +", attempts_table([on_machine]).splitlines()[1])

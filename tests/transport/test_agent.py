@@ -21,7 +21,8 @@ import pytest
 
 from runctl.agent import package
 from runctl.agent.encoding import dumps
-from runctl.agent.spec import EndReason, LogFrame, RunSpec, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import LogFrame, RunSpec, RunState
 from runctl.core.errors import MachineError, Unreachable
 from runctl.core.files import cache_folder
 from runctl.core.progress import Silent

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.agent.encoding import dumps
-from runctl.agent.spec import EndReason, EndRecord, LogFrame, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import EndRecord, LogFrame, RunState
 from runctl.core.errors import MachineError
 from runctl.transport.log_reader import LogReader
 

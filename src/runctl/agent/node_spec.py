@@ -101,7 +101,7 @@ class NodeCause:
 
     rank: int
     reason: str
-    """The `runctl.agent.spec.EndReason` that the machine's attempt has, or would have."""
+    """The `runctl.agent.end_reason.EndReason` that the machine's attempt has, or would have."""
     message: str
     at: float
     """When, in seconds since the epoch."""

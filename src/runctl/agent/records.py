@@ -13,12 +13,13 @@ from typing import Any, Optional
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline_spec import ProgressStatus
 from runctl.agent.encoding import from_json
+from runctl.agent.end_reason import EndReason
 from runctl.agent.errors import AgentError
 from runctl.agent.interruption import Notice
 from runctl.agent.machine import durable
 from runctl.agent.machine.processes import Identity
 from runctl.agent.machine.root import state_directory
-from runctl.agent.spec import EndReason, EndRecord, RunSpec, RunState, SavedFolder, without_values
+from runctl.agent.spec import EndRecord, RunSpec, RunState, SavedFolder, without_values
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Fits a folder name, a container name and a systemd unit."""
@@ -73,7 +74,7 @@ class StopRequest:
     """Of the machine's end; ``None``: it stays."""
     caused_by: Optional[int] = None
     """The rank of another machine of the run for which this one ends."""
-    begins_again: bool = False
+    for_restart: bool = False
     """The script alone ends, and begins again on the machines that are left."""
 
     @property

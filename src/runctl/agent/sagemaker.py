@@ -20,8 +20,9 @@ from typing import Any
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.cloud.spot_notices import TIMEOUT_SECONDS
 from runctl.agent.disks.run_folders import RunFolders, make, run_folders
+from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.agent.records import AttemptFolder
-from runctl.agent.spec import CONTRACT_ROOT, RETRIED, SAGEMAKER, EndReason, MountSpec, RunSpec
+from runctl.agent.spec import CONTRACT_ROOT, SAGEMAKER, MountSpec, RunSpec
 
 CHANNELS = CONTRACT_ROOT + "/input/data"
 CONTAINER_HOST = "algo-1"
@@ -111,19 +112,19 @@ def hyperparameters(args: Sequence[str]) -> dict[str, str]:
 
 def _pairs(args: list[str]) -> Iterator[tuple[str, str]]:
     while args:
-        word = args.pop(0)
-        if not _is_option(word):
+        argument = args.pop(0)
+        if not _is_option(argument):
             continue
-        name, equals, value = word.lstrip("-").partition("=")
+        name, equals, value = argument.lstrip("-").partition("=")
         if not equals and args and not _is_option(args[0]):
             value = args.pop(0)
         if name:
             yield name, value
 
 
-def _is_option(word: str) -> bool:
+def _is_option(argument: str) -> bool:
     """Negative numbers are values."""
-    return len(word) > 1 and word.startswith("-") and not word[1].isdigit() and word[1] != "."
+    return len(argument) > 1 and argument.startswith("-") and not argument[1].isdigit() and argument[1] != "."
 
 
 def channels(spec: RunSpec) -> list[str]:

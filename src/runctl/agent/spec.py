@@ -18,6 +18,7 @@ from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus, StoreSpec
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.encoding import ExitCode
+from runctl.agent.end_reason import EndReason
 from runctl.agent.interruption import HandOff
 from runctl.agent.node_spec import NodeSpec
 
@@ -37,40 +38,6 @@ NOTICE_BY_SHUTDOWN = "shutdown"
 """On a spot machine whose provider announces nothing: it shuts down."""
 CONTRACT_ROOT = "/opt/ml"
 """Where SageMaker's scripts find their folders."""
-
-
-class EndReason(str, enum.Enum):
-    """Why an attempt ended. Closed: a reader that meets another word has met a newer agent."""
-
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    OUT_OF_MEMORY = "OUT_OF_MEMORY"
-    STOPPED = "STOPPED"
-    TIME_LIMIT = "TIME_LIMIT"
-    BUDGET = "BUDGET"
-    IDLE = "IDLE"
-    INTERRUPTED = "INTERRUPTED"
-    LOST = "LOST"
-    MOVED = "MOVED"
-    SETUP_FAILED = "SETUP_FAILED"
-    IMAGE_FAILED = "IMAGE_FAILED"
-    DATA_FAILED = "DATA_FAILED"
-    DISK_FULL = "DISK_FULL"
-    NO_CAPACITY = "NO_CAPACITY"
-    NOT_STARTED = "NOT_STARTED"
-
-
-RETRIED = frozenset(
-    {
-        EndReason.INTERRUPTED,
-        EndReason.LOST,
-        EndReason.MOVED,
-        EndReason.NO_CAPACITY,
-        EndReason.NOT_STARTED,
-    }
-)
-"""Ends that say nothing about the script: the same attempt may well succeed on another machine. All others would end in
-the same way again, or are what somebody wanted."""
 
 
 class RunState(str, enum.Enum):

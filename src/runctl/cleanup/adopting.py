@@ -16,8 +16,8 @@ from runctl.core.ids import InstanceId
 from runctl.core.names import did_you_mean
 from runctl.machines.machine import reach
 from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread
-from runctl.runs.records.run_record import adopted, is_machine_of
 from runctl.runs.records.store import run_store
+from runctl.runs.records.updates import adopted, is_machine_of
 
 if TYPE_CHECKING:
     from runctl.machines.session import Session

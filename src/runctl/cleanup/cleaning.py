@@ -22,10 +22,11 @@ from runctl.core.ids import InstanceId
 from runctl.core.tags import INTENT
 from runctl.machines.intents import IntentState
 from runctl.providers.abilities.inventory import Inventory, Resource, ResourceKind
-from runctl.runs.control import refresh, stop_run
+from runctl.runs.asking import refresh
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.run_logs.sources import fetch_logs
+from runctl.runs.stopping import stop_run
 
 if TYPE_CHECKING:
     from runctl.machines.renting import Rentals

@@ -236,7 +236,7 @@ def _instance(resource: Resource, facts: Facts, now: datetime) -> Verdict:
     if resource.helper_for is not None:
         return removable(f"it was rented to fill {resource.helper_for}, and was left behind")
     if _cut_short(resource, facts):
-        return removable("the command that rented it was cut short")
+        return removable("the command that rented it was interrupted")
     run_id = _run_of(resource)
     runs = [each for each in facts.runs if each.id == run_id]
     on_it = [each for each in facts.runs if each.instance_id == resource.id]
@@ -278,7 +278,7 @@ def _has_expired(resource: Resource, now: datetime) -> bool:
 def _group(resource: Resource, facts: Facts, now: datetime) -> Verdict:
     del now
     if _cut_short(resource, facts):
-        return removable("the command that made it was cut short")
+        return removable("the command that made it was interrupted")
     if resource.state == "empty":
         return removable("it rents nothing any more")
     run_id = _run_of(resource)
@@ -305,14 +305,14 @@ def _spot_request(resource: Resource, facts: Facts, now: datetime) -> Verdict:
 def _volume(resource: Resource, facts: Facts, now: datetime) -> Verdict:
     del now
     if resource.tags.get(tag.UNUSED) == "true" and _cut_short(resource, facts):
-        return removable("the command that made it was cut short; it was never used")
+        return removable("the command that made it was interrupted; it was never used")
     if resource.state == "error":
         return removable("it could not be created")
     if tag.MOVE in resource.tags:
         if Include.VOLUMES in facts.include:
-            return removable("its move to another zone was cut short; it holds data")
+            return removable("its move to another zone was interrupted; it holds data")
         finish = "the same `move` finishes it, `move --abandon` gives it up"
-        return kept(KeptBecause.IN_USE, f"its move to another zone was cut short: {finish}")
+        return kept(KeptBecause.IN_USE, f"its move to another zone was interrupted: {finish}")
     moved = resource.tags.get(tag.MOVED_TO)
     holds = f"its data is in {moved} as well" if moved else "it may hold data"
     token = resource.tags.get(tag.NODE, "").partition("/")[0]
@@ -364,7 +364,7 @@ def _snapshot(resource: Resource, facts: Facts, now: datetime) -> Verdict:
 
 def _launch_template(resource: Resource, facts: Facts, now: datetime) -> Verdict:
     del resource, facts, now
-    return removable("no group uses it: a launch that was cut short left it")
+    return removable("no group uses it: a launch that was interrupted left it")
 
 
 def _upload(resource: Resource, facts: Facts, now: datetime) -> Verdict:
@@ -418,7 +418,7 @@ def _shared(resource: Resource, facts: Facts, now: datetime) -> Verdict:
 
 def _intent(resource: Resource, facts: Facts, now: datetime) -> Verdict:
     del facts, now
-    return removable(f"a command was cut short as it was about to make {resource.details or 'something'}")
+    return removable(f"a command was interrupted as it was about to make {resource.details or 'something'}")
 
 
 _JUDGES: Mapping[ResourceKind, Callable[[Resource, Facts, datetime], Verdict]] = {

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import NEVER_RAN, RETRIED
 from runctl.cleanup.facts import Facts, IntentFact, RunFact
 from runctl.core import tags as tag
 from runctl.core.database import StateError
@@ -15,14 +15,11 @@ from runctl.machines.intents import Intent
 from runctl.providers.abilities.inventory import EVERYTHING, Listing, Resource, ResourceKind
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
-from runctl.runs.recovery import RETRIED
-from runctl.runs.stored.looking import store_of
 from runctl.runs.stored.recipe import Recipes
+from runctl.runs.stored.stored_data import store_of
 
 if TYPE_CHECKING:
     from runctl.machines.session import Session
-
-_NEVER_RAN = frozenset({EndReason.NOT_STARTED, EndReason.NO_CAPACITY})
 
 
 def run_fact(record: RunRecord) -> RunFact:
@@ -30,7 +27,7 @@ def run_fact(record: RunRecord) -> RunFact:
     volumes = {mount.volume_id for mount in record.mounts if mount.volume_id}
     if record.saved_volume is not None:
         volumes.add(record.saved_volume)
-    never_ran = record.end_reason in _NEVER_RAN and record.attempt == 1 and record.checkpoint is None
+    never_ran = record.end_reason in NEVER_RAN and record.attempt == 1 and record.checkpoint is None
     end = record.machine_end
     waits = (
         max(end.read_within_seconds, end.fetch_within_seconds, end.keep_on_failure_seconds) if end else 0.0

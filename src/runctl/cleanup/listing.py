@@ -155,7 +155,7 @@ def list_all(
     What cannot be read is in `Listing.unread`. With ``kinds`` only these are asked for. Raises the providers' errors,
     as one, where none can be asked.
     """
-    from runctl.runs.stored.looking import stores_of
+    from runctl.runs.stored.stored_data import stores_of
 
     regions = None if session.region is None else [session.region]
     resources: list[Resource] = []

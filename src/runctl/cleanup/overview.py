@@ -30,7 +30,7 @@ from runctl.providers.abilities.inventory import (
     ResourceKind,
     Unread,
 )
-from runctl.runs.control import machine_of
+from runctl.runs.asking import machine_of
 from runctl.runs.records.store import run_store
 
 if TYPE_CHECKING:

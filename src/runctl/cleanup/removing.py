@@ -151,7 +151,9 @@ def _remove(
                 break
     except RunctlError as error:
         return Failure(resource, error.message, error.code, error.hint)
-    late = Unreachable(f"it is still there after {time_span(timeout)}", hint="the same command looks again")
+    late = Unreachable(
+        f"it is still there after {time_span(timeout)}", hint="run the same command again to check"
+    )
     return Failure(resource, late.message, late.code, late.hint)
 
 

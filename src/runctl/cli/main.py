@@ -117,12 +117,12 @@ def _end_progress(cli: Cli) -> None:
         finish(cli.progress)
 
 
-def _instant_answer(word: str) -> str | None:
-    if word == "--version":
+def _instant_answer(argument: str) -> str | None:
+    if argument == "--version":
         from runctl._version import __version__
 
         return f"runctl {__version__}"
-    if word in {"--help", "-h"}:
+    if argument in {"--help", "-h"}:
         from runctl.cli.framework.root_help import root_help
 
         return root_help()

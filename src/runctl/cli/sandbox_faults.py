@@ -179,7 +179,7 @@ def capacity(cli: Cli, where: str, count: int | None, market: str | None) -> Non
 def quota(cli: Cli, kind: str, vcpus: int | None, market: str | None) -> None:
     """Set how many vCPUs the account may run at once.
 
-    Kinds are EC2's: standard is what is not accelerated, g and p have NVIDIA's GPUs. Launches above it are refused as
+    Kinds are EC2's: g and p have NVIDIA GPUs, standard has no accelerator. Launches above it are refused as
     EC2 refuses them: VcpuLimitExceeded, and for spot MaxSpotInstanceCountExceeded.
 
     \b
@@ -195,9 +195,9 @@ def quota(cli: Cli, kind: str, vcpus: int | None, market: str | None) -> None:
 @click.argument("state", type=StoreState(), metavar="KIB|away|restore")
 @click.pass_obj
 def store(cli: Cli, state: StoreTrouble) -> None:
-    """Say how S3 does: slow, or away.
+    """Set how S3 behaves: slow, or away.
 
-    KIB is what it moves in a second, for everybody together. While it is away it answers every request with
+    KIB is its throughput in KiB/s, for all clients together. While it is away it answers every request with
     ServiceUnavailable.
 
     \b
@@ -246,7 +246,7 @@ def replay(
     """Play traces of spot capacity: launches are refused, instances interrupted.
 
     While a pool of a trace has no capacity, spot instances are refused there; those that run get their notice when it
-    is lost. It ends with the traces, or with Ctrl-C, and takes its limits away.
+    is lost. It ends with the traces, or with Ctrl-C, and removes its limits.
 
     \b
     runctl sandbox replay zone-a.json zone-b.json --speed 5000 --notice 10s

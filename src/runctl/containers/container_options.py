@@ -145,29 +145,29 @@ def check_docker_args(options: Sequence[str]) -> None:
         _check_value(option, name)
 
 
-def _name_of(word: str) -> str | None:
+def _name_of(option: str) -> str | None:
     """The long name of an option, the short one where it has no meaning for us, ``None`` for what is none."""
-    if word.startswith("--") and len(word) > 2:
-        return word.partition("=")[0]
-    if word.startswith("-") and len(word) > 1 and word[1].isalpha():
-        return _SHORT.get(word[:2], word[:2])
+    if option.startswith("--") and len(option) > 2:
+        return option.partition("=")[0]
+    if option.startswith("-") and len(option) > 1 and option[1].isalpha():
+        return _SHORT.get(option[:2], option[:2])
     return None
 
 
-def _check_value(word: str, name: str) -> None:
-    has_value = "=" in word if name.startswith("--") else len(word) > 2
+def _check_value(option: str, name: str) -> None:
+    has_value = "=" in option if name.startswith("--") else len(option) > 2
     if not has_value and name not in _BARE:
         raise UsageError(
-            f"--docker-arg {word}: its value is missing",
+            f"--docker-arg {option}: its value is missing",
             hint=f"give one option as one argument: --docker-arg={name}=VALUE"
             if name.startswith("--")
             else f"give one option as one argument: --docker-arg={name}VALUE",
             code="bad-docker-arg",
         )
-    value = word.partition("=")[2] if name.startswith("--") else word[2:]
+    value = option.partition("=")[2] if name.startswith("--") else option[2:]
     if name in ("--label", "-l") and value.partition("=")[0] in _OURS:
         raise UsageError(
-            f"--docker-arg {word} is refused: by this label runctl finds the run",
+            f"--docker-arg {option} is refused: by this label runctl finds the run",
             hint="take another label",
             code="bad-docker-arg",
         )

@@ -191,5 +191,5 @@ def _arguments(stage: Stage, found: Instruction | None, parsed: DockerfileText) 
         if found is not None and instruction.line >= found.line:
             break
         if instruction.keyword == "ARG":
-            names += [word.partition("=")[0] for word in instruction.rest.split()]
+            names += [argument.partition("=")[0] for argument in instruction.rest.split()]
     return names

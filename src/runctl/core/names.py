@@ -9,11 +9,11 @@ LATEST = "latest"
 """Stands for the newest run wherever a run is named."""
 
 
-def did_you_mean(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
+def did_you_mean(given: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
     """``did you mean "region"?`` for the nearest known word that is at least so alike (0 to 1), or an empty string."""
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=likeness)
     return f'did you mean "{near[0]}"?' if near else ""
 
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from runctl.core.config import BudgetConfig, BudgetLimits
 from runctl.core.money import usd
 from runctl.costs.billing import NOTHING, day_start, month_start
-from runctl.costs.ledger import EntryState
+from runctl.costs.entries import EntryState
 from runctl.costs.spending import Spending
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from runctl.costs.billing import NOTHING
-from runctl.costs.ledger import EntryKind
+from runctl.costs.entries import EntryKind
 from runctl.costs.report import CostReport
 
 CENT = Decimal("0.01")

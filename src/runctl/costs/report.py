@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runctl.costs.billing import NOTHING, day_start, next_month
-from runctl.costs.ledger import NONE, By, ClosedSum, Entry, EntryKind
+from runctl.costs.entries import NONE, By, ClosedSum, Entry, EntryKind
 
 
 @dataclass(frozen=True)

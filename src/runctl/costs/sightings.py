@@ -23,7 +23,7 @@ from runctl.core.machine_models import (
 )
 from runctl.core.tags import ATTEMPT, NAME, RUN
 from runctl.costs.billing import BillingRules, Interval, PriceStep, settled, stepped, whole_seconds
-from runctl.costs.ledger import Entry, EntryKind, EntryState
+from runctl.costs.entries import Entry, EntryKind, EntryState
 from runctl.costs.rates import Per
 
 _BILLED = frozenset({InstanceState.PENDING, InstanceState.RUNNING})

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runctl.costs.billing import NOTHING
-from runctl.costs.ledger import ClosedShare, Entry, Ledger
+from runctl.costs.entries import ClosedShare, Entry
+from runctl.costs.ledger import Ledger
 
 Counts = Callable[[str | None, str | None], bool]
 """Whether what a user rents for a project is counted."""

@@ -111,7 +111,7 @@ class Deletions:
             earlier = decision.earlier
             if decision.verdict is Verdict.ANOTHER and resource is not None and earlier is not None:
                 raise Conflict(
-                    f"{reference} is {resource.id} now: an earlier command was cut short as it deleted"
+                    f"{reference} is {resource.id} now: an earlier command was interrupted as it deleted"
                     f" {earlier.resource_id} of that name, and {resource.id} is another one",
                     hint=f"if {resource.id} is to be deleted, give its id",
                     code="name-moved-on",

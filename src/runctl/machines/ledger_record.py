@@ -25,7 +25,8 @@ from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import ATTEMPT, INTENT, RANK
 from runctl.costs.billing import Interval, PriceStep, whole_seconds
 from runctl.costs.budget import BudgetUse, BudgetVerdict, Limit, judge, limits_of, periods, use
-from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
+from runctl.costs.entries import Entry, EntryKind, EntryState
+from runctl.costs.ledger import Ledger
 from runctl.costs.rates import Per
 from runctl.costs.sightings import (
     ended,

@@ -238,7 +238,8 @@ class NodeCopies:
             if status.progress is not None:
                 progress.update(done=status.progress, total=100)
         raise Unreachable(
-            f"{copy} does not have its data after {time_span(COPY_TIMEOUT)}", hint="the same command goes on"
+            f"{copy} does not have its data after {time_span(COPY_TIMEOUT)}",
+            hint="the same command continues",
         )
 
 

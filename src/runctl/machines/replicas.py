@@ -91,7 +91,7 @@ def replica_name(volume: Volume, zone: str) -> str | None:
 
 
 def plan_replicas(
-    session: Session, provider: str, word: str, zones: Sequence[str], *, runs: Mapping[str, str]
+    session: Session, provider: str, volume_name: str, zones: Sequence[str], *, runs: Mapping[str, str]
 ) -> ReplicasPlan:
     """What is missing in these zones; ``runs`` says which run goes on with a volume, by its id. Does nothing yet.
 
@@ -102,7 +102,7 @@ def plan_replicas(
     cloud = session.provider(provider)
     volumes = require(cloud.volumes)
     require(cloud.snapshots)
-    source = volumes.find(word)
+    source = volumes.find(volume_name)
     label = source.name or source.id
     if not tag.is_ours(source.tags):
         raise PermissionDenied(f"volume {label} was not created by runctl and is left alone", code="not-ours")
@@ -190,7 +190,7 @@ def replicate(session: Session, provider: str, plan: ReplicasPlan) -> tuple[Volu
         content = new_client_token()
         volumes.tag(plan.source.id, {tag.CONTENT: content})
     _check_unwritten(volumes, plan.source, content, is_new=is_new)
-    made = {each.zone: each.existing for each in plan.replicas if each.existing is not None}
+    replicas = {each.zone: each.existing for each in plan.replicas if each.existing is not None}
     missing = [each for each in plan.replicas if each.existing is None]
     if missing:
         snapshot_id = _snapshot(session, provider, plan.source, content, is_new=is_new)
@@ -200,12 +200,12 @@ def replicate(session: Session, provider: str, plan: ReplicasPlan) -> tuple[Volu
                 _check_outdated(cloud.name, volumes.find(outdated.id), plan.source, {})
                 volumes.delete(outdated.id, session.progress)
             session.progress.step(f"making a replica of {plan.source.name or plan.source.id} in {each.zone}")
-            made[each.zone] = _volume(session, provider, plan.source, each.zone, snapshot_id, content)
+            replicas[each.zone] = _volume(session, provider, plan.source, each.zone, snapshot_id, content)
     for left in snapshots.list():
         if left.tags.get(tag.REPLICATES) == content:
             snapshots.delete(left.id, session.progress, include_protected=True)
     _check_unwritten(volumes, plan.source, content, is_new=is_new)
-    return tuple(made[each.zone] for each in plan.replicas)
+    return tuple(replicas[each.zone] for each in plan.replicas)
 
 
 def _check_unwritten(volumes: Volumes, source: Volume, content: str, *, is_new: bool) -> None:

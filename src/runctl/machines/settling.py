@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import CredentialsError, RunctlError, Unsupported
 from runctl.core.machine_models import Instance, Market, Snapshot, Volume
-from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
+from runctl.costs.entries import Entry, EntryKind, EntryState
+from runctl.costs.ledger import Ledger
 from runctl.costs.sightings import ended, vanished
 from runctl.machines.intents import LIVES_UNSEEN
 from runctl.machines.ledger_record import LedgerRecord

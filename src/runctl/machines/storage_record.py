@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from runctl.agent.object_store import is_address
 from runctl.core.errors import RunctlError, Unsupported
-from runctl.costs.ledger import Entry, EntryKind, EntryState
+from runctl.costs.entries import Entry, EntryKind, EntryState
 from runctl.costs.sightings import vanished, with_stored
 from runctl.machines.ledger_record import LedgerRecord
 from runctl.providers.abilities.inventory import Listing, Resource, ResourceKind

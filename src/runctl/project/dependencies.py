@@ -225,7 +225,7 @@ def _package(search: Declarations, folder: str) -> tuple[Dependencies, str] | No
             )
         elif poetry.get("package-mode") is False:
             search.warnings.append(
-                f"{path} is no package (package-mode = false): its dependencies are not installed;"
+                f"{path} is not a package (package-mode = false): its dependencies are not installed;"
                 " poetry export > requirements.txt lists them"
             )
         else:

@@ -184,7 +184,7 @@ def ignore_spec(lines: Sequence[str], where: str) -> pathspec.GitIgnoreSpec:
             try:
                 pathspec.GitIgnoreSpec.from_lines([line])
             except ValueError:
-                raise ProjectError(f"{where}:{number}: {line!r} is no pattern") from error
+                raise ProjectError(f"{where}:{number}: {line!r} is not a pattern") from error
         raise
 
 

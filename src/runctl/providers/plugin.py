@@ -120,6 +120,18 @@ class Defaults:
     """``SOURCE:TARGET[:ro]`` for every run."""
 
 
+@dataclass(frozen=True)
+class HelpExamples:
+    """What the examples in ``--help`` name: only what there is at this provider."""
+
+    instance_types: tuple[str, ...] = ()
+    gpu: str = "A100"
+    spot: bool = False
+    """It has spot machines."""
+    unattended: bool = False
+    """A group of its own can go on with a run."""
+
+
 def no_defaults(_config: Config) -> Defaults:
     """For a provider whose configuration says nothing of these."""
     return Defaults()
@@ -173,6 +185,7 @@ class ProviderPlugin:
     known_instances: Callable[[Config], Mapping[str, str]] = no_known_instances
     """The machines that are known without asking anybody, by name, each with a few words about it: for completion, and
     to tell whose machine a name is. Never raises."""
+    help_examples: HelpExamples = HelpExamples()
     account_variables: tuple[str, ...] = ()
     """Environment variables that lead to another account: names seen in one are not offered in another. A key
     among them is remembered by its digest."""

@@ -73,7 +73,7 @@ class RestClient:
         from urllib3.exceptions import HTTPError
 
         try:
-            return self._asked_again("GET", path, None, READ_SECONDS, query)
+            return self._retried("GET", path, None, READ_SECONDS, query)
         except HTTPError as error:
             raise self._unreachable(error) from error
 
@@ -110,11 +110,11 @@ class RestClient:
             if not repeatable or answer.status not in _PASSING:
                 return answer
         try:
-            return self._asked_again(method, path, body, READ_SECONDS)
+            return self._retried(method, path, body, READ_SECONDS)
         except HTTPError as error:
             raise self._unanswered(method, path, error) from error
 
-    def _asked_again(
+    def _retried(
         self,
         method: str,
         path: str,
@@ -193,7 +193,7 @@ def decoded(answer: Answer, shape: type[Shape], provider: str) -> Shape:
         ) from error
 
 
-def made(answer: Answer, shape: type[Shape], provider: str) -> Shape:
+def created(answer: Answer, shape: type[Shape], provider: str) -> Shape:
     """As `decoded`, of what was to be made once. Raises `OutcomeUnknown`: a page of whatever stands between may come
     instead of the provider's word, or half of it."""
     try:

@@ -26,7 +26,7 @@ from runctl.providers.capacity import Offer, Refusal, RefusalListener, RefusalRe
 from runctl.providers.interface import CreatePlan
 from runctl.providers.registry import command, volume_command
 
-Made = TypeVar("Made")
+Created = TypeVar("Created")
 
 _FIRST_POLL, _POLL_SECONDS = 1.0, 10.0
 
@@ -73,7 +73,7 @@ def _time_in(file: Path) -> datetime | None:
 
 
 @dataclass(frozen=True)
-class Creations(Generic[Made]):
+class Creations(Generic[Created]):
     """How machines, or volumes, are made at such a provider."""
 
     provider: str
@@ -83,9 +83,9 @@ class Creations(Generic[Made]):
     """What it calls one: a VM, a pod."""
     found_within: timedelta
     """One whose creation was not answered is in the list by then."""
-    find: Callable[[str], Made | None]
+    find: Callable[[str], Created | None]
     """The one that a token has made. A list that fails raises: that is not an empty list."""
-    id_of: Callable[[Made], str]
+    id_of: Callable[[Created], str]
     calls: Calls
     """Those that nobody has answered."""
     clock: Clock
@@ -95,10 +95,10 @@ class Creations(Generic[Made]):
     def first_that_can_be_had(
         self,
         plan: CreatePlan,
-        create: Callable[[Offer], Made],
+        create: Callable[[Offer], Created],
         refused: RefusalListener,
         progress: Progress,
-    ) -> Made:
+    ) -> Created:
         """The machine of the first offer that has one; ``create`` makes the call, and nothing else.
 
         Raises `CapacityError` where none has, and what ``create`` raises for anything but capacity.
@@ -120,7 +120,7 @@ class Creations(Generic[Made]):
             hint="try another GPU or number of them, another market or place, or again in a few minutes",
         )
 
-    def once(self, token: str, create: Callable[[], Made], progress: Progress) -> Made:
+    def once(self, token: str, create: Callable[[], Created], progress: Progress) -> Created:
         """What ``create`` makes by one call, whether or not that is answered. Raises what ``create`` raises.
 
         Where an earlier command has sent that call and heard nothing, its thing is looked for first, and another call
@@ -144,7 +144,7 @@ class Creations(Generic[Made]):
         entry.done(self._exists(created, token))
         return created
 
-    def _called(self, token: str, create: Callable[[], Made], entry: Entry, progress: Progress) -> Made:
+    def _called(self, token: str, create: Callable[[], Created], entry: Entry, progress: Progress) -> Created:
         try:
             self.calls.note(token, self.clock.now(), self.found_within)
             return create()
@@ -169,7 +169,7 @@ class Creations(Generic[Made]):
         self.calls.forget(token)
         entry.refused()
 
-    def _of_earlier_call(self, token: str, progress: Progress) -> Made | None:
+    def _of_earlier_call(self, token: str, progress: Progress) -> Created | None:
         """What a call of an earlier command has made that was not answered; ``None``: nothing, by now for sure."""
         sent_at = self.calls.sent_at(token)
         left = sent_at + self.found_within - self.clock.now() if sent_at is not None else timedelta(0)
@@ -181,7 +181,7 @@ class Creations(Generic[Made]):
         )
         return self._look(token, left, progress)
 
-    def _look(self, token: str, within: timedelta, progress: Progress) -> Made | None:
+    def _look(self, token: str, within: timedelta, progress: Progress) -> Created | None:
         """What has appeared within that time. Raises `Unreachable` where the last look was not answered."""
         silence: Unreachable | None = None
         for _ in attempts(self.clock, within, first=_FIRST_POLL, most=_POLL_SECONDS):
@@ -198,7 +198,7 @@ class Creations(Generic[Made]):
             raise silence
         return None
 
-    def _appeared(self, token: str, error: OutcomeUnknown, progress: Progress) -> Made:
+    def _appeared(self, token: str, error: OutcomeUnknown, progress: Progress) -> Created:
         """What a creation has made that was not answered. Raises that error where there is nothing."""
         progress.step(f"{self.title} has not said whether it made the {self.noun}: looking for it")
         with suppress(Unreachable):
@@ -215,7 +215,7 @@ class Creations(Generic[Made]):
         created = self.find(token)
         return None if created is None else self._exists(created, token)
 
-    def _exists(self, created: Made, token: str) -> Change:
+    def _exists(self, created: Created, token: str) -> Change:
         identifier = self.id_of(created)
         is_volume = self.kind == "volume"
         return Change(

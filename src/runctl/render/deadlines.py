@@ -54,7 +54,7 @@ def _costs(plan: DeadlinePlan) -> str:
         parts.append(f"{usd(plan.expected_usd)} for the machines if spot lasts as usual")
     parts.append(f"{usd(plan.on_demand_usd)} on demand alone")
     if plan.market is Market.SPOT and plan.most_usd is not None:
-        parts.append(f"{usd(plan.most_usd)} at the most")
+        parts.append(f"at most {usd(plan.most_usd)}")
     return ", ".join(parts)
 
 

@@ -10,19 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runctl.runs.control import follow_logs as logs
-    from runctl.runs.control import interrupt, stop
+    from runctl.runs.from_python import follow_logs as logs
+    from runctl.runs.from_python import interrupt, stop
     from runctl.runs.listing import list_runs as list  # noqa: A004 - runctl.runs.list reads as what it is
     from runctl.runs.listing import show_run as show
     from runctl.runs.recovering.watching import recover, watch
 
 _FUNCTIONS = {
-    "interrupt": "runctl.runs.control:interrupt",
+    "interrupt": "runctl.runs.from_python:interrupt",
     "list": "runctl.runs.listing:list_runs",
-    "logs": "runctl.runs.control:follow_logs",
+    "logs": "runctl.runs.from_python:follow_logs",
     "recover": "runctl.runs.recovering.watching:recover",
     "show": "runctl.runs.listing:show_run",
-    "stop": "runctl.runs.control:stop",
+    "stop": "runctl.runs.from_python:stop",
     "watch": "runctl.runs.recovering.watching:watch",
 }
 

@@ -15,7 +15,8 @@ from runctl.core.ids import InstanceId
 from runctl.core.money import usd
 from runctl.core.run_models import Run
 from runctl.costs.billing import NOTHING, day_start, month_start
-from runctl.costs.ledger import By, Entry, EntryKind, Ledger
+from runctl.costs.entries import By, Entry, EntryKind
+from runctl.costs.ledger import Ledger
 from runctl.costs.reconciliation import Reconciliation, reconcile
 from runctl.costs.report import CostReport, RunTime, by_run, report
 from runctl.machines.session import Session
@@ -23,7 +24,7 @@ from runctl.machines.settling import settle
 from runctl.providers.interface import require
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.run_times import run_times
-from runctl.runs.stored.looking import look_at_storage
+from runctl.runs.stored.stored_data import note_all_stored
 
 
 def cost_report(
@@ -64,7 +65,7 @@ def cost_reports(
         raise UsageError(f"--since {since:%Y-%m-%d %H:%M} is not before --until {until:%Y-%m-%d %H:%M} (UTC)")
     unsettled: Sequence[str] = ()
     if not cached:
-        unsettled = (*settle(session, clock=clock).problems, *look_at_storage(session, clock))
+        unsettled = (*settle(session, clock=clock).problems, *note_all_stored(session, clock))
     ledger, in_sandbox = Ledger(session.database), session.in_sandbox
     return [
         report(
@@ -123,7 +124,7 @@ def cost_of_run(
     run_id = run_store(session).get(reference).id
     if not cached:
         settle(session, clock=clock)
-        list(look_at_storage(session, clock))
+        list(note_all_stored(session, clock))
     return run_cost(session, run_id, clock.now())
 
 
@@ -280,7 +281,7 @@ def reconcile_costs(
     cloud = session.provider(provider)
     bill = require(cloud.bill)
     settle(session, clock=clock)
-    list(look_at_storage(session, clock))
+    list(note_all_stored(session, clock))
     amounts = bill.amounts(since, until, session.progress)
     account = cloud.scope().account or ""
     uncut = {amount.uncut: amount for amount in amounts if amount.uncut is not None}

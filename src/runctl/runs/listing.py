@@ -39,7 +39,7 @@ def list_runs(
         return ()
     records, now = _asked(session, records, cached=cached), SystemClock().now()
     wanted = {state.lower() for state in states}
-    runs = [record.as_run(now) for record in records]
+    runs = _shown(records, now)
     found = [run for run in runs if not wanted or wanted & {run.state.value, (run.end_reason or "").lower()}]
     return _with_costs(session, found[:limit], now)
 
@@ -49,7 +49,7 @@ def show_run(reference: str, *, cached: bool = False, session: Session | None = 
     session = session or Session()
     (record,) = _asked(session, [run_store(session).get(reference)], cached=cached)
     now = SystemClock().now()
-    (run,) = _with_costs(session, [record.as_run(now)], now)
+    (run,) = _with_costs(session, _shown([record], now), now)
     return run
 
 
@@ -57,9 +57,15 @@ def _asked(session: Session, records: Sequence[RunRecord], *, cached: bool) -> S
     """The records with what the machines say now of runs that may still change, unless ``cached``."""
     if cached:
         return records
-    from runctl.runs.control import refresh
+    from runctl.runs.asking import refresh
 
     return refresh(session, records)
+
+
+def _shown(records: Sequence[RunRecord], now: datetime) -> list[Run]:
+    from runctl.runs.records.shown_run import as_run
+
+    return [as_run(record, now) for record in records]
 
 
 def _with_costs(session: Session, runs: Sequence[Run], now: datetime) -> tuple[Run, ...]:

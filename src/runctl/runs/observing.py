@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from runctl.agent.spec import AttemptStatus, EndReason
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import AttemptStatus
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.progress import Silent
 from runctl.core.run_models import Run
 from runctl.machines.session import Session
-from runctl.runs.control import refresh
+from runctl.runs.asking import refresh
 from runctl.runs.costs import with_ledger_costs
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.records.store import run_store
 from runctl.runs.status import Status, status
 
@@ -107,7 +109,7 @@ class Observer:
         if asking:
             records = refresh(self._session, records, on_status=keep)
         before, self._statuses = self._statuses, heard
-        runs = with_ledger_costs(self._session, [record.as_run(now) for record in records], now)
+        runs = with_ledger_costs(self._session, [as_run(record, now) for record in records], now)
         problems = dict.fromkeys((*self._cloud_problems, *self._warnings.heard))
         return Observation(
             replace(found, problems=self._cloud_problems),

@@ -16,7 +16,7 @@ from runctl.machines.session import Session
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.run_logs.archive import KeptRun, log_archive
-from runctl.runs.stored.looking import store_of
+from runctl.runs.stored.stored_data import store_of
 from runctl.transport.agent import AgentClient
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runctl.agent.deadline import Job, Move, Policy, Standing, Why, decide, decide_and_say
-from runctl.agent.spec import RETRIED as RETRIED  # noqa: PLC0414 (what is retried is part of the decision)
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import MACHINE_GONE, RETRIED, EndReason
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,6 @@ def _standing(
         now = going.paid if going is not None and going.market == market else 0.0
         return now + sum(attempt.paid for attempt in attempts if attempt.market == market)
 
-    lost = {EndReason.INTERRUPTED, EndReason.LOST}
     return Standing(
         elapsed=progress.elapsed,
         done=progress.done,
@@ -189,7 +187,7 @@ def _standing(
         spot_available=bool(progress.pools_with_capacity),
         on_spot=paid("spot"),
         on_demand=paid("on-demand"),
-        interruptions=sum(each.market == "spot" and each.reason in lost for each in attempts),
+        interruptions=sum(each.market == "spot" and each.reason in MACHINE_GONE for each in attempts),
     )
 
 

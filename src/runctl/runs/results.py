@@ -27,10 +27,11 @@ from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.interface import require
 from runctl.providers.registry import this_computer
-from runctl.runs.control import follow_run
 from runctl.runs.launch.launch_plan import ResultsPlan, Safety
 from runctl.runs.nodes.keeping import other_logs
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.shown_run import as_run
+from runctl.runs.run_logs.reading import follow_run
 from runctl.runs.stored.stored_results import fetch_from_store
 from runctl.storage.copying import copy
 from runctl.transport.files import MachineFiles
@@ -94,7 +95,7 @@ class LaunchEnd:
 def launch_end(record: RunRecord, results: Results | None, ended: GivenBack | None) -> LaunchEnd:
     """All of it together; ``ended`` is ``None`` for a machine that was not rented for the run, or is kept."""
     return LaunchEnd(
-        record.as_run(SystemClock().now()),
+        as_run(record, SystemClock().now()),
         results,
         given_back=ended is not None and ended.stay is None,
         machine_seconds=round(ended.seconds, 1) if ended is not None else None,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from runctl.core.clock import Clock, SystemClock
 from runctl.costs.billing import NOTHING, day_start, month_start
 from runctl.costs.budget import BudgetUse, limits_of, periods, use
-from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
+from runctl.costs.entries import Entry, EntryKind, EntryState
+from runctl.costs.ledger import Ledger
 from runctl.costs.rates import Per
 from runctl.costs.spending import spending
 from runctl.machines.session import Session
@@ -134,7 +135,7 @@ def status(
 
 
 def _ask_about_checkpoints(session: Session) -> None:
-    from runctl.runs.control import refresh
+    from runctl.runs.asking import refresh
     from runctl.runs.records.store import run_store
     from runctl.runs.stored.recipe import Recipes
 

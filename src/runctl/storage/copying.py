@@ -273,7 +273,7 @@ def _take(
         names = ", ".join(sorted({piece.path for piece in batch})[:3])
         raise Conflict(
             f"a file became shorter while it was copied: one of {names}",
-            hint="copy it when nobody writes to it: the same command goes on",
+            hint="copy it when nobody writes to it: the same command continues",
             code="file-changed",
         )
     data.seek(0)

@@ -73,7 +73,7 @@ class Moved:
 
 def plan_move(
     provider: Provider,
-    word: str,
+    reference: str,
     zone: str,
     *,
     rate: int | None,
@@ -88,10 +88,10 @@ def plan_move(
     """
     volumes = require(provider.volumes)
     new_token = token or new_client_token()
-    source, target, token = _find(provider, word, zone)
+    source, target, token = _find(provider, reference, zone)
     if source is None:
         if target is None:
-            raise NotFound(f"volume {word!r} does not exist")
+            raise NotFound(f"volume {reference!r} does not exist")
         return MovePlan(
             None,
             None,
@@ -246,10 +246,10 @@ class Abandonment:
     snapshots: tuple[Snapshot, ...]
 
 
-def plan_abandon(provider: Provider, word: str) -> Abandonment:
+def plan_abandon(provider: Provider, reference: str) -> Abandonment:
     """What giving up a move deletes. Raises `NotFound`, `Conflict` (``not-moving``; or it is as good as finished)."""
     snapshots = require(provider.snapshots)
-    found = _named(provider, word)
+    found = _named(provider, reference)
     token = found.tags.get(tag.MOVE)
     if token is None:
         raise Conflict(f"volume {found.name or found.id} is not being moved", code="not-moving")
@@ -257,8 +257,8 @@ def plan_abandon(provider: Provider, word: str) -> Abandonment:
     if source is None or tag.MOVED_TO in source.tags:
         zone = found.zone if source is None else source.tags.get(tag.MOVE_ZONE, found.zone)
         raise Conflict(
-            f"volume {word} has been moved: the new one was checked, and has its name or gets it next",
-            hint=f"{volume_command(provider.name, 'move', word, '--availability-zone', zone)}, which tidies up",
+            f"volume {reference} has been moved: the new one was checked, and has its name or gets it next",
+            hint=f"{volume_command(provider.name, 'move', reference, '--availability-zone', zone)}, which tidies up",
             code="moving",
         )
     mine = tuple(snapshot for snapshot in snapshots.list() if snapshot.tags.get(tag.MOVE) == token)
@@ -312,14 +312,14 @@ def check_moved(provider: str, source: Volume, target: Volume, zone: str) -> Non
         )
 
 
-def _find(provider: Provider, word: str, zone: str) -> tuple[Volume | None, Volume | None, str | None]:
+def _find(provider: Provider, reference: str, zone: str) -> tuple[Volume | None, Volume | None, str | None]:
     """The old volume, the new one as far as they are there, and the move's token while it is not over."""
     volumes = require(provider.volumes)
-    found = _named(provider, word)
+    found = _named(provider, reference)
     token, moved_to = found.tags.get(tag.MOVE), found.tags.get(tag.MOVED_TO)
     under_way_to = found.tags.get(tag.MOVE_ZONE)
     if under_way_to is not None and under_way_to != zone:
-        move = volume_command(provider.name, "move", word)
+        move = volume_command(provider.name, "move", reference)
         raise Conflict(
             f"volume {found.name or found.id} is being moved to {under_way_to}",
             hint=f"finish that first: {move} --availability-zone {under_way_to}; or give it up: {move} --abandon",
@@ -348,13 +348,15 @@ def _find(provider: Provider, word: str, zone: str) -> tuple[Volume | None, Volu
     return found, _by_token(provider, token, source=False), token
 
 
-def _named(provider: Provider, word: str) -> Volume:
+def _named(provider: Provider, reference: str) -> Volume:
     """By id or name, also while a move has taken the name from the one and not given it to the other."""
     volumes = require(provider.volumes)
     try:
-        return volumes.find(word)
+        return volumes.find(reference)
     except NotFound:
-        begun = [v for v in volumes.list() if v.tags.get(tag.MOVE_NAME) == word and tag.MOVE_ZONE in v.tags]
+        begun = [
+            v for v in volumes.list() if v.tags.get(tag.MOVE_NAME) == reference and tag.MOVE_ZONE in v.tags
+        ]
         if len(begun) != 1:
             raise
         return begun[0]
@@ -443,5 +445,5 @@ def _wait_filled(provider: Provider, target: Volume, progress: Progress, clock: 
         progress.update(f"{target.id} is being filled{left}", done=status.progress or 0, total=100)
     raise Unreachable(
         f"volume {target.id} does not have all its data after {time_span(INITIALIZATION_TIMEOUT)}",
-        hint="the provider goes on with it by itself; run the same command again later to continue",
+        hint="the provider continues by itself; run the same command again later to continue",
     )

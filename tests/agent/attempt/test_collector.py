@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from runctl.agent.attempt.redirect import PROGRAMS, SOURCE_SHA256
+from runctl.agent.end_reason import EndReason
 from runctl.agent.machine import processes
-from runctl.agent.spec import EndReason
 from tests.agent.driver import Agent, until
 
 ORPHAN = "[runctl] the program that its first line or its header names is not in the image: ./orphan\n"

@@ -133,15 +133,15 @@ def lost(machines: NodeGroup, rank: int, now: float, *, in_round: int = 0) -> fl
     return now
 
 
-def begins_again(count: int = 3, least: int = 1) -> NodeGroup:
-    machines = group(count, least, WhenLost.BEGIN_AGAIN)
+def restarting(count: int = 3, least: int = 1) -> NodeGroup:
+    machines = group(count, least, WhenLost.RESTART)
     beat(machines, 1.0, NodeState.READY)
     beat(machines, 2.0, NodeState.RUNNING)
     return machines
 
 
 def test_the_others_begin_again_together_when_all_have_ended_their_script() -> None:
-    machines = begins_again()
+    machines = restarting()
     now = lost(machines, 2, 2.0)
     assert (list(machines.gone), machines.round, machines.cause) == ([2], 1, None)
     assert (machines.started, machines.waiting_for()) == (False, (0, 1))
@@ -156,7 +156,7 @@ def test_the_others_begin_again_together_when_all_have_ended_their_script() -> N
 def test_a_script_that_fails_because_a_machine_is_gone_begins_again_and_one_that_fails_then_ends_all() -> (
     None
 ):
-    machines = begins_again()
+    machines = restarting()
     beat(machines, 2.5, NodeState.RUNNING, 1, cause=failure(1, 2.5, message="connection reset"))
     now = lost(machines, 2, 2.0)
     assert (machines.round, machines.cause) == (1, None)
@@ -171,14 +171,14 @@ def test_a_script_that_fails_because_a_machine_is_gone_begins_again_and_one_that
 
 
 def test_a_stop_counts_though_its_machine_has_not_begun_again() -> None:
-    machines = begins_again()
+    machines = restarting()
     now = lost(machines, 2, 2.0)
     beat(machines, now + 1, NodeState.RUNNING, 1, cause=failure(1, now + 1, "STOPPED"))
     assert machines.cause == failure(1, now + 1, "STOPPED")
 
 
 def test_another_machine_may_be_gone_before_all_have_begun_again() -> None:
-    machines = begins_again(4, least=2)
+    machines = restarting(4, least=2)
     now = lost(machines, 3, 2.0)
     beat(machines, now + 1, NodeState.READY, 0, 1, in_round=1)
     machines.resumes = "step-5.pt"
@@ -196,7 +196,7 @@ def test_another_machine_may_be_gone_before_all_have_begun_again() -> None:
 @pytest.mark.parametrize("why", ["one has finished", "nothing is kept for all"])
 def test_where_they_cannot_begin_again_the_loss_ends_all(why: str) -> None:
     if why == "one has finished":
-        machines = begins_again()
+        machines = restarting()
         beat(machines, 3.0, NodeState.ENDED, 1)
     else:
         machines = group(3, 1, WhenLost.ALL_END)
@@ -220,7 +220,7 @@ def test_rank_0_that_has_stood_still_does_not_call_itself_lost() -> None:
 
 
 def test_after_it_has_stood_still_rank_0_begins_again_without_those_that_have_ended_for_that() -> None:
-    machines = begins_again(3, least=1)
+    machines = restarting(3, least=1)
     for rank in (1, 2):
         machines.hear(Report(rank, NodeState.ENDED, cause=failure(rank, 3.0, "LOST")), 30.0, EPOCH + 30.0)
     beat(machines, 30.0, NodeState.RUNNING, 0)

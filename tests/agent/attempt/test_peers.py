@@ -10,16 +10,16 @@ import pytest
 from runctl.agent.attempt.node_group import WhenLost
 from runctl.agent.attempt.peers import Answer, Peers
 from runctl.agent.attempt.watchers.other_nodes import OtherNodes
+from runctl.agent.end_reason import EndReason
 from runctl.agent.node_spec import NodeCause, NodeSpec
 from runctl.agent.records import StopRequest
-from runctl.agent.spec import EndReason
 
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 
 
 def peers(rank: int) -> Peers:
     node = NodeSpec(rank, ADDRESSES, "torchrun", "s" * 32, 1, 2, least=2)
-    return Peers(node, WhenLost.BEGIN_AGAIN, lambda: "", lambda: None)
+    return Peers(node, WhenLost.RESTART, lambda: "", lambda: None)
 
 
 def test_a_machine_that_is_left_behind_ends_and_does_not_begin_again() -> None:
@@ -27,9 +27,9 @@ def test_a_machine_that_is_left_behind_ends_and_does_not_begin_again() -> None:
     left, behind = peers(1), peers(2)
     for each in (left, behind):
         each._take(answer)
-    assert (left.begin_again, left.cause) == (True, None)
+    assert (left.must_restart, left.cause) == (True, None)
     assert left.next_round() == (2,)
-    assert not behind.begin_again
+    assert not behind.must_restart
     assert (is_lost(behind), behind.cause) == (True, None)
     assert not is_lost(left)
 

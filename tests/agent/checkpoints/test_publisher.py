@@ -14,7 +14,7 @@ import pytest
 from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.layout import StoredFile
 from runctl.agent.checkpoints.restoring import restore
-from runctl.agent.checkpoints.stores import LARGE
+from runctl.agent.checkpoints.store_files import LARGE
 from runctl.agent.errors import AgentError
 from tests.agent.checkpoints.samples import archive
 from tests.agent.checkpoints.saving import NEW, Run

@@ -22,7 +22,8 @@ import pytest
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints.lease_stores import open_lease
 from runctl.agent.checkpoints.restoring import restore
-from runctl.agent.checkpoints.stores import LARGE, open_store
+from runctl.agent.checkpoints.store_files import LARGE
+from runctl.agent.checkpoints.stores import open_store
 from runctl.agent.lease import Claim, Lease, LeaseStore, encode
 from tests.agent.checkpoints.saving import Run
 from tests.agent.s3_bucket import REGION, Bucket, new_bucket

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from tests.agent import engine as engines
 from tests.agent.driver import Agent
 from tests.agent.engine import BASE, Engine, in_image

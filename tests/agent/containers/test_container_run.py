@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from runctl.agent.spec import EndReason, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import RunState
 from tests.agent import engine as engines
 from tests.agent.driver import Agent, alive, until
 from tests.agent.engine import BASE, Engine, in_image

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from runctl.agent.encoding import from_json
-from runctl.agent.spec import EndReason, EndRecord, SavedFolder
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import EndRecord, SavedFolder
 from tests.agent.driver import Agent, until
 
 VOLUME = "vol-0123456789abcdef0"

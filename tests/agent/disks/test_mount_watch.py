@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.attempt.end_reason import Facts, decide_end
+from runctl.agent.attempt.end_decision import Facts, decide_end
 from runctl.agent.disks.mount_watch import MountState, disk_name, judge, judge_start, name
 from runctl.agent.disks.probe import there
-from runctl.agent.spec import EndReason, MountSpec
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import MountSpec
 from tests.agent.disks.loop_machine import LINK, Machine
 
 MOUNT = MountSpec("/mnt/data", "/data", False, "vol-0123456789abcdef0")

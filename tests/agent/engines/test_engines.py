@@ -59,7 +59,7 @@ def test_without_one_that_is_gone_the_machines_left_have_ranks_in_the_order_that
     [
         ("none", False, WhenLost.GO_ON),
         ("ray", True, WhenLost.GO_ON),
-        ("torchrun", True, WhenLost.BEGIN_AGAIN),
+        ("torchrun", True, WhenLost.RESTART),
         ("torchrun", False, WhenLost.ALL_END),
     ],
 )

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from runctl.agent.end_reason import EndReason
 from runctl.agent.environments.environment import UV_VERSION
 from runctl.agent.environments.interpreter import Interpreter, best, satisfies
-from runctl.agent.spec import EndReason
 from runctl.project.dependencies import find_dependencies
 from runctl.project.files import ProjectFiles
 from tests.agent.driver import Agent

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.sandbox.ecr.registry import Registry
 from tests.agent import engine as engines
 from tests.agent.driver import Agent

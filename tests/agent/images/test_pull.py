@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from tests.agent import engine as engines
 from tests.agent.driver import Agent, until
 from tests.agent.engine import Engine

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from tests.agent.driver import Agent
 
 pytestmark = [

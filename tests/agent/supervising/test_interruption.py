@@ -13,8 +13,9 @@ import pytest
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.stores import open_store
+from runctl.agent.end_reason import EndReason
 from runctl.agent.interruption import HAND_OFF_STAGES
-from runctl.agent.spec import EndReason, RunState
+from runctl.agent.spec import RunState
 from tests.agent.driver import Agent, until
 from tests.agent.metadata_service import MetadataService
 from tests.agent.s3_bucket import Bucket

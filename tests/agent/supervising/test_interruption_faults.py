@@ -12,7 +12,7 @@ import pytest
 
 from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from tests.agent.driver import Agent, until
 from tests.agent.metadata_service import MetadataService
 from tests.agent.supervising.test_stop import STUBBORN

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import EndRecord
 from runctl.agent.supervising import log_copy
 from runctl.agent.supervising.log_copy import FolderStore, LogCopier, complete_copy
 from tests.agent.driver import until

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from runctl.agent.after_run import MachineEnd
+from runctl.agent.end_reason import EndReason
 from runctl.agent.records import AttemptFolder
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.spec import EndRecord
 from runctl.agent.supervising.machine_end import FETCHED, stay_of
 from tests.agent.driver import SLEEPER, Agent, until
 from tests.agent.metadata_service import metadata_service

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from runctl.agent.checkpoint_spec import StoreSpec
-from runctl.agent.checkpoints.stores import FolderStore, Store, open_store
+from runctl.agent.checkpoints.folder_store import FolderStore
+from runctl.agent.checkpoints.stores import Store, open_store
 from runctl.agent.encoding import dumps, from_json, loads
 from runctl.agent.errors import AgentError
 from runctl.agent.node_spec import NodeSpec, wanted_nodes

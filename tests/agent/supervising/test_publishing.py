@@ -18,7 +18,7 @@ from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.layout import Manifest
 from runctl.agent.checkpoints.stores import Store, open_store
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.agent.supervising import publishing
 from tests.agent.driver import Agent, until
 from tests.agent.s3_bucket import Bucket

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from runctl.agent.after_run import MachineEnd
+from runctl.agent.checkpoints.folder_store import FolderStore
 from runctl.agent.checkpoints.layout import end_key
 from runctl.agent.checkpoints.lease_stores import FolderLease
-from runctl.agent.checkpoints.stores import FolderStore
 from runctl.agent.encoding import dumps
+from runctl.agent.end_reason import EndReason
 from runctl.agent.errors import AgentError
 from runctl.agent.lease import KEY, Found, Lease, encode
 from runctl.agent.lease_keeper import LeaseKeeper
 from runctl.agent.node_spec import NodeSpec, wanted_nodes
 from runctl.agent.records import AttemptFolder, attempt_folder, taking_up_folder
-from runctl.agent.spec import AttemptStatus, ContainerSpec, EndReason, EndRecord, RunSpec, RunState
+from runctl.agent.spec import AttemptStatus, ContainerSpec, EndRecord, RunSpec, RunState
 from runctl.agent.stored_run import MEETINGS, RUN, SPEC, StoredMachine, StoredRun, machine_key, status_key
 from runctl.agent.supervising import machine_end, run_keeper
 from runctl.agent.supervising.run_keeper import GIVE_UP_SECONDS, Request, RunKeeper

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from runctl.agent.spec import EndReason, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import RunState
 from tests.agent.driver import SLEEPER, Agent, alive, until
 
 pytestmark = pytest.mark.linux

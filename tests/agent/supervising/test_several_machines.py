@@ -4,42 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runctl.agent.encoding import to_json
+from runctl.agent.end_reason import EndReason
 from runctl.agent.node_spec import NodeSpec
-from runctl.agent.spec import EndReason
-from tests.agent.driver import Agent, until
+from tests.agent.driver import Agent, Machines, until
 
 pytestmark = pytest.mark.linux
 
-Machines = Callable[[int], "list[Agent]"]
-
 WAITS = "import os, time\nprint('rank', os.environ['RUNCTL_NODE_RANK'])\nwhile True: time.sleep(0.1)\n"
-
-
-@pytest.fixture
-def machines(built: Path, unpacked: Path, tmp_path: Path) -> Iterator[Machines]:
-    made: list[Agent] = []
-
-    def make(count: int) -> list[Agent]:
-        for rank in range(count):
-            state = tmp_path / str(rank)
-            state.mkdir()
-            shutil.copytree(unpacked, state / "bin", symlinks=True, copy_function=os.link)
-            made.append(Agent(state / "bin" / built.name, state))
-        return made
-
-    yield make
-    for agent in made:
-        agent.end_everything()
 
 
 def free_port() -> int:

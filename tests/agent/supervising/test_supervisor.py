@@ -9,7 +9,8 @@ import signal
 
 import pytest
 
-from runctl.agent.spec import EndReason, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import RunState
 from tests.agent.driver import FAMILY, SLEEPER, Agent, alive, family, until
 
 pytestmark = pytest.mark.linux

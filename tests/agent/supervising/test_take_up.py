@@ -19,8 +19,9 @@ from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints.lease_stores import open_lease
 from runctl.agent.checkpoints.stores import Store, open_store
 from runctl.agent.encoding import dumps
+from runctl.agent.end_reason import EndReason
 from runctl.agent.lease import KEY, Claim, Lease, decode, encode
-from runctl.agent.spec import EndReason, EndRecord, RunSpec
+from runctl.agent.spec import EndRecord, RunSpec
 from runctl.agent.stored_run import RUN, SPEC, StoredRun, manifest_key, pack_key
 from tests.agent.driver import Agent, until
 from tests.agent.metadata_service import metadata_service

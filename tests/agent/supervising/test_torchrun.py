@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from runctl.agent.encoding import to_json
+from runctl.agent.end_reason import EndReason
 from runctl.agent.node_spec import NodeSpec
-from runctl.agent.spec import EndReason
 from tests.agent.driver import Agent, lose, until
 from tests.agent.supervising.test_several_machines import free_port
 from tests.package_environments import environment_with

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import pytest
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.cli.runs import attempts
 from runctl.core.errors import InstanceEnded, RunctlError, Unreachable
 from runctl.core.run_models import RunPhase
 from runctl.machines.machine import Machine
 from runctl.runs.records.run_record import RunRecord
-from runctl.runs.recovering.recover import Outcome, Recovered
+from runctl.runs.recovering.outcome import Outcome, Recovered
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from tests.runs.sample_runs import T0, a_run

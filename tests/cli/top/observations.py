@@ -7,13 +7,16 @@ from decimal import Decimal
 from typing import Any
 
 from runctl.agent.deadline_spec import ProgressStatus
-from runctl.agent.spec import AttemptStatus, EndReason, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import AttemptStatus, RunState
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase
 from runctl.costs.budget import BudgetUse, Limit, Period
-from runctl.costs.ledger import EntryState
+from runctl.costs.entries import EntryState
 from runctl.runs.observing import Observation, watched
-from runctl.runs.records.run_record import RunRecord, as_known, from_status
+from runctl.runs.records.run_record import RunRecord, as_known
+from runctl.runs.records.shown_run import as_run
+from runctl.runs.records.updates import from_status
 from runctl.runs.status import status_of
 from tests.costs.entries import an_entry, at, interval
 from tests.runs.sample_runs import a_record
@@ -81,8 +84,8 @@ def an_observation(*, problems: tuple[str, ...] = ()) -> Observation:
         budget=[BudgetUse(Limit(Period.DAY, Decimal(10)), Decimal(7), Decimal(0))],
     )
     runs = (
-        watched(from_status(going, answer, NOW).as_run(NOW), answer),
-        watched(failed.as_run(NOW), None),
+        watched(as_run(from_status(going, answer, NOW), NOW), answer),
+        watched(as_run(failed, NOW), None),
     )
     return Observation(status, runs, problems)
 

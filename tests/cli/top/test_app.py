@@ -15,6 +15,7 @@ from runctl.cli.top import actions
 from runctl.cli.top.app import TopApp
 from runctl.core.errors import ConfigError, RunctlError
 from runctl.runs.observing import Observation
+from runctl.runs.records.shown_run import as_run
 from tests.cli.top.observations import NOW, Fixed, an_observation
 from tests.runs.nodes.records import on_machines
 
@@ -97,7 +98,7 @@ def test_a_key_carries_out_the_command_that_somebody_would_type(
 
 
 def test_all_machines_of_a_run_are_terminated() -> None:
-    run = on_machines("run-a", "i-1", "i-2").as_run(NOW)
+    run = as_run(on_machines("run-a", "i-1", "i-2"), NOW)
     assert actions.terminate(run.provider, actions.machines_of(run), run.region).argv == (
         *("aws", "terminate", "i-1", "i-2", "--region", "us-east-1"),
     )

@@ -24,4 +24,4 @@ def test_without_textual_the_command_that_installs_it_is_named(
 
 
 def test_machines_are_not_asked_more_than_once_a_second(invoke: Invoke) -> None:
-    assert "a second at least" in error_of(invoke("top", "--interval", "0.1s", "--output", "json"))["message"]
+    assert "at least a second" in error_of(invoke("top", "--interval", "0.1s", "--output", "json"))["message"]

@@ -50,7 +50,7 @@ def test_no_checkpoint_leaves_out_the_configured_store_and_contradicts_one_that_
     assert data_of(invoke(*LAUNCH, "--spot"))["run"]["store"]["url"] == "s3://ours/runs"
     assert data_of(invoke(*LAUNCH, "--spot", "--no-checkpoint"))["run"]["store"] is None
     both = error_of(invoke(*LAUNCH, "--spot", "--no-checkpoint", "--checkpoint-s3", "s3://mine/runs"))
-    assert "exclude each other" in both["message"]
+    assert "cannot be used together" in both["message"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_no_checkpoint_leaves_out_the_configured_store_and_contradicts_one_that_
         (("--deadline", "soon"), "write 52h or 2026-12-01T08:00"),
         (("--deadline", "52h", "--spot-fallback", "on-demand"), "contradict each other"),
         (("--deadline", "52h", "--no-auto-resume"), "--no-auto-resume forbids that"),
-        (("--deadline", "2001-01-01T08:00"), "the deadline is over"),
+        (("--deadline", "2001-01-01T08:00"), "the deadline has passed"),
         (("--deadline", "10h", "--estimate", "10h"), "cannot be kept"),
         (("--progress-pattern", "step ("), "not a regular expression"),
         (("--progress-pattern", "step (?P<n>[0-9]+)"), "has no group for the progress"),

@@ -60,7 +60,7 @@ def test_a_deadline_is_a_time_span_or_a_time() -> None:
         (replace(SPEC, ends_at=SPEC.asked_at + 48 * 3600 + 360), None),
         (replace(SPEC, ends_at=SPEC.asked_at + 48 * 3600 + 359), "it takes 2d0h"),
         (replace(SPEC, ends_at=SPEC.asked_at + 300, estimate_seconds=None), "6m more"),
-        (replace(SPEC, ends_at=SPEC.asked_at), "is over"),
+        (replace(SPEC, ends_at=SPEC.asked_at), "has passed"),
         (replace(SPEC, ends_at=SPEC.asked_at + 3600, policy="spot"), None),
         # Earlier runs have shown that machines here start faster.
         (replace(SPEC, ends_at=SPEC.asked_at + 48 * 3600 + 150, restart_seconds=90.0), None),

@@ -10,11 +10,12 @@ import pytest
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline import BOOT_SECONDS, RESTORE_SECONDS, WATCHER_SECONDS, seconds_done
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.core.ids import VolumeId
 from runctl.core.run_models import RunPhase
 from runctl.runs.deadlines.standing import learned_from, paid_seconds, restarts, worked
 from runctl.runs.records.run_record import KnownAttempt, RunRecord, as_known
+from runctl.runs.records.shown_run import as_run
 from tests.runs.sample_runs import T0, a_run
 
 HOUR = 3600.0
@@ -85,7 +86,7 @@ MARGIN = BOOT_SECONDS + RESTORE_SECONDS + WATCHER_SECONDS
 
 
 def shown(record: RunRecord, hours: float) -> tuple[str, str, float | None, float]:
-    deadline = record.as_run(T0 + timedelta(hours=hours)).deadline
+    deadline = as_run(record, T0 + timedelta(hours=hours)).deadline
     assert deadline is not None
     return deadline.decision, deadline.why, deadline.slack_seconds, deadline.done_seconds
 
@@ -176,7 +177,7 @@ def test_a_run_shows_what_its_policy_decides(
 
 
 def test_the_latest_moment_leaves_the_margin() -> None:
-    deadline = a_running().as_run(T0 + timedelta(hours=1)).deadline
+    deadline = as_run(a_running(), T0 + timedelta(hours=1)).deadline
     assert deadline is not None
     assert deadline.on_demand_at == T0 + timedelta(hours=4, seconds=-MARGIN)
 
@@ -191,10 +192,10 @@ def test_restarts_are_measured_from_the_request_to_the_script() -> None:
 
 def test_progress_is_shown_with_the_time_that_is_left() -> None:
     progress = ProgressStatus(250.0, 1000.0, START + 100, 50.0, START)
-    run = a_running(progress=progress).as_run(T0 + timedelta(seconds=110))
+    run = as_run(a_running(progress=progress), T0 + timedelta(seconds=110))
     assert run.progress is not None
     assert (run.progress.done, run.progress.seconds_left) == (0.25, 365.0)
-    assert a_running(progress=replace(progress, total=None)).as_run(T0).progress == replace(
+    assert as_run(a_running(progress=replace(progress, total=None)), T0).progress == replace(
         run.progress, total=None, done=None, seconds_left=None
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from unittest.mock import patch
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.core.config import Config
 from runctl.machines.session import Session
 from runctl.runs.images.stored import needed_images

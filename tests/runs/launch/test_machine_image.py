@@ -100,10 +100,12 @@ def test_the_users_login_to_the_images_registry_is_kept_there(
 ) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     images = Images()
-    MachineImage(IMAGE, "", images).publish()
+    provider = SimpleNamespace(machine_images=images, registry=Unsupported("it has none"))
+    session: Any = SimpleNamespace(progress=SILENT, provider=lambda _: provider)
+    MachineImage("there", IMAGE, "").publish(session)
     assert images.logins == []
     (tmp_path / "config.json").write_text('{"auths": {"ghcr.io": {"auth": "YWRhOnMzY3JldA=="}}}')
-    MachineImage(IMAGE, "", images).publish()
-    MachineImage("python:3.11-slim", "", images).publish()
+    MachineImage("there", IMAGE, "").publish(session)
+    MachineImage("there", "python:3.11-slim", "").publish(session)
     assert images.logins == [RegistryLogin("ghcr.io", "ada", "s3cret")]
     assert "s3cret" not in repr(cast(Any, images.logins))

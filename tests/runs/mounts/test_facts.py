@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MachineMount, MountSpec, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import AttemptStatus, EndRecord, MachineMount, MountSpec, RunState
 from runctl.containers.mounts import parse_mount
 from runctl.core.database import Database
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unreachable

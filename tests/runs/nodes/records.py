@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import EndRecord
 from runctl.core.errors import Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import AttemptStatus, EndRecord, RunState
 from runctl.core.errors import Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runctl.agent.end_reason import EndReason
 from runctl.agent.node_spec import ports_of
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.spec import EndRecord
 from runctl.runs.nodes import following
 from runctl.runs.nodes.following import LONGEST_LINE, LineCutter, merged_line
 from runctl.runs.nodes.starting import node_specs

@@ -8,20 +8,22 @@ from typing import Any
 
 import pytest
 
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import EndRecord
 from runctl.cli.runs.results import results_command
 from runctl.cli.train import launched, launched_nodes
 from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import GroupPhase, RunPhase, UnattendedRun
 from runctl.machines.session import Session
-from runctl.runs import control
+from runctl.runs import asking
 from runctl.runs.nodes import giving_back, keeping
 from runctl.runs.nodes.giving_back import give_back_nodes
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.recovering import recover
-from runctl.runs.recovering.recover import Outcome, recover_run
+from runctl.runs.recovering.outcome import Outcome
+from runctl.runs.recovering.recover import recover_run
 from tests.cli.fake_provider import an_instance
 from tests.runs.nodes.records import Nobody, on_machines
 
@@ -163,8 +165,8 @@ def test_bringing_the_results_of_a_run_between_two_attempts_leaves_its_group_alo
         raise NotFound("i-0 is terminated", code="instance-ended")
 
     given_back: list[RunRecord] = []
-    monkeypatch.setattr(control, "refresh", lambda _, records: records)
-    monkeypatch.setattr(control, "machine_of", over)
+    monkeypatch.setattr(asking, "refresh", lambda _, records: records)
+    monkeypatch.setattr(asking, "machine_of", over)
     monkeypatch.setattr(keeping, "keep_logs", lambda *_: record)
     monkeypatch.setattr(launched_nodes, "give_machines_back", lambda _, each: given_back.append(each))
     monkeypatch.setattr(launched, "bring_home", None)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import EndRecord
 from runctl.core.errors import NotFound
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase

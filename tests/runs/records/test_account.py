@@ -11,18 +11,19 @@ from typing import Any
 
 import pytest
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.core.config import Config
 from runctl.core.database import Database
 from runctl.core.errors import Conflict, CredentialsError, NotFound
 from runctl.core.run_models import GroupPhase, RunPhase, UnattendedRun
 from runctl.machines.session import Session
 from runctl.providers.interface import Scope
-from runctl.runs.control import machine_of, refresh, stop_run
+from runctl.runs.asking import machine_of, refresh
 from runctl.runs.nodes.asking import ask_nodes
 from runctl.runs.records.node_records import KnownNode, KnownNodes
 from runctl.runs.records.store import run_store
 from runctl.runs.recovering.recover import recover_run
+from runctl.runs.stopping import stop_run
 from tests.runs.sample_runs import a_run
 
 OURS, ANOTHER = "111111111111", "222222222222"

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.spec import RETRIED, EndReason, EndRecord
-from runctl.runs.records.node_records import decide_end, first_cause
+from runctl.agent.end_reason import RETRIED, EndReason
+from runctl.agent.spec import EndRecord
+from runctl.runs.records.node_records import decide_run_end, first_cause
 
 
 def end(
@@ -110,13 +111,15 @@ def test_the_first_cause_is_the_runs(
     ends: dict[int, EndRecord], least: int, rank: int | None, reason: EndReason
 ) -> None:
     assert first_cause(ends, least) == rank
-    decided = decide_end(ends, least)
+    decided = decide_run_end(ends, least)
     assert (decided.reason, decided.caused_by) == (reason, rank)
     assert decided.ended_at == max(each.ended_at for each in ends.values())
 
 
 def test_the_message_names_the_machine_and_the_exit_code_is_its_own() -> None:
-    decided = decide_end({0: STOPPED_BY_1, 1: end(EndReason.FAILED, exit_code=3, message="exit code 3")}, 2)
+    decided = decide_run_end(
+        {0: STOPPED_BY_1, 1: end(EndReason.FAILED, exit_code=3, message="exit code 3")}, 2
+    )
     assert (decided.exit_code, decided.message) == (3, "node 1: exit code 3")
 
 
@@ -137,7 +140,7 @@ def test_the_exit_code_of_a_run_that_was_stopped_is_rank_0s_whichever_machine_wa
 ) -> None:
     asked = end(EndReason.STOPPED, exit_code=143 if first == 0 else 0)
     told = end(EndReason.STOPPED, 101.0, exit_code=0 if first == 0 else 143, caused_by=first)
-    decided = decide_end({first: asked, 1 - first: told}, 2)
+    decided = decide_run_end({first: asked, 1 - first: told}, 2)
     assert (decided.reason, decided.exit_code, decided.caused_by) == (EndReason.STOPPED, 143, first)
 
 
@@ -146,7 +149,7 @@ def test_there_is_always_one_end_and_a_completed_run_has_completed_somewhere(
     each: list[EndRecord], least: int
 ) -> None:
     ends = dict(enumerate(each))
-    decided = decide_end(ends, least)
+    decided = decide_run_end(ends, least)
     if decided.reason is EndReason.COMPLETED:
         assert ends[0].reason is EndReason.COMPLETED
         gone = {rank for one in each for rank in one.gone}
@@ -175,5 +178,5 @@ def test_of_a_machine_that_has_said_nothing_counts_what_the_others_have_heard() 
         EndReason.STOPPED, 5.0, message="node 1: it failed", caused_by=1, cause=EndReason.FAILED
     )
     assert heard.run_reason is EndReason.FAILED
-    assert decide_end({0: heard}, 2).reason is EndReason.FAILED
-    assert decide_end({0: replace(heard, cause=None)}, 2).reason is EndReason.LOST
+    assert decide_run_end({0: heard}, 2).reason is EndReason.FAILED
+    assert decide_run_end({0: replace(heard, cause=None)}, 2).reason is EndReason.LOST

@@ -8,11 +8,13 @@ from decimal import Decimal
 
 import pytest
 
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import AttemptStatus, EndRecord, RunState
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase
 from runctl.core.tags import ATTEMPT, RUN
-from runctl.runs.records.run_record import adopted, as_known, may_be_starting
+from runctl.runs.records.run_record import as_known
+from runctl.runs.records.updates import adopted, may_be_starting
 from tests.cli.fake_provider import an_instance
 from tests.costs.entries import at
 from tests.runs.nodes.records import checksum, on_machines

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.end_reason import EndReason
 from runctl.agent.interruption import HandOff
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunState
+from runctl.agent.spec import AttemptStatus, EndRecord, MountSpec, RunState
 from runctl.core.database import Database
 from runctl.core.errors import InstanceEnded, NotFound, UsageError
 from runctl.core.ids import InstanceId, VolumeId
@@ -20,9 +21,11 @@ from runctl.machines.pool_record import PoolEventKind, PoolRecord
 from runctl.machines.renting import RentalEvent, rental_of
 from runctl.render.run_table import run_details
 from runctl.runs.records.node_records import KnownNode, KnownNodes
-from runctl.runs.records.run_record import as_known, fell_back, from_status, with_end, with_its_machine
+from runctl.runs.records.run_record import as_known
 from runctl.runs.records.run_times import run_times, working
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.records.store import RunStore
+from runctl.runs.records.updates import fell_back, from_status, with_end, with_its_machine
 from tests.cli.fake_provider import FakeProvider, Script, an_instance
 from tests.runs.nodes.records import on_machines
 from tests.runs.sample_runs import T0, a_run
@@ -58,7 +61,7 @@ def test_what_is_needed_to_repeat_a_run_is_kept(store: RunStore) -> None:
     store.put(record)
 
     assert store.get("run-aaaa") == record
-    assert store.get("run-aaaa").as_run(T0).git == record.git
+    assert as_run(store.get("run-aaaa"), T0).git == record.git
 
 
 def test_what_an_attempt_on_demand_costs_more_and_where_volumes_went_is_kept_and_told(
@@ -73,7 +76,7 @@ def test_what_an_attempt_on_demand_costs_more_and_where_volumes_went_is_kept_and
 
     found = store.get("run-aaaa")
     assert found == record
-    shown = found.as_run(T0)
+    shown = as_run(found, T0)
     assert [each.fallback for each in shown.attempts] == [fallback, None]
     text = run_details(shown)
     assert "attempt 1, as no spot machine was available, $0.2500 an hour more" in text
@@ -106,7 +109,7 @@ def test_what_a_machine_that_was_taken_back_left_is_kept_and_told(store: RunStor
 
     found = store.get("run-aaaa")
     assert found.hand_off == given
-    shown = found.as_run(T0)
+    shown = as_run(found, T0)
     assert shown.hand_off is not None
     assert list(shown.hand_off.stages) == ["heard", "signalled", "verified"]
     story = run_details(shown)
@@ -279,7 +282,7 @@ def test_cost_and_duration_come_from_the_machines_clock_alone(behind: timedelta)
 
     for record in (running, with_its_machine(running, InstanceEnded("gone"), half_an_hour), done):
         assert record.cost(half_an_hour) == Decimal("0.15")
-        assert record.as_run(half_an_hour).elapsed_seconds == 1740.0
+        assert as_run(record, half_an_hour).elapsed_seconds == 1740.0
 
 
 @pytest.mark.parametrize("seen", [None, 40])
@@ -310,7 +313,7 @@ def test_what_an_attempt_saved_last_is_known_by_what_the_next_one_that_started_w
         third, attempt=4, started_at=later + timedelta(hours=1), past=(*again.past, as_known(again))
     )
 
-    shown = fourth.as_run(later + timedelta(hours=2)).attempts
+    shown = as_run(fourth, later + timedelta(hours=2)).attempts
 
     # What attempts 3 and 4 began with is attempt 1's: attempt 3 has saved nothing itself.
     assert [each.step for each in shown] == [50, None, None, None]
@@ -352,7 +355,7 @@ def test_the_story_of_a_run_has_all_attempts_and_what_was_done_again(store: RunS
     store.put(second)
 
     assert store.get("run-aaaa") == second
-    run = second.as_run(T0 + timedelta(hours=3))
+    run = as_run(second, T0 + timedelta(hours=3))
     assert [attempt.lost_seconds for attempt in run.attempts] == [600.0, None]
     assert run.cost == Decimal("0.123456") * 2
     story = run_details(run).splitlines()[-3:]

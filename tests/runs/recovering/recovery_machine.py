@@ -17,22 +17,23 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.deadline_spec import DeadlineSpec
-from runctl.agent.spec import EndReason, RunSpec
+from runctl.agent.end_reason import RETRIED, EndReason
+from runctl.agent.spec import RunSpec
 from runctl.core.config import Config
 from runctl.core.database import Database
-from runctl.core.errors import (
-    RunctlError,
-)
+from runctl.core.errors import RunctlError
 from runctl.core.machine_models import Instance, Market
 from runctl.machines.intents import IntentStore
 from runctl.machines.session import Session
 from runctl.providers.interface import InstanceRequest
-from runctl.runs import control
-from runctl.runs.records.run_record import from_status, planned
+from runctl.runs import asking, stopping
 from runctl.runs.records.store import run_store
-from runctl.runs.recovering import moving, recover, volumes
-from runctl.runs.recovering.recover import Outcome, recover_run
-from runctl.runs.recovery import RETRIED, RecoveryRules
+from runctl.runs.records.updates import from_status, planned
+from runctl.runs.recovering import moving, recover, start_next, volumes
+from runctl.runs.recovering.outcome import Outcome, Recovered
+from runctl.runs.recovering.recover import recover_run
+from runctl.runs.recovery import RecoveryRules
+from runctl.runs.run_logs import reading
 from runctl.runs.stored import leases
 from runctl.runs.stored.recipe import Recipe, Recipes
 from tests.cli.fake_provider import an_instance
@@ -64,9 +65,10 @@ class Recovery(RuleBasedStateMachine):
             agent = Agent(self.world, instance.id)
             return SimpleNamespace(provider=cloud, instance=instance, agent=agent, reconnect=lambda: None)
 
-        for module in (control, recover, volumes, moving):
+        for module in (asking, reading, start_next, volumes, moving):
             self._exit.enter_context(patch.object(module, "reach", reach))
-        self._exit.enter_context(patch.object(control, "SystemClock", lambda: self.world.clock))
+        for module in (asking, reading, stopping):
+            self._exit.enter_context(patch.object(module, "SystemClock", lambda: self.world.clock))
         for module in (recover, leases):
             self._exit.enter_context(patch.object(module, "data_folder", lambda: folder))
         self.store = run_store(self.session)
@@ -122,7 +124,7 @@ class Recovery(RuleBasedStateMachine):
     @rule(calls=st.integers(0, 30))
     def somebody_looks_at_it_while_it_is_recovered(self, calls: int) -> None:
         def look() -> None:
-            control.refresh(self.session, [self.store.get(RUN)])
+            asking.refresh(self.session, [self.store.get(RUN)])
 
         self.world.meanwhile = (calls, look)
         self._recover()
@@ -152,7 +154,7 @@ class Recovery(RuleBasedStateMachine):
 
     def _stop(self) -> None:
         with contextlib.suppress(RunctlError):
-            control.stop_run(self.session, self.store.get(RUN))
+            stopping.stop_run(self.session, self.store.get(RUN))
         self._note_end()
 
     def _note_end(self) -> None:
@@ -191,3 +193,12 @@ class Recovery(RuleBasedStateMachine):
         # A machine whose run has ended ends itself; none is rented besides.
         used = {name for name, runs in self.world.runs.items() if runs}
         assert set(self.world.going()) <= used
+
+
+def recovered_by_another(there: Recovery) -> Recovered:
+    """What comes of it after a process that was killed."""
+    there.world.clock.advance(timedelta(seconds=61))
+    recovered = recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+    assert recovered.outcome is Outcome.STARTED
+    assert there.session.intents.unfinished() == []
+    return recovered

@@ -8,7 +8,8 @@ import pytest
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointSchedule
-from runctl.agent.spec import ContainerSpec, EndReason, MountSpec, RunSpec
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import ContainerSpec, MountSpec, RunSpec
 from runctl.core.machine_models import Market
 from runctl.core.run_models import RunPhase
 from runctl.machines.pool_record import Lifetime

@@ -14,12 +14,13 @@ from hypothesis.stateful import invariant, rule
 
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline import BOOT_SECONDS, RESTORE_SECONDS
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.core.errors import Interrupted, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance, Market
 from runctl.core.tags import ATTEMPT
-from runctl.runs.recovering.recover import Outcome, Recovered, recover_run
+from runctl.runs.recovering.outcome import Outcome, Recovered
+from runctl.runs.recovering.recover import recover_run
 from runctl.runs.recovering.watching import watch_runs
 from tests.runs.recovering.recovery_machine import Recovery
 from tests.runs.recovering.world import FIRST, RUN, Cloud

@@ -11,7 +11,7 @@ import pytest
 
 from runctl.agent.deadline import WATCHER_SECONDS
 from runctl.agent.deadline_spec import DeadlineSpec
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.core.errors import (
     CapacityError,
     Interrupted,
@@ -25,7 +25,7 @@ from runctl.core.progress import SILENT
 from runctl.core.run_models import RunPhase
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.recovering import watching
-from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered
+from runctl.runs.recovering.outcome import BeingRecovered, Outcome, Recovered
 from runctl.runs.recovering.watching import DeadlineWatch, Pauses, counts, goes_on, pause_after
 from runctl.testing.clock import ManualClock
 from tests.runs.sample_runs import a_run

@@ -10,14 +10,9 @@ from typing import Any
 
 from runctl.agent.checkpoints.layout import end_key
 from runctl.agent.encoding import dumps
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
-from runctl.core.errors import (
-    CapacityError,
-    MachineError,
-    NotFound,
-    Unreachable,
-    Unsupported,
-)
+from runctl.agent.end_reason import RETRIED, EndReason
+from runctl.agent.spec import AttemptStatus, EndRecord, RunSpec, RunState
+from runctl.core.errors import CapacityError, MachineError, NotFound, Unreachable, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
@@ -25,7 +20,6 @@ from runctl.core.tags import ATTEMPT, INTENT
 from runctl.providers.abilities.object_storage import ObjectStorage, ObjectVersion, StoredObject
 from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import Check, CreatePlan, InstanceRequest, Provider, Renting
-from runctl.runs.recovery import RETRIED
 from runctl.testing.clock import ManualClock
 from tests.cli.fake_provider import a_plan, an_instance
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import EndRecord
 from runctl.runs.run_logs import archive as log_archive
 from runctl.runs.run_logs.archive import LogArchive, Span, merged, missing
 

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 import pytest
 
 from runctl.agent.encoding import dumps
-from runctl.agent.spec import EndReason, EndRecord, LogFrame, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import EndRecord, LogFrame, RunState
 from runctl.core.database import Database
 from runctl.core.errors import (
     CredentialsError,
@@ -25,8 +26,9 @@ from runctl.core.errors import (
 from runctl.core.machine_models import InstanceState
 from runctl.core.run_models import RunPhase
 from runctl.machines.machine import Machine
-from runctl.runs.records.run_record import as_known, with_end
+from runctl.runs.records.run_record import as_known
 from runctl.runs.records.store import RunStore
+from runctl.runs.records.updates import with_end
 from runctl.runs.run_logs.follow import follow
 from runctl.testing.clock import ManualClock
 from runctl.transport.agent import AgentClient

@@ -11,20 +11,16 @@ import pytest
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints.layout import Manifest, StoredFile, encode, end_key, manifest_key
 from runctl.agent.encoding import dumps
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
-from runctl.agent.stored_run import (
-    StoredMachine,
-    StoredNode,
-    StoredNodes,
-    machine_key,
-    nodes_key,
-    status_key,
-)
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import AttemptStatus, EndRecord, RunSpec, RunState
+from runctl.agent.stored_run import StoredMachine, StoredNode, StoredNodes, machine_key, nodes_key, status_key
 from runctl.checkpoints.download import Prefix
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase
-from runctl.runs.records.run_record import RunRecord, attempts_of, planned, with_end
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.shown_run import attempts_of
+from runctl.runs.records.updates import planned, with_end
 from runctl.runs.stored.elsewhere import attempts_in_store, read_attempt, told_by_store, with_newest
 from tests.runs.memory_storage import MemoryStorage
 from tests.runs.mounts.machine import an_instance

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import AttemptStatus, EndRecord, RunState
 from runctl.agent.stored_run import StoredMachine
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId, RunId
@@ -16,6 +17,7 @@ from runctl.providers.abilities.groups import GroupActivity, MachineGroup
 from runctl.render.run_table import run_details
 from runctl.runs.records.node_records import KnownNode, KnownNodes
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.stored.elsewhere import StoredAttempt, told_by_store
 from runctl.runs.unattended.state import GroupView, goes_on, is_over, lives, phase_of, seen, told_its_end
 
@@ -219,4 +221,4 @@ def test_a_person_is_told_how_many_machines_there_are(
         replace(GROUP, wanted=wanted), tuple(InstanceId(f"i-{each}") for each in range(machines))
     )
     record = replace(seen(RECORD, view, NOW), end_reason=end)
-    assert f"{NAME} {text}" in run_details(record.as_run(NOW))
+    assert f"{NAME} {text}" in run_details(as_run(record, NOW))

@@ -43,7 +43,7 @@ def machine(docker_machine: Machine) -> Machine:
 @pytest.fixture
 def docker_here(tmp_path: Path) -> Iterator[Docker]:
     """docker with an engine of this computer, set up as an engine is that nobody has set up."""
-    # The path of a socket has a hundred characters at the most, and the engine's containerd adds forty.
+    # The path of a socket has a hundred characters at most, and the engine's containerd adds forty.
     with tempfile.TemporaryDirectory(prefix="rctl-") as short:
         engine = engines.start(Path(short))
         environment = {**os.environ, "DOCKER_HOST": engine.host, "DOCKER_CONFIG": str(tmp_path / "config")}

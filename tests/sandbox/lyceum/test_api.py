@@ -21,7 +21,7 @@ def lyceum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lyceum:
 
 @pytest.mark.parametrize("word", ["ready", "running"])
 def test_a_vm_that_is_up_is_listed_by_either_word(lyceum: Lyceum, word: str) -> None:
-    lyceum.behaviour.up_word = word
+    lyceum.behaviour.running_state = word
     vm_id = lyceum.create()
     assert lyceum.vm(vm_id)["status"] == word
     assert [vm["vm_id"] for vm in lyceum.ask("GET", "/vms/list")[1]["vms"]] == [vm_id]

@@ -26,6 +26,7 @@ from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.cloud.spot_notices import TIMEOUT_SECONDS, NoticeReader
 from runctl.agent.disks.mount_watch import MountWatch
 from runctl.agent.disks.run_folders import RunFolders, run_folders
+from runctl.agent.end_reason import EndReason
 from runctl.agent.environments.environment import Ready
 from runctl.agent.environments.script import NETWORK
 from runctl.agent.errors import AgentError
@@ -35,7 +36,7 @@ from runctl.agent.machine.root import state_directory
 from runctl.agent.machine.shutdown import Shutdown, ask_for_checkpoint
 from runctl.agent.node_spec import NodeCause, NodeSpec
 from runctl.agent.records import AttemptFolder, StopRequest, changed
-from runctl.agent.spec import EndReason, RunSpec, RunState
+from runctl.agent.spec import RunSpec, RunState
 
 SETUP_GRACE_SECONDS = 5.0
 """Installers and builders have nothing to save."""
@@ -183,7 +184,7 @@ class Attempt:
         """How often the script has begun again, because a machine of the run is gone."""
         return 0 if self.peers is None else self.peers.round
 
-    def begins_again(self, outcome: Outcome) -> bool:
+    def restarts(self, outcome: Outcome) -> bool:
         """Whether the script is to begin again on the machines that are left, having ended like this.
 
         Where it has failed, that is known when no machine is silent any more.
@@ -192,23 +193,23 @@ class Attempt:
             return False
         if self._request is not None:
             stays = self.peers.lost is None and not self.peers.is_left_behind
-            return self._request.begins_again and stays
+            return self._request.for_restart and stays
         if outcome.reason is not EndReason.FAILED:
             return False
         self.peers.ends(self._own_cause(self.peers.node, outcome))
         deadline = time.monotonic() + FAILURE_SECONDS + self.peers.node.silence_seconds
         while not self.peers.knows_why and time.monotonic() < deadline:
             self.children.pause(NODES_SECONDS)
-        return self.peers.begin_again
+        return self.peers.must_restart
 
     @property
-    def is_again(self) -> bool:
+    def is_restart(self) -> bool:
         """The script has run on this machine before, in this attempt."""
         return self.peers is not None and self.peers.round > 0
 
     def next_round(self) -> None:
         """Nothing is known any more of the script that has ended; the spec is of the machines that are left."""
-        assert self.peers is not None  # noqa: S101 - `begins_again` has asked them
+        assert self.peers is not None  # noqa: S101 - `restarts` has asked them
         gone = self.peers.next_round()
         self.spec = dataclasses.replace(self.spec, node=self.peers.node.without(gone))
         self._request = self._shutdown = None

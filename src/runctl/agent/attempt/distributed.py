@@ -23,9 +23,9 @@ def when_lost(node: NodeSpec, *, has_store: bool) -> WhenLost:
 
     Only by a store has each of them what rank 0 has saved.
     """
-    if not engine_of(node).begins_again:
+    if not engine_of(node).restarts:
         return WhenLost.GO_ON
-    return WhenLost.BEGIN_AGAIN if has_store else WhenLost.ALL_END
+    return WhenLost.RESTART if has_store else WhenLost.ALL_END
 
 
 def describe_host(node: NodeSpec) -> Host:

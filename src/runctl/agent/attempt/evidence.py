@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runctl.agent.attempt.attempt import Attempt, Outcome
 from runctl.agent.attempt.children import Exited
-from runctl.agent.attempt.end_reason import Facts, decide_end
+from runctl.agent.attempt.end_decision import Facts, decide_end
 from runctl.agent.attempt.log import says_no_space, says_read_only
 from runctl.agent.disks.mount_watch import disk_name
 from runctl.agent.machine.processes import PROC

@@ -11,8 +11,8 @@ import enum
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
+from runctl.agent.end_reason import MACHINE_GONE, EndReason
 from runctl.agent.node_spec import NodeCause, NodeSpec
-from runctl.agent.spec import EndReason
 
 BEAT_SECONDS = 0.5
 """Between two reports of a machine."""
@@ -29,7 +29,7 @@ class WhenLost(enum.Enum):
     ALL_END = "all end"
     GO_ON = "go on"
     """The script goes on, and sees fewer machines."""
-    BEGIN_AGAIN = "begin again"
+    RESTART = "begin again"
     """The script is ended on all of them, and begins again in the next round from what has been saved."""
 
 
@@ -136,7 +136,7 @@ class NodeGroup:
         for rank, cause in found.items():
             if cause is not None and rank not in self.gone and self._goes_on_without(cause):
                 self.gone[rank] = cause
-                if self.when_lost is WhenLost.BEGIN_AGAIN:
+                if self.when_lost is WhenLost.RESTART:
                     self.round, self.started, self.resumes = self.round + 1, False, None
         candidates = [
             cause
@@ -181,7 +181,7 @@ class NodeGroup:
             return False
         if self.when_lost is WhenLost.ALL_END or not (self.started or self.round):
             return False
-        if self.when_lost is WhenLost.BEGIN_AGAIN and self._somebody_has_finished(cause.rank):
+        if self.when_lost is WhenLost.RESTART and self._somebody_has_finished(cause.rank):
             return False
         return self.node.count - len(self.gone) - 1 >= self.node.enough
 
@@ -227,4 +227,4 @@ class NodeGroup:
 
 
 def _is_loss(cause: NodeCause | None) -> bool:
-    return cause is not None and cause.reason in (EndReason.LOST.value, EndReason.INTERRUPTED.value)
+    return cause is not None and EndReason(cause.reason) in MACHINE_GONE

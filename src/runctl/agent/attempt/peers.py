@@ -21,9 +21,9 @@ from typing import Any, Optional
 
 from runctl.agent.attempt.node_group import BEAT_SECONDS, NodeGroup, NodeState, Report, WhenLost
 from runctl.agent.encoding import from_json, to_json
+from runctl.agent.end_reason import EndReason
 from runctl.agent.errors import AgentError
 from runctl.agent.node_spec import NodeCause, NodeSpec
-from runctl.agent.spec import EndReason
 
 ANSWER_SECONDS = 3.0
 """For one report and its answer."""
@@ -114,7 +114,7 @@ class Peers:
         return self._lost if self.cause is None else None
 
     @property
-    def begin_again(self) -> bool:
+    def must_restart(self) -> bool:
         """A machine is gone, for which the script is to begin again here."""
         stays = self._lost is None and not self.is_left_behind
         return self._heard.cause is None and self._heard.round > self.round and stays
@@ -147,7 +147,7 @@ class Peers:
     @property
     def knows_why(self) -> bool:
         """It is known why the run ends, or that the script begins again."""
-        return self._heard.cause is not None or self.begin_again
+        return self._heard.cause is not None or self.must_restart
 
     def is_ready(self) -> None:
         """Everything but the script is there."""

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runctl.agent.checkpoint_spec import StoreSpec
-from runctl.agent.checkpoints.stores import FolderStore, S3Store, explaining, open_store
+from runctl.agent.checkpoints.folder_store import FolderStore, explaining
+from runctl.agent.checkpoints.s3_store import S3Store
+from runctl.agent.checkpoints.stores import open_store
 from runctl.agent.cloud.checksums import in_base64
 from runctl.agent.cloud.s3 import S3, Refusal
 from runctl.agent.errors import AgentError

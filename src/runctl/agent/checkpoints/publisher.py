@@ -17,7 +17,8 @@ from runctl.agent.checkpoints.folders import Checksums, Identity, identity, inco
 from runctl.agent.checkpoints.formats import QUIET_SECONDS
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.agent.checkpoints.schedule import fits, sent_before_the_newest
-from runctl.agent.checkpoints.stores import LARGE, THREADS, Store
+from runctl.agent.checkpoints.store_files import LARGE, THREADS
+from runctl.agent.checkpoints.stores import Store
 from runctl.agent.errors import AgentError, counted
 
 SIBLING_SECONDS = 60.0

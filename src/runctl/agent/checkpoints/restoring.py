@@ -16,7 +16,8 @@ from runctl.agent.checkpoints import choosing, layout
 from runctl.agent.checkpoints.folders import incomplete
 from runctl.agent.checkpoints.formats import QUIET_SECONDS
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
-from runctl.agent.checkpoints.stores import LARGE, THREADS, Store
+from runctl.agent.checkpoints.store_files import LARGE, THREADS
+from runctl.agent.checkpoints.stores import Store
 from runctl.agent.errors import AgentError, counted
 
 PARTIAL = ".runctl-restore-"

@@ -86,7 +86,7 @@ def settled(
 
 def arguments(template: Sequence[str], checkpoint: str) -> tuple[str, ...]:
     """The template's arguments with ``{checkpoint}`` filled in; none without a checkpoint. Pure."""
-    return tuple(word.replace("{checkpoint}", checkpoint) for word in template) if checkpoint else ()
+    return tuple(argument.replace("{checkpoint}", checkpoint) for argument in template) if checkpoint else ()
 
 
 def _in_mount(spec: RunSpec, path: Path) -> str | None:

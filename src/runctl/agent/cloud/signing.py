@@ -32,8 +32,8 @@ def query_of(parameters: Mapping[str, str]) -> str:
 @lru_cache(maxsize=64)
 def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
     key = ("AWS4" + secret).encode()
-    for word in (day, region, service, "aws4_request"):
-        key = hmac.new(key, word.encode(), hashlib.sha256).digest()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
     return key
 
 

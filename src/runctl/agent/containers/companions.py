@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.agent.attempt.attempt import Attempt, Outcome
+from runctl.agent.end_reason import EndReason
 from runctl.agent.machine import docker
 from runctl.agent.machine.shutdown import Shutdown
-from runctl.agent.spec import EndReason
 
 LABEL = "com.docker.compose.project"
 STOP_SECONDS = 5

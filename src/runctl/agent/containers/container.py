@@ -7,11 +7,12 @@ from runctl.agent.attempt.attempt import Attempt, Outcome
 from runctl.agent.containers import container_code, container_folder, container_plan, docker_root
 from runctl.agent.containers.container_run import run_to_end
 from runctl.agent.disks import run_folders
+from runctl.agent.end_reason import EndReason
 from runctl.agent.errors import AgentError
 from runctl.agent.images.image import ready_image
 from runctl.agent.machine import docker
 from runctl.agent.machine.root import login_user
-from runctl.agent.spec import ContainerSpec, EndReason
+from runctl.agent.spec import ContainerSpec
 
 
 def run_in_container(attempt: Attempt, container: ContainerSpec) -> Outcome:
@@ -21,7 +22,7 @@ def run_in_container(attempt: Attempt, container: ContainerSpec) -> Outcome:
     run_folders.make(attempt.folders)
     (attempt.folder.path / "home").mkdir(exist_ok=True)
     # What was entrusted for the image is gone by the second time, and all machines go on with what they had.
-    image = (attempt.live.image if attempt.is_again else None) or ready_image(attempt, engine, container)
+    image = (attempt.live.image if attempt.is_restart else None) or ready_image(attempt, engine, container)
     attempt.update(image=image)
     if container.build is not None and container.build.only:
         return Outcome(EndReason.COMPLETED, f"the image {image} is on the machine", exit_code=0)

@@ -54,7 +54,7 @@ def decide(requested: str, found: MachineGpus) -> Decision:
         raise AgentError(
             "no-gpu",
             f"--gpus {requested}: this machine has no NVIDIA GPU (nvidia-smi finds none)",
-            "take an instance type with GPUs, such as g5.xlarge, or leave --gpus out",
+            "rent a machine with GPUs (runctl offers lists them), or leave --gpus out",
         )
     if not found.toolkit:
         raise AgentError(

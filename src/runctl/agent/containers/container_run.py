@@ -12,15 +12,16 @@ from typing import Any, Callable, Protocol
 
 from runctl.agent.attempt.attempt import Attempt, Outcome
 from runctl.agent.attempt.children import Exited
-from runctl.agent.attempt.end_reason import Facts, decide_end
+from runctl.agent.attempt.end_decision import Facts, decide_end
 from runctl.agent.attempt.evidence import conclude, oom_counters
 from runctl.agent.containers import container_plan
 from runctl.agent.containers.container_log import CollectedLog, ContainerLog
 from runctl.agent.containers.container_stop import ContainerStopper
+from runctl.agent.end_reason import EndReason
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import docker, processes
 from runctl.agent.machine.shutdown import POLL_SECONDS as SHUTDOWN_POLL_SECONDS
-from runctl.agent.spec import ContainerSpec, EndReason, RunState
+from runctl.agent.spec import ContainerSpec, RunState
 
 ENGINE_GONE_SECONDS = float(os.environ.get("RUNCTL_ENGINE_GONE_SECONDS") or 120.0)
 """How long an engine may be away (an upgrade restarts it) before the attempt counts as lost."""

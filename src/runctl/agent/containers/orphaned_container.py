@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from runctl.agent.attempt.end_reason import Facts, decide_end
+from runctl.agent.attempt.end_decision import Facts, decide_end
 from runctl.agent.containers.companions import remove_project
 from runctl.agent.containers.container_stop import ContainerStopper
+from runctl.agent.end_reason import EndReason
 from runctl.agent.machine import docker
 from runctl.agent.machine.shutdown import Shutdown
 from runctl.agent.records import Live
-from runctl.agent.spec import EndReason
 
 
 @dataclass(frozen=True)

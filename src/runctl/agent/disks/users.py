@@ -106,16 +106,16 @@ def _by_mount(pid: int, device_numbers: set[str], own: Sequence[MountEntry]) -> 
     except OSError:
         return None
     groups = {
-        (entry.mount_point, word.partition(":")[2])
+        (entry.mount_point, field.partition(":")[2])
         for entry in own
         if entry.device_number in device_numbers
-        for word in entry.optional
-        if word.startswith("shared:")
+        for field in entry.optional
+        if field.startswith("shared:")
     }
     for entry in entries:
         if entry.device_number not in device_numbers:
             continue
-        followers = {(entry.mount_point, word.partition(":")[2]) for word in entry.optional if ":" in word}
+        followers = {(entry.mount_point, field.partition(":")[2]) for field in entry.optional if ":" in field}
         if not followers & groups:
             return f"mounted at {entry.mount_point} in a namespace of its own"
     return None

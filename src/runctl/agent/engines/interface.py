@@ -51,7 +51,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def begins_again(self) -> bool:
+    def restarts(self) -> bool:
         """Whether what is left of the machines has to start the script anew when one is gone; ``False``: the script
         goes on, with fewer machines."""
         ...

@@ -12,7 +12,7 @@ class NoEngine:
 
     module: str | None = None
     missing = ""
-    begins_again = False
+    restarts = False
 
     def command(self, start: ScriptStart) -> list[str]:
         """As it is."""

@@ -20,7 +20,7 @@ class Ray:
         "add ray to the project's dependencies (requirements.txt, pyproject.toml or the script's header), or use an"
         " image that has it"
     )
-    begins_again = False
+    restarts = False
 
     def command(self, start: ScriptStart) -> list[str]:
         """``python -c`` with the program `ray_node`: the machine that runs it has nothing of ours beside the agent, and

@@ -24,7 +24,7 @@ class Torchrun:
         "add torch to the project's dependencies (requirements.txt, pyproject.toml or the script's header), or use an"
         " image that has it"
     )
-    begins_again = True
+    restarts = True
 
     def command(self, start: ScriptStart) -> list[str]:
         """``python -m torch.distributed.run … SCRIPT ARGUMENTS``; a program that is not a Python script is run by it

@@ -38,21 +38,21 @@ def stretches(size: int, each: int = STRETCH) -> list[tuple[int, int]]:
     return [(begin, min(size, begin + each)) for begin in range(0, size, each)]
 
 
-def device_of(word: str) -> Path:
+def device_of(reference: str) -> Path:
     """The device of an attached volume by its serial, never by guessing names; or the path given.
 
     Raises `AgentError` (``no-device``).
     """
-    if not word.startswith("vol-"):
-        return Path(word)
+    if not reference.startswith("vol-"):
+        return Path(reference)
     deadline = time.monotonic() + DEVICE_SECONDS
     while True:
-        found = _by_serial(word.replace("-", "", 1))
+        found = _by_serial(reference.replace("-", "", 1))
         if found is not None:
             return found
         if time.monotonic() >= deadline:
             raise AgentError(
-                "no-device", f"no device of this machine is {word}", "is the volume still attached?"
+                "no-device", f"no device of this machine is {reference}", "is the volume still attached?"
             )
         time.sleep(0.5)
 

@@ -58,9 +58,9 @@ def unit(description: str, argv: Sequence[str], env: Mapping[str, str], user: st
     )
 
 
-def _quoted(word: str) -> str:
+def _quoted(argument: str) -> str:
     """As systemd reads words (systemd.syntax(7)): ``%`` and ``$`` stand for themselves."""
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    escaped = argument.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"'
 
 

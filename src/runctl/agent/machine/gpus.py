@@ -29,9 +29,9 @@ def parse(text: str) -> list[dict[str, Any]]:
     return found
 
 
-def _number(word: str) -> int | None:
+def _number(text: str) -> int | None:
     # "[N/A]" and "[Not Supported]" are what it says for what it does not know.
-    return int(word) if word.isdigit() else None
+    return int(text) if text.isdigit() else None
 
 
 def gpus() -> list[dict[str, Any]]:

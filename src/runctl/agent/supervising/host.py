@@ -13,11 +13,12 @@ from runctl.agent.attempt.attempt import Attempt, Outcome
 from runctl.agent.attempt.children import FADE_SECONDS, LEFTOVER_SECONDS, cpu_seconds
 from runctl.agent.attempt.evidence import conclude, oom_counters
 from runctl.agent.disks import mountns, run_folders
+from runctl.agent.end_reason import EndReason
 from runctl.agent.environments import environment, script
 from runctl.agent.machine import processes
 from runctl.agent.machine import root as machine
 from runctl.agent.machine.shutdown import ProcessStopper
-from runctl.agent.spec import DependencyKind, EndReason, RunSpec, RunState
+from runctl.agent.spec import DependencyKind, RunSpec, RunState
 from runctl.agent.trees.verbs import copy_tree
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from runctl.agent.after_run import EndedRun, GroupEnd, MachineEnd, Stay, why_it_stays
 from runctl.agent.encoding import to_json
+from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.agent.errors import AgentError
 from runctl.agent.guard import boot
 from runctl.agent.guard.daemon import FOLDER as GUARD_FOLDER
@@ -32,7 +33,7 @@ from runctl.agent.machine.daemon import (
 )
 from runctl.agent.machine.root import agent_command, as_root, call_as_root, folder_root, login_user
 from runctl.agent.records import AttemptFolder, attempt_folder, attempts, find, taking_up_folder
-from runctl.agent.spec import RETRIED, EndReason, EndRecord, RunSpec
+from runctl.agent.spec import EndRecord, RunSpec
 from runctl.agent.supervising.status import conclude_if_gone
 
 POLL_SECONDS = 1.0

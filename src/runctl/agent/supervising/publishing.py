@@ -21,11 +21,12 @@ from runctl.agent.checkpoints.stores import is_prefix, open_prefix, open_store
 from runctl.agent.cloud.s3 import VARIABLES
 from runctl.agent.disks import run_folders
 from runctl.agent.encoding import dumps, to_json
+from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.agent.environments.script import login_environment
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import processes
 from runctl.agent.machine.root import PASSED_ON, agent_command, login_user, machine_variables
-from runctl.agent.spec import RETRIED, EndReason, EndRecord, RunSpec, without_values
+from runctl.agent.spec import EndRecord, RunSpec, without_values
 from runctl.agent.stored_run import spec_key
 
 FINISH_SECONDS = 600.0
@@ -39,7 +40,7 @@ _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Answer:
+class LastPublished:
     """What publishing has come to in the end."""
 
     published: str | None = None
@@ -102,7 +103,7 @@ class Publishing:
             return float(found["seconds"])
         return 0.0
 
-    def finish(self) -> Answer:
+    def finish(self) -> LastPublished:
         """The run's last checkpoint is in the store, or the answer says what is not. The script has ended."""
         patience = time.time() + FINISH_SECONDS
 
@@ -118,16 +119,16 @@ class Publishing:
             f"{each['name']} ({each['size']:,} bytes) is not published: {each['why']}{self._stays()}"
             for each in answer["left"]
         ]
-        return Answer(answer.get("name"), answer.get("step"), answer.get("sha256", ""), tuple(left))
+        return LastPublished(answer.get("name"), answer.get("step"), answer.get("sha256", ""), tuple(left))
 
-    def _answer_in_its_place(self) -> Answer:
+    def _answer_in_its_place(self) -> LastPublished:
         """What it has last written down: there was no time left for more."""
         known = self._attempt.folder.checkpoint()
         why = f"the newest checkpoint could not be published in time{self._stays()}"
         if known is None or known.published_at is None:
-            return Answer(left=(f"{why}; the store has none",))
+            return LastPublished(left=(f"{why}; the store has none",))
         name = os.path.relpath(known.path, self._attempt.folders.checkpoints)
-        return Answer(name, known.step, known.sha256, (f"{why}; the store has {name}",))
+        return LastPublished(name, known.step, known.sha256, (f"{why}; the store has {name}",))
 
     @property
     def stays_on(self) -> str | None:

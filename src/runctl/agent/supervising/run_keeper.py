@@ -26,6 +26,7 @@ from runctl.agent.cloud.ec2 import this_machine
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.cloud.spot_notices import TIMEOUT_SECONDS, NoticeReader
 from runctl.agent.encoding import dumps, from_json, loads, to_json
+from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.agent.errors import AgentError
 from runctl.agent.lease import SECONDS, Claim
 from runctl.agent.lease_keeper import LeaseKeeper
@@ -40,7 +41,7 @@ from runctl.agent.records import (
     lease_file,
     taking_up_folder,
 )
-from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord, RunSpec, without_values
+from runctl.agent.spec import AttemptStatus, EndRecord, RunSpec, without_values
 from runctl.agent.stored_run import (
     RUN,
     SPEC,

@@ -11,9 +11,10 @@ from typing import Any
 
 from runctl.agent.attempt.log import Log, digest
 from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.end_reason import EndReason
 from runctl.agent.machine import durable, processes
 from runctl.agent.records import AttemptFolder, Live, attempts, find
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
+from runctl.agent.spec import AttemptStatus, EndRecord, RunSpec, RunState
 
 ORPHANED = "its supervisor is gone; the script goes on, its exit code will not be known"
 START_SECONDS = 60.0

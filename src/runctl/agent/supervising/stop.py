@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from runctl.agent.attempt.attempt import marks as marks_of
+from runctl.agent.end_reason import EndReason
 from runctl.agent.errors import AgentError
 from runctl.agent.interruption import NOTICE_SECONDS, Notice
 from runctl.agent.machine import durable, processes
 from runctl.agent.machine.shutdown import ProcessStopper, Shutdown
 from runctl.agent.records import AttemptFolder, Live, StopRequest, find
-from runctl.agent.spec import AttemptStatus, EndReason, RunState
+from runctl.agent.spec import AttemptStatus, RunState
 from runctl.agent.supervising.status import observe, write_end_for
 
 PATIENCE_SECONDS = 60.0

@@ -17,6 +17,7 @@ from runctl.agent.attempt.attempt import Attempt, EndedEarlyError, Outcome
 from runctl.agent.attempt.children import Children
 from runctl.agent.attempt.log import FULL, Log
 from runctl.agent.disks import mountns, run_folders
+from runctl.agent.end_reason import BY_ERROR, EndReason
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import processes
 from runctl.agent.machine.daemon import daemonise, redirect
@@ -29,26 +30,13 @@ from runctl.agent.machine.root import (
     state_directory,
 )
 from runctl.agent.records import AttemptFolder, attempt_folder, attempts
-from runctl.agent.spec import EndReason, EndRecord, RunSpec, RunState
+from runctl.agent.spec import EndRecord, RunSpec, RunState
 from runctl.agent.supervising.hand_off import HandOver
 from runctl.agent.supervising.host import copy_project, run_on_host
 from runctl.agent.supervising.log_copy import END_SECONDS, LogCopier
 
 if TYPE_CHECKING:
     from runctl.agent.supervising.publishing import Publishing
-
-REASONS = {
-    "setup-failed": EndReason.SETUP_FAILED,
-    "image-failed": EndReason.IMAGE_FAILED,
-    "no-docker": EndReason.IMAGE_FAILED,
-    "bad-mount": EndReason.DATA_FAILED,
-    "no-compose": EndReason.IMAGE_FAILED,
-    "cannot-mount": EndReason.DATA_FAILED,
-    "cannot-write": EndReason.DATA_FAILED,
-    "cannot-restore": EndReason.DATA_FAILED,
-    "disk-full": EndReason.DISK_FULL,
-    "lost": EndReason.LOST,
-}
 
 
 CAUSE_LENGTH = 300
@@ -143,10 +131,10 @@ class Supervisor:
             self.copier.start()
         self.attempt.notices.start()
         outcome = self._outcome(lambda: self._begin(cannot_mount))
-        while self.attempt.begins_again(outcome):
+        while self.attempt.restarts(outcome):
             self.children.end_all(1.0)
             self.attempt.next_round()
-            outcome = self._outcome(self._begin_again)
+            outcome = self._outcome(self._restart)
         self.children.end_all(1.0)
         self._finish(self.attempt.tell_nodes(outcome))
 
@@ -165,7 +153,7 @@ class Supervisor:
             self.log.line(warning)
         return self._run()
 
-    def _begin_again(self) -> Outcome:
+    def _restart(self) -> Outcome:
         """On the machines that are left, all from the checkpoint that rank 0 has settled on."""
         self.spec = dataclasses.replace(self.spec, node=self.attempt.spec.node)
         peers = self.attempt.peers
@@ -176,7 +164,7 @@ class Supervisor:
                 raise AgentError("lost", f"not all machines can begin again: {left[0]}")
             # What the script was writing when it had to end may be broken here, and the one before in the store.
             self.publishing.stop()
-            self._restore_again(None)
+            self._restore_for_restart(None)
             # Another, which looks at what there is now.
             self.publishing.start()
             peers.settle(self._settle())
@@ -184,12 +172,12 @@ class Supervisor:
             # Whatever this machine has in its folder, or has saved since: all go on from the same.
             name = self.attempt.wait_for_checkpoint()
             if name:
-                self._restore_again(name)
+                self._restore_for_restart(name)
             if self._settle(name) != name:
                 raise AgentError("lost", f"{name}, from which rank 0 begins again, is not complete here")
         return self._run()
 
-    def _restore_again(self, name: str | None) -> None:
+    def _restore_for_restart(self, name: str | None) -> None:
         """As `_restore`. A machine that cannot have it is lost to the run, which may go on on others."""
         from runctl.agent.supervising.publishing import restore
 
@@ -248,7 +236,7 @@ class Supervisor:
         return run_in_container(self.attempt, container)
 
     def _failed(self, error: AgentError) -> Outcome:
-        reason = REASONS.get(error.code, EndReason.SETUP_FAILED)
+        reason = BY_ERROR.get(error.code, EndReason.SETUP_FAILED)
         # What the failed program said is in the log as it said it; here it is one line.
         message = told_once(error.message, self.log.tail().decode(errors="replace"))
         message += "\nhint: " + error.hint if error.hint else ""

@@ -45,7 +45,7 @@ def decode_changes(record: bytes) -> tuple[str, dict[str, tuple[Optional[Entry],
     """The tree before, and the differences. Raises `ValueError` for what is no record."""
     base, *fields = record.decode("utf-8", "surrogateescape").split("\0")
     if not is_digest(base) or len(fields) % 3:
-        raise ValueError("this is no record of changes")
+        raise ValueError("this is not a record of changes")
     return base, {
         fields[at]: (_entry(fields[at + 1]), _entry(fields[at + 2])) for at in range(0, len(fields), 3)
     }

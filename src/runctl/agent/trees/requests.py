@@ -66,7 +66,7 @@ def _object(line: bytes) -> Mapping[str, Any]:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise AgentError("bad-request", "the request is no JSON: {}".format(error)) from error
+        raise AgentError("bad-request", "the request is not JSON: {}".format(error)) from error
     return checked(request)
 
 

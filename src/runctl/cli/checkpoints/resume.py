@@ -13,6 +13,7 @@ from runctl.cli.framework.options import MayBeBytes
 from runctl.core.clock import SystemClock
 from runctl.core.errors import UsageError
 from runctl.runs.checkpoints.resuming import plan_resume, resume
+from runctl.runs.records.shown_run import as_run
 
 
 @click.command(
@@ -52,7 +53,7 @@ def resume_command(cli: Cli, run: str, variables: tuple[str, ...], dry_run: bool
         )
         return
     record = resume(cli.session, plan, dict(_variable(text) for text in variables))
-    shown = record.as_run(SystemClock().now())
+    shown = as_run(record, SystemClock().now())
     cli.emit(
         shown,
         text=lambda: (

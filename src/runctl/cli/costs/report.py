@@ -15,7 +15,7 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_runs
 from runctl.cli.framework.values import RUN, wide_option
 from runctl.core.errors import UsageError
-from runctl.costs.ledger import By
+from runctl.costs.entries import By
 from runctl.providers.registry import DEFAULT
 
 if TYPE_CHECKING:

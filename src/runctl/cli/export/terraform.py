@@ -21,7 +21,7 @@ from runctl.core.text import counted
     ],
 )
 @click.argument("references", metavar="[ID|NAME]...", nargs=-1)
-@click.option("--project", metavar="NAME", help="Only what is of this project.")
+@click.option("--project", metavar="NAME", help="Only of this project.")
 @click.option(
     "--to", type=click.Path(dir_okay=False, path_type=Path), help="Write this file; by default to stdout."
 )

@@ -63,7 +63,7 @@ _VOLUME_VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "snapshot": ("Take a snapshot of a volume.", "snapshots:snapshot_command", ()),
     "snapshots": ("List snapshots.", "snapshots:list_command", ("snapshot-list",)),
     "snapshot-delete": ("Delete snapshots.", "snapshots:delete_command", ()),
-    "restore": ("Make a volume from a snapshot.", "snapshots:restore_command", ()),
+    "restore": ("Create a volume from a snapshot.", "snapshots:restore_command", ()),
     "clone": ("Copy a volume within its zone.", "copies:clone_command", ("fork",)),
     "move": ("Move a volume's data to another zone.", "copies:move_command", ()),
     "replicate": ("Keep a volume's data ready in other zones.", "copies:replicate_command", ()),
@@ -361,7 +361,7 @@ _LAST: dict[str, Leaf | Branch] = {
             "quota": Leaf(
                 "Set how many vCPUs the account may run at once.", "runctl.cli.sandbox_faults:quota"
             ),
-            "store": Leaf("Say how S3 does: slow, or away.", "runctl.cli.sandbox_faults:store"),
+            "store": Leaf("Set how S3 behaves: slow, or away.", "runctl.cli.sandbox_faults:store"),
             "replay": Leaf(
                 "Play traces of spot capacity: launches are refused, instances interrupted.",
                 "runctl.cli.sandbox_faults:replay",

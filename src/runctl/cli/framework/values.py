@@ -222,7 +222,7 @@ trace_means_option = click.option(
     type=click.Choice(["available", "preempted"]),
     default="available",
     show_default=True,
-    help="What a number above 0 in the traces says.",
+    help="What a number above 0 in the traces means.",
 )
 """See `runctl.simulation.traces.Means`."""
 

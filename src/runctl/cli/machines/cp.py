@@ -76,7 +76,7 @@ def cp(cli: Cli, source: str, target: str, transport: str | None) -> None:
         ) from None
     if done.skipped:
         shown = ", ".join(done.skipped[:3]) + (", ..." if done.skipped[3:] else "")
-        cli.progress.warn(f"not copied, as it is no file or a link that leads out of the folder: {shown}")
+        cli.progress.warn(f"not copied, as it is not a file, or a link that leads out of the folder: {shown}")
     cli.emit(
         done,
         text=lambda: (

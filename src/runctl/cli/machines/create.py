@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -37,14 +38,17 @@ SECTIONS = {
 
 def examples(provider: str) -> tuple[tuple[str, str], ...]:
     """Command lines, each with what it does."""
+    named, group = plugin(provider).help_examples, plugin(provider).volumes
     create = f"runctl {provider} create"
-    group = plugin(provider).volumes
-    volume = (f"{create} --gpu A100 --volume datasets:/data", "with a volume at /data")
+    of_type = " ".join([create, *named.instance_types[:1]])
+    spot, kind = (" --spot", "spot machine") if named.spot else ("", "machine")
+    gpu = f"--gpu {shlex.quote(named.gpu)}"
+    volume = (f"{create} {gpu} --volume datasets:/data", "with a volume at /data")
     return (
-        (f"{create} g5.xlarge --spot --name digits", "a spot machine that other commands know as digits"),
-        (f"{create} --gpu A10G:1 --spot", "any type with such a GPU, wherever there is capacity"),
+        (f"{of_type}{spot} --name digits", f"a {kind} that other commands know as digits"),
+        (f"{create} {gpu}{spot}", "any type with such a GPU, wherever there is capacity"),
         *((volume,) if group is not None else ()),
-        (f"{create} g5.xlarge --dry-run", "show the plan with its price, and rent nothing"),
+        (f"{of_type} --dry-run", "show the plan with its price, and rent nothing"),
     )
 
 

@@ -247,7 +247,7 @@ def terminate_command(provider: str) -> click.Command:
 
 def _record_runs(cli: Cli, instances: Sequence[Instance]) -> list[RunRecord]:
     """Remember how runs on these machines ended while the machines can still say; those that go on are named."""
-    from runctl.runs.control import refresh
+    from runctl.runs.asking import refresh
 
     known = {record.id: record for instance in instances for record in cli.store.list(instance=instance.id)}
     running = []
@@ -262,7 +262,7 @@ def _record_runs(cli: Cli, instances: Sequence[Instance]) -> list[RunRecord]:
 
 def _save(cli: Cli, running: Sequence[RunRecord]) -> None:
     """Runs have ended by SIGTERM and their own grace, and have saved what they save then; a failure is said."""
-    from runctl.runs.control import stop_run
+    from runctl.runs.stopping import stop_run
 
     for record in running:
         if record.state is RunPhase.UNKNOWN:

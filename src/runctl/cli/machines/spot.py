@@ -12,10 +12,15 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import types_of
 from runctl.cli.framework.values import WholeNumber
 from runctl.core.clock import SystemClock
+from runctl.providers.registry import plugin
 from runctl.render.spot import advice_table, draw_prices, prices_table
 
 MOST_DAYS = 90
 """So far back EC2's history goes."""
+
+
+def _types(provider: str, count: int) -> str:
+    return " ".join(plugin(provider).help_examples.instance_types[:count])
 
 
 def prices_command(provider: str) -> click.Command:
@@ -24,7 +29,7 @@ def prices_command(provider: str) -> click.Command:
     @click.command(
         cls=Command,
         examples=[
-            (f"runctl {provider} spot-prices g5.xlarge g4dn.xlarge --days 30", "of two types, for a month")
+            (f"runctl {provider} spot-prices {_types(provider, 2)} --days 30", "of two types, for a month")
         ],
     )
     @click.argument("types", metavar="TYPE...", nargs=-1, required=True, shell_complete=types_of(provider))
@@ -59,7 +64,7 @@ def advice_command(provider: str) -> click.Command:
 
     @click.command(
         cls=Command,
-        examples=[(f"runctl {provider} spot-advice g5.xlarge g4dn.xlarge g6.xlarge", "where to try first")],
+        examples=[(f"runctl {provider} spot-advice {_types(provider, 3)}", "where to try first")],
     )
     @click.argument("types", metavar="TYPE...", nargs=-1, required=True, shell_complete=types_of(provider))
     @click.pass_obj

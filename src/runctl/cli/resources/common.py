@@ -18,7 +18,7 @@ from runctl.providers.registry import names
 INCOMPLETE = 1
 """The exit code where something could not be read: what is shown is not all."""
 
-PROVIDER = click.option("--provider", metavar="NAME", help="Only what is with this provider.")
+PROVIDER = click.option("--provider", metavar="NAME", help="Only at this provider.")
 EVERYONE = click.option(
     "--everyone",
     is_flag=True,

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--group-by",
     type=click.Choice([key.value for key in GroupKey]),
-    help="Put together what has this in common, with a sum of each; within a group, --sort holds.",
+    help="Group by this, with a sum for each group; --sort orders what is in a group.",
 )
 @click.option("--limit", type=COUNT, metavar="N", help="Show at most N of them.")
 @click.option(
@@ -72,7 +72,7 @@ def list_command(
 ) -> int:
     """List everything that runctl has made: every kind, in all regions at once.
 
-    That is yours, and what the account shares. Exit code 1 means that something could not be read; it is named, and
+    Your own, and what the account shares. Exit code 1 means that something could not be read; it is named, and
     never taken for empty.
     """
     from runctl.cleanup.overview import overview

@@ -47,7 +47,7 @@ ALL = "all"
     type=click.Choice([*(include.value for include in Include), ALL]),
     multiple=True,
     metavar="WHAT",
-    help="Also remove what may still be needed: "
+    help="Also remove things that may still be needed: "
     + ", ".join(include.value for include in Include)
     + ", or all. Repeatable.",
 )
@@ -57,7 +57,7 @@ ALL = "all"
     default="1h",
     show_default=True,
     metavar="TIME",
-    help="Keep what is younger: a command may still be making it.",
+    help="Keep what is newer: a command may still be creating it.",
 )
 @click.option(
     "--kind",
@@ -70,7 +70,7 @@ ALL = "all"
 @click.option("--project", metavar="NAME", help="Only of this project.")
 @PROVIDER
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and stop there.")
-@click.option("--show-kept", is_flag=True, help="Show each thing that stays, too, and not only how many.")
+@click.option("--show-kept", is_flag=True, help="List each thing that stays, not only how many.")
 @click.pass_obj
 def cleanup_command(
     cli: Cli,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from runctl.agent.end_reason import RETRIED
 from runctl.agent.spec import EndRecord
 from runctl.cli.context import Cli
 from runctl.cli.runs.show_log import show_log
@@ -11,11 +12,11 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, InstanceEnded, NotFound, Unreachable
 from runctl.core.waiting import attempts
 from runctl.machines.machine import Machine
-from runctl.runs.control import machine_of, refresh
-from runctl.runs.end_reason import exit_code
+from runctl.runs.asking import machine_of, refresh
+from runctl.runs.end_report import exit_code
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.recovering.watching import DeadlineWatch
-from runctl.runs.recovery import RETRIED
 
 OUT_OF_REACH_SECONDS = 600.0
 """For which a run's store and its provider may be out of reach, while its next attempt is prepared."""
@@ -44,7 +45,7 @@ def follow_attempts(
             break
         machine = following
     if emits and cli.settings.json:
-        cli.emit(record.as_run(SystemClock().now()), text=str)
+        cli.emit(as_run(record, SystemClock().now()), text=str)
     return code, machine, record
 
 
@@ -93,7 +94,8 @@ def recovered_from(cli: Cli, record: RunRecord) -> RunRecord | None:
 
 def recovered(cli: Cli, record: RunRecord) -> RunRecord | None:
     """The next attempt, which has started; ``None`` where there is none."""
-    from runctl.runs.recovering.recover import BeingRecovered, Outcome, recover_run
+    from runctl.runs.recovering.outcome import BeingRecovered, Outcome
+    from runctl.runs.recovering.recover import recover_run
     from runctl.runs.stored.recipe import Recipes
 
     recipe = Recipes(cli.session.database).find(record.id)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import click
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_instances, complete_runs
@@ -16,6 +16,7 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable
 from runctl.core.run_models import RunPhase
 from runctl.providers.registry import command, names
+from runctl.runs.records.shown_run import as_run
 
 PHASES = tuple(phase.value for phase in RunPhase)
 STATES = (*PHASES, *(reason.value for reason in EndReason))
@@ -126,7 +127,7 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
     """
     from runctl.cli.runs.node_logs import check_several, show_node_logs
     from runctl.cli.runs.show_log import show_kept_log, show_log
-    from runctl.runs.control import machine_of, refresh
+    from runctl.runs.asking import machine_of, refresh
 
     record = cli.store.get(run_id)
     if record.needs_refresh and (node is not None or record.nodes is not None):
@@ -180,7 +181,7 @@ def stop_command(cli: Cli, run_ids: tuple[str, ...], grace: timedelta | None, fo
 
     With a run that was started with --unattended, its group and its machine end too.
     """
-    from runctl.runs.control import stop_run
+    from runctl.runs.stopping import stop_run
 
     records, lines = [], []
     for run_id in run_ids:
@@ -195,7 +196,7 @@ def stop_command(cli: Cli, run_ids: tuple[str, ...], grace: timedelta | None, fo
             cli.progress.note(lines[-1])
     now = SystemClock().now()
     cli.emit(
-        [record.as_run(now) for record in records],
+        [as_run(record, now) for record in records],
         text=lambda: "\n".join(lines),
         ids=[record.id for record in records],
     )
@@ -221,11 +222,11 @@ def interrupt_command(cli: Cli, run_id: str, notice: timedelta) -> None:
 
     Nothing happens to the machine. Works with every provider, also with those that give no notice.
     """
-    from runctl.runs.control import interrupt_run
+    from runctl.runs.stopping import interrupt_run
 
     record = interrupt_run(cli.session, cli.store.get(run_id), notice)
     cli.emit(
-        record.as_run(SystemClock().now()),
+        as_run(record, SystemClock().now()),
         text=lambda: f"{record.id} has its notice; runctl runs logs {record.id} --follow shows what it does",
         ids=[record.id],
     )

@@ -8,7 +8,7 @@ from runctl.cli.context import Cli
 from runctl.core.errors import Interrupted, NotFound, RunctlError, UsageError
 from runctl.render.json import line as json_line
 from runctl.render.progress import LogOutput, finish
-from runctl.runs.end_reason import exit_code, sentence
+from runctl.runs.end_report import exit_code, sentence
 from runctl.runs.nodes.following import OnLine, check_rank, lines_of, merged_line
 from runctl.runs.records.run_record import RunRecord
 

@@ -12,6 +12,7 @@ from runctl.cli.framework.completion import complete_runs
 from runctl.cli.framework.options import over_budget_option
 from runctl.cli.framework.values import DURATION, RUN
 from runctl.core.clock import SystemClock
+from runctl.runs.records.shown_run import as_run
 
 
 @click.command(
@@ -45,7 +46,9 @@ def recover_command(cli: Cli, run_id: str, store: str | None) -> None:
     recovered = recover_reference(cli.session, run_id, store)
     check_capacity(recovered)
     record = recovered.record
-    cli.emit(record.as_run(SystemClock().now()), text=lambda: f"{record.id} {recovered.why}", ids=[record.id])
+    cli.emit(
+        as_run(record, SystemClock().now()), text=lambda: f"{record.id} {recovered.why}", ids=[record.id]
+    )
 
 
 @click.command(
@@ -83,4 +86,4 @@ def watch_command(cli: Cli, run_ids: tuple[str, ...], every: timedelta) -> None:
             for record in records
         )
 
-    cli.emit([record.as_run(now) for record in records], text=text, ids=[record.id for record in records])
+    cli.emit([as_run(record, now) for record in records], text=text, ids=[record.id for record in records])

@@ -36,7 +36,7 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
     from runctl.cli.train.launched import bring_home, end_rental
     from runctl.cli.train.launched_nodes import give_machines_back
     from runctl.core.errors import NotFound
-    from runctl.runs.control import machine_of, refresh
+    from runctl.runs.asking import machine_of, refresh
     from runctl.runs.launch.launch_plan import DEFAULT_RESULTS
     from runctl.runs.nodes.keeping import keep_logs
     from runctl.runs.results import stored_results

@@ -12,10 +12,12 @@ from runctl.core.money import hourly, usd
 from runctl.machines.machine import Machine
 from runctl.render.json import line
 from runctl.render.progress import LogOutput, finish
-from runctl.runs.control import find_kept, follow_run, machine_of, refresh_group
-from runctl.runs.end_reason import exit_code, sentence
+from runctl.runs.asking import machine_of, refresh_group
+from runctl.runs.end_report import exit_code, sentence
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.run_logs.follow import Followed, tail_offset
+from runctl.runs.run_logs.reading import find_kept, follow_run
 from runctl.runs.run_logs.sources import KeptLog
 from runctl.runs.stored.recipe import Recipes
 from runctl.runs.unattended.state import goes_on, group_text
@@ -52,7 +54,7 @@ def show_log(
         stream.write("\n")
         stream.flush()
     if document and emits and cli.settings.json:
-        cli.emit(followed.record.as_run(SystemClock().now()), text=str)
+        cli.emit(as_run(followed.record, SystemClock().now()), text=str)
     if followed.end is None:
         return 0
     if not intact:

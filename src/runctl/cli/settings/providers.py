@@ -21,7 +21,7 @@ _HAS, _HAS_NOT = "yes", "-"
     cls=Command,
     examples=[
         ("runctl providers", "what each of them can do"),
-        ("runctl providers runpod", "and why it cannot do the rest"),
+        ("runctl providers local", "and why it cannot do the rest"),
     ],
 )
 @click.argument("provider", required=False)

@@ -45,7 +45,7 @@ def top_command(cli: Cli, *, interval: timedelta) -> None:
             code="missing-extra",
         )
     if interval < LEAST_INTERVAL:
-        raise UsageError("--interval is a second at least", hint="runctl top --interval 10s")
+        raise UsageError("--interval is at least a second", hint="runctl top --interval 10s")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "a dashboard needs a terminal", hint="runctl status shows the same once", code="no-terminal"

@@ -17,6 +17,7 @@ from runctl.core.text import counted, size
 from runctl.providers.registry import is_this_computer
 from runctl.render.plans.run_plan import run_plan_document, run_plan_lines
 from runctl.render.progress import finish
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.train.plan import RunPlan
 from runctl.runs.train.project_plan import ProjectPlan
 from runctl.runs.train.saves import Watcher
@@ -67,7 +68,7 @@ def carry_out(
     if on_save is not OnSave.NOTHING:
         return Watched(cli, training, plan, record, on_save is OnSave.RESTART).to_the_end()
     if not wait:
-        cli.emit(record.as_run(SystemClock().now()), text=lambda: record.id, ids=[record.id])
+        cli.emit(as_run(record, SystemClock().now()), text=lambda: record.id, ids=[record.id])
         machine = "" if is_this_computer(record.provider) else f" {record.instance_id}"
         command = f"runctl {record.provider} monitor{machine} {record.id}"
         cli.progress.note(f"{record.id} has started; follow it with: {command}")

@@ -119,7 +119,7 @@ def monitor_command(provider: str) -> click.Command:
         from runctl.cli.runs.node_logs import check_several, show_node_logs
         from runctl.cli.runs.show_log import show_log
         from runctl.machines.machine import reach
-        from runctl.runs.control import find_on_machine
+        from runctl.runs.asking import find_on_machine
 
         machine = reach(cli.session, find_instance(cli, provider, instance_id), transport)
         record = find_on_machine(cli.session, machine, run_id)

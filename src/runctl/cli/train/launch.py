@@ -337,15 +337,18 @@ def _examples(provider: str) -> tuple[tuple[str, str], ...]:
     if "create" not in plugin(provider).verbs:
         where = "" if plugin(provider).only_instance is not None else " --instance NAME"
         return ((f"{launch}{where} train.py --results results --wait", "train, and copy the results there"),)
+    named = plugin(provider).help_examples
+    spot = " --spot" if named.spot else ""
+    unattended = (
+        f"{launch} train.py{spot} --unattended --checkpoint-s3 s3://mine/runs",
+        "it goes on after interruptions, too, with nobody watching",
+    )
     return (
         (
-            f"{launch} train.py --spot --checkpoint-s3 s3://mine/runs --wait -- --epochs 5",
+            f"{launch} train.py{spot} --checkpoint-s3 s3://mine/runs --wait -- --epochs 5",
             "from start to finish, with the results in the folder results",
         ),
         (f"{launch} train.py --ttl 12h --keep-on-failure 1h", "the machine ends itself with nobody watching"),
-        (
-            f"{launch} train.py --spot --unattended --checkpoint-s3 s3://mine/runs",
-            "it goes on after interruptions, too, with nobody watching",
-        ),
+        *((unattended,) if named.unattended else ()),
         (f"{launch} train.py --dry-run", "show the plan with its price, and rent nothing"),
     )

@@ -26,6 +26,7 @@ from runctl.runs.costs import with_ledger_costs
 from runctl.runs.launch.launch_plan import LaunchPlan
 from runctl.runs.launch.launching import Launch
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.results import GivenBack, Results, fetch_results, give_back, launch_end
 
 
@@ -59,7 +60,7 @@ class Launched:
     def left_alone(self) -> int:
         """Say how to follow it, and what becomes of the machine."""
         record, cli = self.record, self.cli
-        cli.emit(record.as_run(SystemClock().now()), text=lambda: record.id, ids=[record.id])
+        cli.emit(as_run(record, SystemClock().now()), text=lambda: record.id, ids=[record.id])
         machines = ", ".join(record.machines)
         where = "" if is_this_computer(record.provider) else f" on {machines}"
         cli.progress.note(
@@ -111,7 +112,7 @@ def bring_home(cli: Cli, machine: Machine, record: RunRecord, folder: str) -> Re
         raise
     if results.skipped:
         shown = ", ".join(results.skipped[:3]) + (", ..." if results.skipped[3:] else "")
-        cli.progress.warn(f"not copied, as it is no file or a link that leads out of the folder: {shown}")
+        cli.progress.warn(f"not copied, as it is not a file, or a link that leads out of the folder: {shown}")
     cli.say(f"results: {results.folder} ({counted(results.files, 'file')}, {size(results.bytes)})")
     return results
 
@@ -172,7 +173,7 @@ def _cost(ended: GivenBack) -> str:
 def _all_attempts(cli: Cli, record: RunRecord) -> str:
     """The machines before this one are the run's cost as well."""
     now = SystemClock().now()
-    (run,) = with_ledger_costs(cli.session, [record.as_run(now)], now)
+    (run,) = with_ledger_costs(cli.session, [as_run(record, now)], now)
     if not record.past or run.cost is None:
         return ""
     return f"; the run cost {usd(run.cost)} in {counted(len(record.past) + 1, 'attempt')}"

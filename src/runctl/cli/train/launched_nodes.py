@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runctl.agent.end_reason import RETRIED
 from runctl.agent.object_store import is_address
 from runctl.cli.context import Cli
 from runctl.cli.runs.attempts import recovered
@@ -15,7 +16,6 @@ from runctl.runs.nodes.asking import node_machine, nodes_of, on_node
 from runctl.runs.nodes.giving_back import GivenBackNodes, give_back_nodes
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.recovering.watching import DeadlineWatch
-from runctl.runs.recovery import RETRIED
 from runctl.runs.results import GivenBack, launch_end
 
 

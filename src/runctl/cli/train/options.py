@@ -104,11 +104,13 @@ def checkpoint_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if checkpoint_s3 is not None and checkpoint_folder is not None:
             raise UsageError(
-                "--checkpoint-s3 and --checkpoint-folder exclude each other", hint="leave one of them out"
+                "--checkpoint-s3 and --checkpoint-folder cannot be used together",
+                hint="leave one of them out",
             )
         if no_checkpoint and (checkpoint_s3 or checkpoint_folder):
             raise UsageError(
-                "--no-checkpoint and a place for checkpoints exclude each other", hint="leave one of them out"
+                "--no-checkpoint and a store for checkpoints cannot be used together",
+                hint="leave one of them out",
             )
         keeping = Keeping(
             s3=checkpoint_s3,

@@ -13,6 +13,7 @@ from runctl.providers.interface import InstanceRequest
 from runctl.render.plans.launch_plan import launch_plan_text
 from runctl.render.plans.machine_plans import types_text
 from runctl.runs.launch.launching import LaunchRequest
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.unattended.launching import launching_unattended
 
 
@@ -35,7 +36,7 @@ def launch_unattended(
             price = highest_price(launch.group.machine, count)
             confirm_renting(cli, provider, what, price, always=confirm)
         record = launch.start()
-    cli.emit(record.as_run(SystemClock().now()), text=lambda: record.id, ids=[record.id])
+    cli.emit(as_run(record, SystemClock().now()), text=lambda: record.id, ids=[record.id])
     cli.progress.note(
         f"{record.id} is left to {launch.group.name}: this computer is not needed any longer"
         f"; see how it is from anywhere that has started it: runctl runs show {record.id}"

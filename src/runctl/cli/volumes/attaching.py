@@ -41,7 +41,7 @@ def mount_options(function: F) -> F:
             "--format",
             "may_format",
             is_flag=True,
-            help="Make a file system if it is blank, even if runctl did not create it.",
+            help="Create a file system if it is blank, even if runctl did not create the volume.",
         ),
         click.option(
             "--mount-point",

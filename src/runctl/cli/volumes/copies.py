@@ -203,10 +203,10 @@ def replicate_command(provider: str) -> click.Command:
     def command(cli: Cli, *, volume_name: str, zones: tuple[str, ...], dry_run: bool) -> None:
         """Keep a volume's data ready in other zones.
 
-        A replica is a volume that was made from a temporary snapshot. A run that only reads the volume goes on with it
-        at once when there is no machine in the volume's zone. It holds until one of the two is mounted for writing; the
-        same command then asks, deletes it and makes it anew. One that was itself mounted for writing, is persistent or
-        is what a run goes on with is not deleted. Cut short, it finishes what is missing.
+        A replica is a volume that is created from a temporary snapshot. A run that only reads the volume continues with
+        it at once when there is no machine in the volume's zone. It is valid until one of the two is mounted for
+        writing; the same command then asks, deletes it and creates a new one. A replica that was itself mounted for
+        writing, is persistent, or is in use by a run is not deleted. If interrupted, the same command finishes the job.
         """
         runs = Recipes(cli.session.database).by_volume()
         plan = plan_replicas(cli.session, provider, volume_name, zones, runs=runs)
@@ -222,8 +222,8 @@ def replicate_command(provider: str) -> click.Command:
     return command
 
 
-def _abandon(cli: Cli, cloud: Provider, word: str, *, dry_run: bool) -> None:
-    plan = plan_abandon(cloud, word)
+def _abandon(cli: Cli, cloud: Provider, volume_name: str, *, dry_run: bool) -> None:
+    plan = plan_abandon(cloud, volume_name)
     if shown(cli, plan, abandon_text(plan), dry_run=dry_run):
         return
     cli.confirm(f"Give up moving {plan.source.name or plan.source.id}?")

@@ -63,7 +63,7 @@ def prewarm_command(provider: str) -> click.Command:
         "--format",
         "may_format",
         is_flag=True,
-        help="Make a file system if it is blank, even if runctl did not create it.",
+        help="Create a file system if it is blank, even if runctl did not create the volume.",
     )
     @click.option("--detach", is_flag=True, help="Detach it at the end, even from a machine that has it now.")
     @click.option("--dry-run", is_flag=True, help="Show the plan with time and price, and stop there.")

@@ -184,7 +184,7 @@ def restore_command(provider: str) -> click.Command:
         tags: tuple[str, ...],
         dry_run: bool,
     ) -> None:
-        """Make a volume from a snapshot.
+        """Create a volume from a snapshot.
 
         With the original's type and speed, and the snapshot's project, protection and tags. The snapshot stays.
         """

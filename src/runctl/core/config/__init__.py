@@ -370,8 +370,8 @@ def _unknown(section: str, content: object, known: Mapping[str, Any]) -> tuple[s
     )
 
 
-def _suggest(word: str, known: Mapping[str, Any] | list[str], kind: str) -> str:
-    near = did_you_mean(word, known)
+def _suggest(given: str, known: Mapping[str, Any] | list[str], kind: str) -> str:
+    near = did_you_mean(given, known)
     return near or f"known {kind}: {', '.join(known)}"
 
 

@@ -190,7 +190,7 @@ def _job(plan: JobPlan) -> Document:
 
 
 def _failure_rules(plan: JobPlan) -> list[dict[str, Any]]:
-    """`runctl.agent.spec.RETRIED` in the cluster's terms: what says nothing of the script is tried again."""
+    """`runctl.agent.end_reason.RETRIED` in the cluster's terms: what says nothing of the script is tried again."""
     taken = {
         "action": "Count",
         "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],

@@ -68,7 +68,7 @@ def read_ignore(root: Path, dockerfile: str) -> DockerIgnore:
 
 
 def parse_ignore(text: str, name: str = IGNORE_FILE) -> DockerIgnore:
-    """The rules of a text. Pure. Raises `ProjectError` naming a line that is no pattern."""
+    """The rules of a text. Pure. Raises `ProjectError` naming a line that is not a pattern."""
     rules = []
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("#") or not line.strip():
@@ -77,12 +77,12 @@ def parse_ignore(text: str, name: str = IGNORE_FILE) -> DockerIgnore:
         brings_back = pattern.startswith("!")
         pattern = pattern.removeprefix("!").strip()
         if not pattern:
-            raise ProjectError(f"{name}:{number}: {line.strip()!r} is no pattern")
+            raise ProjectError(f"{name}:{number}: {line.strip()!r} is not a pattern")
         clean = posixpath.normpath(pattern).removeprefix("//").removeprefix("/") or "."
         try:
             rules.append(_Rule(Pattern(clean), brings_back))
         except (re.error, ValueError) as error:
-            raise ProjectError(f"{name}:{number}: {line.strip()!r} is no pattern: {error}") from error
+            raise ProjectError(f"{name}:{number}: {line.strip()!r} is not a pattern: {error}") from error
     return DockerIgnore(tuple(rules), name)
 
 
@@ -98,7 +98,7 @@ class Pattern:
     """
 
     def __init__(self, text: str) -> None:
-        """Raises `ValueError` or `re.error` for what is no pattern."""
+        """Raises `ValueError` or `re.error` for what is not a pattern."""
         self._singles: list[tuple[int, Callable[[str], object]]] = []
         self._stays = self._stays_in_name = self._leaves_at_slash = self._skips_single = self._skips_two = 0
         bit = 1

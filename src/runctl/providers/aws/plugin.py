@@ -11,6 +11,7 @@ from runctl.providers.plugin import (
     ALL_VERBS,
     CreateOption,
     Defaults,
+    HelpExamples,
     IdKind,
     Leaf,
     ProviderPlugin,
@@ -179,5 +180,8 @@ plugin = ProviderPlugin(
     registry="ecr",
     preview_option=("--show-aws", "Print the commands of the AWS CLI that do the same, and change nothing."),
     instance_types=instance_types,
+    help_examples=HelpExamples(
+        ("g5.xlarge", "g4dn.xlarge", "g6.xlarge"), "A10G:1", spot=True, unattended=True
+    ),
     account_variables=("AWS_ENDPOINT_URL", "AWS_PROFILE"),
 )

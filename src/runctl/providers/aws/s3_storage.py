@@ -30,7 +30,7 @@ def client_of_store(endpoint: str, region: str, keys: StoreKeys) -> S3Client:
     import botocore.session
     from botocore.config import Config
 
-    made: Any = botocore.session.Session().create_client(
+    opened: Any = botocore.session.Session().create_client(
         "s3",
         region_name=region,
         endpoint_url=endpoint,
@@ -46,7 +46,7 @@ def client_of_store(endpoint: str, region: str, keys: StoreKeys) -> S3Client:
             response_checksum_validation="when_required",
         ),
     )
-    client: S3Client = made
+    client: S3Client = opened
     return client
 
 

@@ -23,7 +23,7 @@ from runctl.core.errors import (
     UsageError,
 )
 from runctl.providers.lyceum.settings import Account
-from runctl.providers.rest import Answer, RestClient, decoded, made
+from runctl.providers.rest import Answer, RestClient, created, decoded
 
 NAME = "Lyceum"
 _ROOT = "/api/v2/external"
@@ -195,7 +195,7 @@ class LyceumApi:
                 f"Lyceum answered {answer.status} to the creation of a VM: {_detail(answer)}",
                 may_still_happen=True,
             )
-        return made(_good(answer, "create a VM"), Vm, NAME)
+        return created(_good(answer, "create a VM"), Vm, NAME)
 
     def terminate(self, vm_id: str) -> Terminated:
         """It ends, and its block volumes are free. Raises `NotFound` where it has ended."""

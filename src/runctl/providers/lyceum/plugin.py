@@ -10,6 +10,7 @@ from runctl.providers.plugin import (
     RENTING_VERBS,
     CreateOption,
     Defaults,
+    HelpExamples,
     IdKind,
     ProviderPlugin,
     VolumeGroup,
@@ -97,5 +98,6 @@ plugin = ProviderPlugin(
         ),
     ),
     instance_types=instance_types,
+    help_examples=HelpExamples(("a100.1x",), spot=True),
     account_variables=("LYCEUM_API_KEY", "LYCEUM_ORG"),
 )

@@ -21,7 +21,7 @@ from runctl.core.errors import (
     Unreachable,
     UsageError,
 )
-from runctl.providers.rest import Answer, RestClient, decoded, made
+from runctl.providers.rest import Answer, RestClient, created, decoded
 from runctl.providers.runpod.settings import Account
 
 NAME = "RunPod"
@@ -246,7 +246,7 @@ class RunPodApi:
 
     def create(self, body: dict[str, Any]) -> Pod:
         """The new pod. Raises `CapacityError`, and `OutcomeUnknown` where it may have been made all the same."""
-        return made(self._changed("POST", "/pods", body, what="create a pod"), Pod, NAME)
+        return created(self._changed("POST", "/pods", body, what="create a pod"), Pod, NAME)
 
     def act(self, pod_id: str, action: str) -> None:
         """``start`` or ``stop`` is under way. Raises `Conflict` in a state that has no such action, also where an
@@ -267,7 +267,7 @@ class RunPodApi:
     def create_volume(self, body: dict[str, Any]) -> NetworkVolume:
         """The new network volume. Raises `OutcomeUnknown` where it may have been made all the same."""
         answer = self._changed("POST", "/network-volumes", body, what="create a network volume")
-        return made(answer, NetworkVolume, NAME)
+        return created(answer, NetworkVolume, NAME)
 
     def grow_volume(self, volume_id: str, size: int) -> NetworkVolume:
         """It has so many GB. The same call twice is fine."""

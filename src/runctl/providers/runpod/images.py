@@ -51,10 +51,10 @@ class RunPodImages(MachineImages):
         )
         with self._context.journal.calling(change):
             name = f"runctl-{slug(self._context.owner)}-{slug(login.host)}-{secrets.token_hex(3)}"
-            made = api.add_registry(name, login.username, login.password)
+            created = api.add_registry(name, login.username, login.password)
         file = self._file(login.host)
         make_private_folder(file.parent)
-        write_atomically(file, msgspec.json.encode(KeptLogin(made.id, digest)).decode(), mode=0o600)
+        write_atomically(file, msgspec.json.encode(KeptLogin(created.id, digest)).decode(), mode=0o600)
         if before is not None and is_there and before.login_id not in {pod.registry for pod in api.pods()}:
             with suppress(RunctlError):
                 api.delete_registry(before.login_id)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runctl.providers.plugin import ALL_VERBS, CreateOption, Defaults, ProviderPlugin, VolumeGroup
+from runctl.providers.plugin import (
+    ALL_VERBS,
+    CreateOption,
+    Defaults,
+    HelpExamples,
+    ProviderPlugin,
+    VolumeGroup,
+)
 from runctl.providers.runpod.settings import RunPodConfig
 
 if TYPE_CHECKING:
@@ -69,5 +76,6 @@ plugin = ProviderPlugin(
         verbs=("create", "list", "show", "resize", "delete"),
     ),
     opaque_ids=True,
+    help_examples=HelpExamples(("rtx-4090",), "RTX 4090"),
     account_variables=("RUNPOD_API_KEY",),
 )

@@ -290,7 +290,7 @@ class RunPodRenting(Renting):
             return (), None
         wanted, *others = request.volumes
         if others:
-            raise Unsupported("a pod has one network volume at the most", hint="name one of them")
+            raise Unsupported("a pod has at most one network volume", hint="name one of them")
         volume = self._volumes.find(wanted.volume)
         if cloud != CLOUDS[0]:
             raise UsageError("only pods of the secure cloud have network volumes", hint="--cloud secure")

@@ -46,9 +46,9 @@ def price_of(kind: str, size_gb: int, now: datetime) -> Rate | None:
     return Rate(usd, Per.MONTH, now, _SOURCE)
 
 
-def type_of(word: str) -> str:
+def type_of(value: str) -> str:
     """RunPod's word as it is typed: ``high-performance``."""
-    return word.lower().replace("_", "-")
+    return value.lower().replace("_", "-")
 
 
 def volume_of(found: NetworkVolume, pods: Sequence[Pod], now: datetime) -> Volume:

@@ -20,8 +20,8 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.interface import require
 from runctl.providers.registry import is_this_computer, plugins, this_computer, volume_command
+from runctl.runs.asking import machine_of
 from runctl.runs.checkpoints.machine_folder import MachineFolder
-from runctl.runs.control import machine_of
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.transport.agent import AgentClient

@@ -11,10 +11,11 @@ from runctl.core.run_models import Checkpoint, CheckpointState
 from runctl.machines.machine import Machine
 from runctl.machines.session import Session
 from runctl.providers.registry import command
+from runctl.runs.asking import machine_of, refresh
 from runctl.runs.checkpoints.locations import folder_of_run
-from runctl.runs.control import machine_of, refresh
-from runctl.runs.records.run_record import RunRecord, before_it_began, from_status
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
+from runctl.runs.records.updates import before_it_began, from_status
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def check_deadline(spec: DeadlineSpec, now: datetime) -> None:
     left = spec.ends_at - now.timestamp()
     if left <= 0:
         raise UsageError(
-            "the deadline is over", hint="--deadline 52h, or a time to come", code="deadline-over"
+            "the deadline has passed", hint="--deadline 52h, or a time in the future", code="deadline-over"
         )
     if spec.policy == Policy.SPOT.value:
         return

@@ -25,7 +25,7 @@ from runctl.agent.deadline import (
     slack,
 )
 from runctl.agent.deadline_spec import ProgressStatus
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import MACHINE_GONE
 from runctl.core.machine_models import Market
 from runctl.core.run_models import RunDeadline, RunProgress
 
@@ -62,8 +62,7 @@ def durable_seconds(record: RunRecord, attempts: Sequence[KnownAttempt], work: f
 
 def interruptions_of(attempts: Sequence[KnownAttempt]) -> int:
     """Spot machines that were lost."""
-    lost = {EndReason.INTERRUPTED, EndReason.LOST}
-    return sum(each.market == Market.SPOT.value and each.end_reason in lost for each in attempts)
+    return sum(each.market == Market.SPOT.value and each.end_reason in MACHINE_GONE for each in attempts)
 
 
 def standing_of(

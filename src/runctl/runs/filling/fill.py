@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from runctl.agent.encoding import loads
-from runctl.agent.spec import EndReason, RunSpec
+from runctl.agent.end_reason import TOLD_TO_END, EndReason
+from runctl.agent.spec import RunSpec
 from runctl.core.clock import Clock
 from runctl.core.errors import (
     Conflict,
@@ -29,11 +30,12 @@ from runctl.machines.intents import IntentStore
 from runctl.machines.machine import Machine, open_machine
 from runctl.machines.renting import RentalListener, Rentals
 from runctl.providers.interface import Provider, require
-from runctl.runs.end_reason import sentence
+from runctl.runs.end_report import sentence
 from runctl.runs.filling.helper_machine import HelperMachine
 from runctl.runs.filling.plan import PROGRAM, PrewarmPlan, PrewarmRequest, plan_prewarm
-from runctl.runs.records.run_record import RunRecord, adopted, is_machine_of, planned
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import RunStore
+from runctl.runs.records.updates import adopted, is_machine_of, planned
 from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.train.start import start
 from runctl.storage.attaching import MountOptions, attach_and_mount, unmount, unmount_and_detach
@@ -290,7 +292,7 @@ def _checked(followed: Followed, heard: Heard) -> Mapping[str, Any]:
     end = followed.end
     if end is not None and end.reason is EndReason.COMPLETED and heard.result is not None:
         return {key: value for key, value in heard.result.items() if key != "event"}
-    told_to_end = end is not None and end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}
+    told_to_end = end is not None and end.reason in TOLD_TO_END
     if heard.error is not None and not told_to_end:
         code, message = str(heard.error.get("code")), str(heard.error.get("message"))
         hint = str(heard.error.get("hint") or "")

@@ -32,13 +32,14 @@ from runctl.project.docker.dockerfile import DockerfileChoice
 from runctl.project.label import fit_for_a_tag
 from runctl.providers.registry import is_this_computer, registry_owner, usual_registry
 from runctl.runs.images.build import ImageBuild, ImageProject, image_registry
+from runctl.runs.images.registry_logins import host_of, token_for, users_login
 
 if TYPE_CHECKING:
-    from runctl.containers.registry_login import Credential
     from runctl.core.machine_models import Instance
     from runctl.machines.machine import Machine
     from runctl.machines.session import Session
     from runctl.project.selection import Selection
+    from runctl.providers.abilities.image_registry import RegistryLogin
     from runctl.runs.train.plan import RunPlan
 from runctl.runs.images.settled_image import (
     BY_CONFIGURATION,
@@ -160,11 +161,10 @@ class RunImage:
         container = spec.container
         if container is None or container.image is None or container.build is not None:
             return ""
-        host = container.image.partition("/")[0]
-        if "/" not in container.image or not self._is_providers({host}):
+        host = host_of(container.image)
+        if host is None or token_for(self.session, host, [self.instance.provider]) is None:
             return ""
-        login = image_registry(self.session, self.instance.provider).login()
-        return container.image if login.host == host else ""
+        return container.image
 
     def pinned(self, reference: str) -> str:
         """An image of the provider's registry by its digest. Raises `NotFound` where it is not there."""
@@ -298,10 +298,9 @@ class RunImage:
             return NOT_SHARED
         image = replace(image, repository=target.repository)
         if target.plan is None:
-            from runctl.containers.registry_login import users_credential
-
             # What is there only the machine can say, and so nothing is put in a cache's place.
-            known = users_credential(target.repository.partition("/")[0])
+            host = host_of(target.repository)
+            known = users_login(host) if host is not None else None
             return Shared(image.remote) if known is not None else NOT_SHARED
         tags: set[str] = set()
         if target.plan.exists and self.build.owner is not None:
@@ -332,37 +331,29 @@ class RunImage:
             unpinned=unpinned_bases(image.inputs.parsed, image.inputs.target),
         )
 
-    def _logins(self, spec: RunSpec, *, built_here: bool) -> list[Credential]:
-        """For the machine: it has no rights of its own in the registry, and gets a token that ends by itself."""
-        from runctl.containers.registry_login import Credential, users_credential
+    def _logins(self, spec: RunSpec, *, built_here: bool) -> list[RegistryLogin]:
+        """For the machine: it has no rights of its own in the registry, and gets a token that ends by itself.
 
+        The user's own login goes to the machine for the registry only that the configuration, or the build, names.
+        """
         container = spec.container
         if container is None or is_this_computer(self.instance.provider):
             return []
         caches = container.build.cache_from if container.build is not None else ()
         published = container.build.published if container.build is not None else None
-        references = [container.image, published, *caches]
-        hosts = {reference.partition("/")[0] for reference in references if reference and "/" in reference}
-        if not hosts:
-            return []
-        registry = self.session.config.docker.registry
-        if registry is None and built_here:
-            registry = self.build.registry
-        owner = registry_owner(registry) or (self.instance.provider if self._is_providers(hosts) else None)
-        if owner is not None:
-            login = image_registry(self.session, owner).login()
-            return [Credential(login.host, login.username, login.password)] if login.host in hosts else []
-        if registry is None or registry.partition("/")[0] not in hosts:
-            return []
-        known = users_credential(registry.partition("/")[0])
-        return [known] if known is not None else []
-
-    def _is_providers(self, hosts: set[str]) -> bool:
-        try:
-            provider = image_registry(self.session, self.instance.provider)
-        except Unsupported:
-            return False
-        return any(provider.owns(host) for host in hosts)
+        hosts = {
+            host for image in (container.image, published, *caches) if image and (host := host_of(image))
+        }
+        named = self.session.config.docker.registry
+        if named is None and built_here:
+            named = self.build.registry
+        owner = registry_owner(named) or self.instance.provider
+        tokens = (token_for(self.session, host, [owner]) for host in sorted(hosts))
+        found = [login for login in tokens if login is not None]
+        users = host_of(named) if named is not None else None
+        if not found and users in hosts and (login := users_login(users)) is not None:
+            found.append(login)
+        return found
 
     def _secrets(self, plan: RunPlan) -> dict[str, str]:
         if plan.image is None or plan.image.where != INSTANCE:

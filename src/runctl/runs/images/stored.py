@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runctl.agent.end_reason import RETRIED
 from runctl.containers.client import find_client
 from runctl.containers.image_inputs import repository_name
 from runctl.containers.stored_images import (
@@ -19,7 +20,6 @@ from runctl.machines.session import Session
 from runctl.providers.registry import registry_owner, usual_registry
 from runctl.runs.images.build import image_registry
 from runctl.runs.records.store import run_store
-from runctl.runs.recovery import RETRIED
 
 
 def stored_images(session: Session, project: str | None, registry: str | None) -> tuple[StoredImage, ...]:

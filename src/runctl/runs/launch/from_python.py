@@ -21,6 +21,7 @@ from runctl.providers.registry import DEFAULT
 from runctl.runs.deadlines.plan import DeadlineRequest
 from runctl.runs.launch.launch_plan import DEFAULT_RESULTS, FETCH_WITHIN, AfterRun, LaunchPlan
 from runctl.runs.launch.launching import Launch, LaunchRequest, launch_on, launching
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.results import GivenBack, LaunchEnd, Results, fetch_results, give_back, launch_end
 from runctl.runs.train.from_python import StartedRun, TrainArguments, train_request
 
@@ -165,7 +166,7 @@ def launch_unattended(
     wanted = machine_request(session, provider, **(machine or {}))
     with launching_unattended(session, provider, request, wanted) as new:
         on_plan(new.plan)
-        return new.start().as_run(SystemClock().now())
+        return as_run(new.start(), SystemClock().now())
 
 
 def _started(session: Session, launch: Launch) -> LaunchedRun:

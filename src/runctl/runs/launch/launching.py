@@ -14,16 +14,10 @@ from functools import partial
 
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.deadline_spec import DeadlineSpec
+from runctl.agent.end_reason import EndReason
 from runctl.agent.object_store import is_address
-from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
-from runctl.core.errors import (
-    InstanceEnded,
-    Interrupted,
-    RunctlError,
-    Unsupported,
-    add_fact,
-)
+from runctl.core.errors import InstanceEnded, Interrupted, RunctlError, Unsupported, add_fact
 from runctl.core.ids import new_run_id
 from runctl.core.machine_models import Instance, Volume
 from runctl.core.run_models import SpotFallback
@@ -37,12 +31,7 @@ from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.providers.abilities.limits import OFF
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
-from runctl.runs.deadlines.plan import (
-    DeadlinePlan,
-    DeadlineRequest,
-    plan_deadline,
-    with_market,
-)
+from runctl.runs.deadlines.plan import DeadlinePlan, DeadlineRequest, plan_deadline, with_market
 from runctl.runs.images.settled_image import BY_CONFIGURATION, ImageOptions
 from runctl.runs.launch.deadline import check_nodes, check_on_demand, deadline_spec, settled_deadline
 from runctl.runs.launch.launch_plan import (
@@ -64,7 +53,8 @@ from runctl.runs.launch.launch_plan import (
 )
 from runctl.runs.launch.machine_image import MachineImage, settle_machine_image
 from runctl.runs.nodes.starting import start_on_nodes
-from runctl.runs.records.run_record import RunRecord, fell_back, never_started
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.updates import fell_back, never_started
 from runctl.runs.results import check_results_folder
 from runctl.runs.stored.lent_store import settle_store
 from runctl.runs.train.project_plan import TrainRequest, plan_project
@@ -269,7 +259,7 @@ class Launch:
         if self.new is None:
             return self.training.start(self.plan.run)
         if self.image is not None:
-            self.image.publish()
+            self.image.publish(self.training.session)
         if isinstance(self.new, NewNodes):
             return self._start_on_several(self.new, ready_timeout, ask_fallback)
         try:
@@ -298,8 +288,7 @@ class Launch:
         shown = require(self.training.session.provider(machines[0].provider).preview)
         for instance in machines:
             shown.comment(
-                f"To {instance.id}, over SSH or Systems Manager, goes the project, and runctl's agent there starts"
-                f" {self.training.project.script}."
+                f"To {instance.id} goes the project, and runctl's agent there starts {self.training.project.script}."
             )
         if self.plan.run.spec.machine_end is not None and not self.plan.run.spec.machine_end.keep:
             shown.comment("Each of these machines shuts down after the run, which ends it.")

@@ -4,48 +4,35 @@ to a registry that the provider can read."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from runctl.agent.spec import ContainerSpec
 from runctl.containers.where import INSTANCE
 from runctl.core.errors import Unsupported, UsageError
 from runctl.machines.session import Session
 from runctl.project.docker.dockerfile import DockerfileRequest
-from runctl.providers.abilities.image_registry import RegistryLogin
-from runctl.providers.abilities.machine_images import MachineImages
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider
 from runctl.runs.images.build import ImageBuild
+from runctl.runs.images.registry_logins import keep_pull_login
 from runctl.runs.images.settled_image import ImageOptions
 from runctl.runs.train.machine_image import image_build
 from runctl.runs.train.project_plan import ProjectPlan, TrainRequest, plan_project
-
-if TYPE_CHECKING:
-    from runctl.containers.registry_login import Credential
 
 
 @dataclass(frozen=True)
 class MachineImage:
     """What the machine is to be a container of."""
 
+    provider: str
     reference: str
     reason: str
-    images: MachineImages
     build: ImageBuild | None = None
     """``None``: it is there already."""
 
-    def publish(self) -> None:
+    def publish(self, session: Session) -> None:
         """The registry has it, and the provider can pull it. Raises what building and pushing raise."""
-        from runctl.containers.registry_login import users_credential
-
-        known: Credential | None = None
         if self.build is not None:
             self.build.build_and_push()
-            known = self.build.credential()
-        host, slash, _ = self.reference.partition("/")
-        if known is None and slash:
-            known = users_credential(host)
-        if known is not None:
-            self.images.keep_login(RegistryLogin(known.host, known.username, known.password))
+        keep_pull_login(session, session.provider(self.provider), self.reference)
 
 
 @dataclass(frozen=True)
@@ -81,9 +68,9 @@ def settle_machine_image(
             hint="leave one of them out; --no-docker runs the script in the machine's",
         )
     if container.image is not None:
-        image = MachineImage(container.image, "as you asked", images)
+        image = MachineImage(provider.name, container.image, "as you asked")
     else:
-        image = _own(session, provider, project, container, images, options)
+        image = _own(session, provider, project, container, options)
     train = replace(train, machine_image=image.reference, dockerfile=DockerfileRequest())
     return WithMachineImage(train, replace(machine, image=image.reference), plan_project(train), image)
 
@@ -93,7 +80,6 @@ def _own(
     provider: Provider,
     project: ProjectPlan,
     container: ContainerSpec,
-    images: MachineImages,
     options: ImageOptions,
 ) -> MachineImage:
     config = session.config.docker
@@ -112,4 +98,4 @@ def _own(
             code="no-registry",
         )
     build = image_build(session, provider.name, project, dockerfile, options)
-    return MachineImage(str(build.plan.remote), f"{dockerfile}, built here and pushed", images, build)
+    return MachineImage(provider.name, str(build.plan.remote), f"{dockerfile}, built here and pushed", build)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord
+from runctl.agent.end_reason import RETRIED, EndReason
+from runctl.agent.spec import AttemptStatus, EndRecord
 from runctl.core.clock import SystemClock
 from runctl.core.errors import InstanceEnded, MachineError, RunctlError
 from runctl.core.run_models import RunPhase
@@ -17,14 +18,9 @@ from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.runs.records.agent_models import moment, phase_of
 from runctl.runs.records.node_records import KnownNode, KnownNodes
-from runctl.runs.records.run_record import (
-    RunRecord,
-    end_with_its_machine,
-    from_status,
-    may_be_starting,
-    with_end,
-)
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
+from runctl.runs.records.updates import end_with_its_machine, from_status, may_be_starting, with_end
 from runctl.runs.stored.stored_results import end_in_store
 
 AT_ONCE = 16

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import EndRecord
 from runctl.core.clock import SystemClock
 from runctl.core.errors import NotFound, RunctlError
 from runctl.machines.session import Session

@@ -25,8 +25,9 @@ from runctl.machines.session import Session
 from runctl.project.kept import KeptProjects
 from runctl.runs.nodes.asking import combined, told_by
 from runctl.runs.records.node_records import KnownNode, KnownNodes
-from runctl.runs.records.run_record import RunRecord, as_known, never_started, planned
+from runctl.runs.records.run_record import RunRecord, as_known
 from runctl.runs.records.store import run_store
+from runctl.runs.records.updates import never_started, planned
 from runctl.runs.stored.recipe import Recipes
 from runctl.runs.stored.stored_run import prefix_of, put_nodes
 from runctl.runs.train.plan import RunPlan

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from runctl.agent.spec import RETRIED, EndReason, EndRecord
+from runctl.agent.end_reason import REQUESTED, RETRIED, EndReason
+from runctl.agent.spec import EndRecord
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunNode, RunPhase
 
@@ -96,7 +97,7 @@ class KnownNodes:
     @property
     def end(self) -> EndRecord:
         """How the run ended; all of them have."""
-        return decide_end(self.ends, self.least)
+        return decide_run_end(self.ends, self.least)
 
 
 def counted(ends: Mapping[int, EndRecord]) -> Mapping[int, EndRecord]:
@@ -121,12 +122,6 @@ def counted(ends: Mapping[int, EndRecord]) -> Mapping[int, EndRecord]:
 def _lost(end: EndRecord) -> EndRecord:
     message = "it could not reach node 0 any longer"
     return replace(end, reason=EndReason.LOST, caused_by=None, cause=None, message=message)
-
-
-FROM_OUTSIDE = frozenset(
-    {EndReason.STOPPED, EndReason.TIME_LIMIT, EndReason.BUDGET, EndReason.IDLE, EndReason.MOVED}
-)
-"""Ends for which no machine's script is the cause: it was asked to end, on all of them."""
 
 
 def first_cause(ends: Mapping[int, EndRecord], least: int) -> int | None:
@@ -161,7 +156,7 @@ def first_cause(ends: Mapping[int, EndRecord], least: int) -> int | None:
     return min((*earlier, root), key=lambda rank: (_when(by_itself[rank]), rank))
 
 
-def decide_end(ends: Mapping[int, EndRecord], least: int) -> EndRecord:
+def decide_run_end(ends: Mapping[int, EndRecord], least: int) -> EndRecord:
     """How a run ended, by how it ended on each of its machines (by rank). Raises `ValueError` where there is none."""
     if not ends:
         raise ValueError("no machine's end is known")
@@ -184,7 +179,7 @@ def decide_end(ends: Mapping[int, EndRecord], least: int) -> EndRecord:
         cause = EndRecord(heard or EndReason.LOST, last, message=said)
     message = cause.message if cause.message.startswith("node ") else f"node {rank}: {cause.message}"
     # Whichever machine was asked first: rank 0 has the script whose results are the run's.
-    ended = head if cause.reason in FROM_OUTSIDE else cause
+    ended = head if cause.reason in REQUESTED else cause
     return replace(
         head,
         reason=cause.reason,

@@ -15,8 +15,8 @@ from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.encoding import dumps, from_json, loads
+from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.agent.interruption import HandOff
-from runctl.agent.spec import RETRIED, EndReason
 from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database
 from runctl.core.errors import NotFound, UsageError

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from runctl.agent import stored_run
+from runctl.agent.end_reason import RETRIED
 from runctl.agent.stored_run import StoredMachine
 from runctl.checkpoints.download import Prefix
 from runctl.core.errors import Conflict, NotFound, Unsupported
@@ -15,9 +16,9 @@ from runctl.core.run_models import GroupPhase, UnattendedRun
 from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.runs.checkpoints.locations import stored_at
-from runctl.runs.records.run_record import RunRecord, planned
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
-from runctl.runs.recovery import RETRIED
+from runctl.runs.records.updates import planned
 from runctl.runs.stored.elsewhere import catch_up, price_of, read, read_attempt, with_stored
 from runctl.runs.stored.recipe import Recipe, Recipes
 from runctl.runs.stored.stored_results import run_prefix

@@ -19,7 +19,7 @@ from runctl.machines.renting import READY_TIMEOUT
 from runctl.project.kept import kept_projects
 from runctl.providers.abilities.limits import TOO_LITTLE
 from runctl.providers.interface import InstanceRequest
-from runctl.runs.images.pull_login import keep_pull_login
+from runctl.runs.images.registry_logins import keep_pull_login
 from runctl.runs.recovering.next_attempt import next_request
 from runctl.runs.recovering.relocating import relocations_of, volumes_zone
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun

@@ -8,13 +8,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from runctl.agent.deadline import Move, Policy, Why, job_of
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 from runctl.core.errors import CapacityError, MachineError, RunctlError, Unreachable
 from runctl.core.machine_models import Market
 from runctl.core.run_models import RunPhase
 from runctl.machines.machine import reach
 from runctl.runs.deadlines.standing import durable_seconds, paid_seconds, why_moved, worked
-from runctl.runs.records.run_record import RunRecord, as_known, from_status
+from runctl.runs.records.run_record import RunRecord, as_known
+from runctl.runs.records.updates import from_status
 from runctl.runs.recovering.next_attempt import history
 from runctl.runs.recovering.pools import SpotPools
 from runctl.runs.recovering.run import RecoveredRun

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runctl.agent.after_run import MachineEnd
-from runctl.agent.spec import EndReason, RunSpec
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import RunSpec
 from runctl.agent.stored_run import by_digest
 from runctl.core.machine_models import Market
 from runctl.machines.pool_record import Lifetime
@@ -16,13 +17,7 @@ from runctl.providers.interface import InstanceRequest
 from runctl.runs.deadlines.standing import paid_seconds
 from runctl.runs.launch.launch_plan import FETCH_WITHIN, UNUSED_FOR
 from runctl.runs.records.run_record import KnownAttempt, RunRecord, as_known
-from runctl.runs.recovery import (
-    GiveUp,
-    PastAttempt,
-    Progress,
-    RecoveryRules,
-    decide_next,
-)
+from runctl.runs.recovery import GiveUp, PastAttempt, Progress, RecoveryRules, decide_next
 from runctl.runs.stored.recipe import Recipe
 
 BOOT_AND_END = timedelta(minutes=5)

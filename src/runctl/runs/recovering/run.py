@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 
+from runctl.agent.end_reason import RETRIED
 from runctl.agent.lease_keeper import LeaseKeeper
 from runctl.agent.spec import EndRecord, RunSpec
 from runctl.checkpoints.download import Prefix
@@ -16,14 +17,12 @@ from runctl.core.run_models import MovedVolume, SpotFallback
 from runctl.machines.renting import Rentals
 from runctl.machines.session import Session
 from runctl.providers.interface import Provider
-from runctl.runs.control import find_kept
 from runctl.runs.records.node_records import KnownNodes
-from runctl.runs.records.run_record import RunRecord, as_known, fell_back, planned, with_end
+from runctl.runs.records.run_record import RunRecord, as_known
 from runctl.runs.records.store import run_store
+from runctl.runs.records.updates import fell_back, planned, with_end
 from runctl.runs.recovering.next_attempt import why_it_ended
-from runctl.runs.recovery import (
-    RETRIED,
-)
+from runctl.runs.run_logs.reading import find_kept
 from runctl.runs.stored.recipe import Recipe, Recipes
 from runctl.runs.stored.stored_run import facts_of, prefix_of, put_machine, put_recipe
 
@@ -151,6 +150,22 @@ class RecoveredRun:
         if not self.store.replace(record, known):
             raise self.stopped()
         self.record = record
+
+    def note_left(self, left: RunRecord) -> None:
+        """That the run has left its machines is what is remembered.
+
+        Raises `HasEndedError` where it has ended by itself meanwhile: whoever asks next learns how. Raises `Conflict`
+        as `check_wanted` does.
+        """
+        before = self.record
+        if not self.store.replace(left, before):
+            # Whoever follows the log may have been quicker to write the same end down.
+            known = self.store.get(before.id)
+            if (known.attempt, known.end_reason) != (left.attempt, left.end_reason):
+                raise self.stopped()
+        self.record = left
+        if left.end_reason not in RETRIED:
+            raise HasEndedError(why_it_ended(left))
 
     def written_down(self, spec: RunSpec, instance: Instance, nodes: KnownNodes | None = None) -> RunRecord:
         """The next attempt is what is remembered of the run, unless somebody has stopped it meanwhile."""

@@ -25,14 +25,7 @@ from runctl.providers.capacity import Pool
 from runctl.runs.images.run_image import logged_in
 from runctl.runs.nodes.asking import ask_nodes
 from runctl.runs.nodes.giving_back import give_back_nodes
-from runctl.runs.nodes.starting import (
-    agents_start,
-    known_node,
-    new_secret,
-    node_specs,
-    send_kept,
-    spec_on,
-)
+from runctl.runs.nodes.starting import agents_start, known_node, new_secret, node_specs, send_kept, spec_on
 from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.recovering.moving import (
@@ -43,9 +36,9 @@ from runctl.runs.recovering.moving import (
     leave_machine,
     progress_of,
 )
-from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of, why_it_ended
+from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun
-from runctl.runs.recovery import RETRIED, GiveUp, NextAttempt, decide_next
+from runctl.runs.recovery import GiveUp, NextAttempt, decide_next
 from runctl.runs.stored.recipe import Recipe
 from runctl.runs.stored.stored_run import put_nodes
 
@@ -110,18 +103,10 @@ def move_nodes(run: RecoveredRun, market: Market, reason: Why) -> RunRecord:
     Raises `HasEndedError` where the run has ended by itself meanwhile, `CapacityError`, and what renting, leaving and
     starting raise.
     """
-    record = run.record
     with _rented(run, market) as (group, number):
         run.check_wanted()
         left = _left(run, market, reason)
-        if not run.store.replace(left, record):
-            # Whoever follows the logs may have been quicker to write the same end down.
-            known = run.store.get(record.id)
-            if (known.attempt, known.end_reason) != (left.attempt, left.end_reason):
-                raise run.stopped()
-        run.record = left
-        if left.end_reason not in RETRIED:
-            raise HasEndedError(why_it_ended(left))
+        run.note_left(left)
         give_back_nodes(run.session, left, wait=False)
         return _start(run, group, number)
 

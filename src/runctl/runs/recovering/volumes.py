@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
-from runctl.core.errors import (
-    NotFound,
-)
+from runctl.core.errors import NotFound
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import Instance, VolumeState
 from runctl.machines.machine import Machine, reach

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from runctl.agent.deadline import WATCHER_SECONDS, Policy
+from runctl.agent.end_reason import RETRIED
 from runctl.agent.object_store import is_address
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import CapacityError, Interrupted, RunctlError, Unreachable, UsageError
@@ -19,12 +20,13 @@ from runctl.core.machine_models import Market
 from runctl.core.run_models import Run, RunPhase
 from runctl.core.text import counted
 from runctl.machines.session import Session
-from runctl.runs.control import refresh
+from runctl.runs.asking import refresh
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.shown_run import as_run
 from runctl.runs.records.store import run_store
 from runctl.runs.recovering.adopting import adopt
-from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered, going_on, recover_run
-from runctl.runs.recovery import RETRIED
+from runctl.runs.recovering.outcome import BeingRecovered, Outcome, Recovered
+from runctl.runs.recovering.recover import going_on, recover_run
 from runctl.runs.stored.recipe import Recipes
 
 ASK_EVERY = timedelta(seconds=10)
@@ -295,7 +297,7 @@ def recover(reference: str, *, store: str | None = None, session: Session | None
     session = session or Session()
     recovered = recover_reference(session, reference, store)
     check_capacity(recovered)
-    return recovered.record.as_run(SystemClock().now())
+    return as_run(recovered.record, SystemClock().now())
 
 
 def check_capacity(recovered: Recovered) -> None:
@@ -316,4 +318,4 @@ def watch(
     """Every one of the runs has ended for good, and was recovered until then; see `watched_runs`, `watch_runs`."""
     session = session or Session()
     records = watch_runs(session, watched_runs(session, references), on_change=on_change, every=every)
-    return tuple(record.as_run(SystemClock().now()) for record in records)
+    return tuple(as_run(record, SystemClock().now()) for record in records)

@@ -13,15 +13,9 @@ from runctl.core.errors import InstanceEnded, MachineError, RunctlError, Unreach
 from runctl.core.waiting import attempts
 from runctl.machines.machine import Machine
 from runctl.providers.ended import what_became_of
-from runctl.runs.records.run_record import (
-    RunRecord,
-    as_known,
-    end_with_its_machine,
-    from_status,
-    with_end,
-    with_its_machine,
-)
+from runctl.runs.records.run_record import RunRecord, as_known
 from runctl.runs.records.store import RunStore
+from runctl.runs.records.updates import end_with_its_machine, from_status, with_end, with_its_machine
 from runctl.runs.run_logs.archive import LogWriter
 from runctl.runs.stored.lent_store import keys_renewed
 
@@ -33,7 +27,7 @@ PATIENCE = timedelta(minutes=10)
 RECONNECT_AFTER = timedelta(seconds=10)
 """How long a machine is silent before a connection to it is given up for a new one."""
 
-LAST_WORD = timedelta(seconds=15)
+LAST_ANSWER = timedelta(seconds=15)
 """How long the provider is asked again when one of its services refuses a machine that another calls running."""
 
 
@@ -122,7 +116,7 @@ def follow(
 
 def _what_became_of(machine: Machine, clock: Clock, *, wait: bool) -> InstanceEnded | None:
     """The provider's word; with ``wait`` it has a moment to say it: who refuses us may know before who is asked."""
-    for _ in attempts(clock, LAST_WORD if wait else timedelta(0), first=1.0):
+    for _ in attempts(clock, LAST_ANSWER if wait else timedelta(0), first=1.0):
         became = what_became_of(machine.provider, machine.instance.id)
         if became is not None:
             return became

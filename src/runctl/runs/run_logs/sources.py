@@ -11,7 +11,8 @@ from pathlib import PurePosixPath
 
 from runctl.agent.checkpoints.layout import end_key, log_offset, log_prefix
 from runctl.agent.encoding import from_json, loads
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import AttemptStatus, EndRecord
 from runctl.core.clock import SystemClock
 from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.ids import InstanceId
@@ -23,8 +24,9 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import is_this_computer, volume_command
-from runctl.runs.records.run_record import RunRecord, adopted, is_machine_of
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import RunStore, run_store
+from runctl.runs.records.updates import adopted, is_machine_of
 from runctl.runs.run_logs.archive import LogArchive, Span, log_archive, missing
 from runctl.runs.stored.stored_results import run_prefix
 from runctl.transport.agent import AgentClient

@@ -15,8 +15,9 @@ from runctl.agent import stored_run
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints.layout import decode, end_key, manifest_prefix, newest_first
 from runctl.agent.encoding import from_json, loads
+from runctl.agent.end_reason import MACHINE_GONE, RETRIED, EndReason
 from runctl.agent.object_store import is_address
-from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord
+from runctl.agent.spec import AttemptStatus, EndRecord
 from runctl.agent.stored_run import StoredMachine, StoredNodes
 from runctl.checkpoints.download import Prefix
 from runctl.core.errors import InstanceEnded, NotFound, RunctlError
@@ -25,15 +26,15 @@ from runctl.core.run_models import RunPhase
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.runs.records.node_records import KnownNodes
-from runctl.runs.records.run_record import (
-    RunRecord,
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.store import run_store
+from runctl.runs.records.updates import (
     before_it_began,
     end_with_its_machine,
     from_status,
     newest_checkpoint,
     with_end,
 )
-from runctl.runs.records.store import run_store
 from runctl.runs.stored.leases import end_lease, peek
 from runctl.runs.stored.recipe import Recipe, Recipes
 from runctl.runs.stored.stored_run import forget_secrets, known_nodes, prefix_of
@@ -233,7 +234,7 @@ def last_attempt(at: Prefix) -> int:
 
 def _ended_in_silence(record: RunRecord) -> bool:
     """Whether only the provider has told the end: how far its machine was lies in the store alone. Pure."""
-    return record.end_reason in {EndReason.LOST, EndReason.INTERRUPTED} and record.hand_off is None
+    return record.end_reason in MACHINE_GONE and record.hand_off is None
 
 
 def seen_elsewhere(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:

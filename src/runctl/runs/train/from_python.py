@@ -21,8 +21,11 @@ from runctl.machines.machine import Machine
 from runctl.machines.session import Session
 from runctl.providers.names import check_run_name
 from runctl.providers.registry import DEFAULT
-from runctl.runs.control import follow_run, refresh, stop_run
+from runctl.runs.asking import refresh
 from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.shown_run import as_run
+from runctl.runs.run_logs.reading import follow_run
+from runctl.runs.stopping import stop_run
 from runctl.runs.train.machine_image import in_machines_image
 from runctl.runs.train.plan import RunPlan
 from runctl.runs.train.project_plan import TrainRequest, plan_project
@@ -74,7 +77,7 @@ class StartedRun:
     def _as_run(self, record: RunRecord) -> Run:
         if record.state.value != "unknown":
             self._record = record
-        return record.as_run(SystemClock().now())
+        return as_run(record, SystemClock().now())
 
 
 class TrainArguments(TypedDict, total=False):

@@ -13,8 +13,9 @@ from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.run_models import SpotFallback
 from runctl.machines.machine import Machine
-from runctl.runs.records.run_record import RunRecord, as_known, from_status, never_started, planned
+from runctl.runs.records.run_record import RunRecord, as_known
 from runctl.runs.records.store import RunStore
+from runctl.runs.records.updates import from_status, never_started, planned
 from runctl.runs.stored.lent_store import bring_first_keys
 from runctl.runs.train.plan import RunPlan
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from runctl.agent.spec import ContainerSpec, EndReason, RunSpec
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import ContainerSpec, RunSpec
 from runctl.checkpoints.keeping import AUTO
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted, Unsupported

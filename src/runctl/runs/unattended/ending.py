@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from runctl.agent.after_run import UPLOADING
-from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.end_reason import RETRIED, EndReason
+from runctl.agent.spec import EndRecord
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import NotFound, RunctlError
 from runctl.core.machine_models import InstanceState
@@ -19,9 +20,9 @@ from runctl.machines.session import Session
 from runctl.providers.interface import require
 from runctl.runs.nodes.asking import node_machine, nodes_of, stop_nodes
 from runctl.runs.records.account import check_account
-from runctl.runs.records.run_record import RunRecord, from_status, with_end
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
-from runctl.runs.recovery import RETRIED
+from runctl.runs.records.updates import from_status, with_end
 from runctl.runs.stored.leases import end_lease
 from runctl.runs.stored.stored_run import forget_secrets, prefix_at
 from runctl.runs.unattended.state import as_it_is

@@ -56,14 +56,10 @@ from runctl.runs.launch.launch_plan import (
     with_volumes,
     without_repeats,
 )
-from runctl.runs.launch.launching import (
-    LaunchRequest,
-    storing_of,
-    variables_of,
-    volumes_of,
-)
-from runctl.runs.records.run_record import RunRecord, planned
+from runctl.runs.launch.launching import LaunchRequest, storing_of, variables_of, volumes_of
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
+from runctl.runs.records.updates import planned
 from runctl.runs.stored.recipe import Recipe, kept_volumes
 from runctl.runs.stored.stored_run import RunFacts, check_conditional_writes, prefix_of, store_run
 from runctl.runs.train.project_plan import ProjectPlan, plan_project
@@ -248,7 +244,7 @@ class UnattendedLaunch:
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted: {run_id} is not left to its group yet",
-                hint=f"the same command goes on with it; runctl runs stop {run_id} removes what there is",
+                hint=f"the same command continues with it; runctl runs stop {run_id} removes what there is",
             ) from None
         self.creation.note_id(created.id)
         phase = GroupPhase.RENTING if created.rents and not created.machines else GroupPhase.HAS_MACHINE

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.core.clock import SystemClock
 from runctl.core.errors import InstanceEnded, RunctlError
 from runctl.core.ids import InstanceId, RunId
@@ -20,8 +20,8 @@ from runctl.providers.ended import what_became_of
 from runctl.providers.interface import Provider, require
 from runctl.runs.nodes.asking import ask_nodes
 from runctl.runs.records.account import check_account
-from runctl.runs.records.run_record import RunRecord, end_with_its_machine, from_status, with_end
-from runctl.runs.recovery import RETRIED
+from runctl.runs.records.run_record import RunRecord
+from runctl.runs.records.updates import end_with_its_machine, from_status, with_end
 from runctl.runs.stored.elsewhere import attempts_in_store, last_attempt, told_by_store
 from runctl.runs.stored.stored_run import prefix_at
 

@@ -60,7 +60,7 @@ class _Connection(http.client.HTTPConnection):
 
 @contextmanager
 def _short_name(folder: Path) -> Iterator[Path]:
-    """Another path of that folder: a socket's has a hundred characters at the most."""
+    """Another path of that folder: a socket's has a hundred characters at most."""
     if not Path("/proc/self/fd").is_dir():
         yield folder
         return

@@ -61,7 +61,7 @@ class Behaviour(RestBehaviour):
     """Whether they say when they end (§8)."""
     ended_answer: int = 404
     """What the end of a VM that has ended is answered by: 404, or 200 as the first time (§6, §13)."""
-    up_word: str = "ready"
+    running_state: str = "ready"
     """What a VM is that is up: ``ready``, or ``running`` (§4, §14.9)."""
     list_lag: float = 0.0
     """For so many seconds a new VM is not in the list (§14.10)."""
@@ -344,7 +344,7 @@ class Account:
         machine.on_power_off = powered_off
         try:
             machine.boot(first=True)
-            status = self.behaviour.up_word
+            status = self.behaviour.running_state
         except BootFailed:
             status = "error"
         if not self._reach(vm, status):
@@ -361,5 +361,5 @@ class Account:
             if vm.is_over:
                 return False
             vm.status = status
-            vm.up_at = datetime.now(UTC) if status == self.behaviour.up_word else None
+            vm.up_at = datetime.now(UTC) if status == self.behaviour.running_state else None
             return True

@@ -12,9 +12,10 @@ from runctl.agent.attempt.watchers import held_lease
 from runctl.agent.attempt.watchers.held_lease import LeaseWatch, grace_left
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.encoding import dumps
+from runctl.agent.end_reason import EndReason
 from runctl.agent.lease import RENEWALS, SECONDS
 from runctl.agent.records import AttemptFolder, HeldLease, StopRequest, lease_file
-from runctl.agent.spec import EndReason, RunSpec
+from runctl.agent.spec import RunSpec
 
 
 def test_a_store_that_is_away_for_a_minute_stops_nobody() -> None:

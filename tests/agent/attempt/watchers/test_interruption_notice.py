@@ -17,10 +17,10 @@ from runctl.agent.attempt.watchers.interruption_notice import (
 )
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.cloud.spot_notices import NoticeReader
+from runctl.agent.end_reason import EndReason
 from runctl.agent.interruption import RESERVE_SECONDS, Notice
 from runctl.agent.machine.shutdown import Shutdown
 from runctl.agent.records import AttemptFolder, StopRequest
-from runctl.agent.spec import EndReason
 
 NOON = 1795867200.0
 

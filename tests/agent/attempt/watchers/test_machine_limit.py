@@ -11,9 +11,10 @@ import pytest
 from runctl.agent.attempt.watchers import machine_limit
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.attempt.watchers.machine_limit import MachineLimit, lead_seconds
+from runctl.agent.end_reason import EndReason
 from runctl.agent.guard.daemon import STATUS
 from runctl.agent.records import AttemptFolder
-from runctl.agent.spec import EndReason, RunSpec
+from runctl.agent.spec import RunSpec
 
 SPEC = RunSpec("run-1", "train.py", grace_seconds=30.0, idle_seconds=1800.0)
 LEAD = lead_seconds(30.0, 10.0)

@@ -10,8 +10,9 @@ from runctl.agent.attempt.watchers.supervisor_signal import (
     signalled_request,
     why_stopped,
 )
+from runctl.agent.end_reason import EndReason
 from runctl.agent.interruption import MOST_PUBLISH_SECONDS, RESERVE_SECONDS, plan_end
-from runctl.agent.spec import NOTICE_BY_SHUTDOWN, NOTICE_BY_SIGTERM, EndReason
+from runctl.agent.spec import NOTICE_BY_SHUTDOWN, NOTICE_BY_SIGTERM
 
 NOW = 1_800_000_000.0
 

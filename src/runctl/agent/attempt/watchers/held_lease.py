@@ -6,10 +6,10 @@ import time
 
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.encoding import from_json
+from runctl.agent.end_reason import EndReason
 from runctl.agent.lease import clock
 from runctl.agent.machine import durable
 from runctl.agent.records import HeldLease, StopRequest, lease_file
-from runctl.agent.spec import EndReason
 
 RESERVE = 1 / 18
 """The part of a lease's time that is left at SIGKILL: 10 s of three minutes."""

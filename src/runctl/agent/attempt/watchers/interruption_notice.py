@@ -6,9 +6,9 @@ import time
 
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.cloud.spot_notices import NoticeReader
+from runctl.agent.end_reason import EndReason
 from runctl.agent.interruption import Notice, plan_time
 from runctl.agent.records import AttemptFolder, StopRequest
-from runctl.agent.spec import EndReason
 
 
 def announced(notices: NoticeReader, folder: AttemptFolder | None = None) -> Notice | None:

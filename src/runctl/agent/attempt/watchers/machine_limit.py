@@ -6,22 +6,20 @@ import time
 
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.attempt.watchers.planned_shutdown import RESERVE_SECONDS
+from runctl.agent.end_reason import EndReason
 from runctl.agent.guard.activity import now, read_object
 from runctl.agent.guard.daemon import STATUS, number
-from runctl.agent.guard.limits import duration_text
+from runctl.agent.guard.limits import EndCause, duration_text
 from runctl.agent.machine.root import on_machine
 from runctl.agent.records import StopRequest
-from runctl.agent.spec import EndReason
 
 POLL_SECONDS = 2.0
 STALE_SECONDS = 60.0
 """What the guard found so long ago says nothing of now."""
 ASKED_BEFORE_SECONDS = 120.0
 """So long before the run is ended it is asked for a checkpoint: it may know that signal, and not SIGTERM."""
-ENDS_RUNS = {
-    EndReason.TIME_LIMIT.value: (EndReason.TIME_LIMIT, "the machine's time to live"),
-    EndReason.BUDGET.value: (EndReason.BUDGET, "the budget"),
-}
+ENDS_RUNS = {EndCause.TIME_LIMIT.value: "the machine's time to live", EndCause.BUDGET.value: "the budget"}
+"""What of the machine's limits ends a run, by the guard's word for it."""
 
 
 class MachineLimit:
@@ -53,10 +51,10 @@ class MachineLimit:
             return None
         left, grace = ends_at - now(), self._watched.spec.grace_seconds
         lead = lead_seconds(grace, self._watched.publish_seconds())
-        reason, what = ENDS_RUNS[str(cause)]
+        what = ENDS_RUNS[str(cause)]
         if left <= lead:
             message = f"{what} is used up in {duration_text(max(0.0, left))}"
-            return StopRequest(reason, grace, time.time(), message)
+            return StopRequest(EndReason(cause), grace, time.time(), message)
         if left > lead + ASKED_BEFORE_SECONDS:
             # Or more time was given meanwhile.
             self._asked = False

@@ -6,24 +6,13 @@ import time
 
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.attempt.watchers.planned_shutdown import RESERVE_SECONDS
+from runctl.agent.end_reason import TOLD_TO_END, EndReason
 from runctl.agent.node_spec import NodeCause
 from runctl.agent.records import StopRequest
-from runctl.agent.spec import EndReason
 
-AGAIN_SECONDS = 10.0
+RESTART_GRACE_SECONDS = 10.0
 """The most that a script has to save before it begins again: one that waits for a machine that is gone does nothing
 else."""
-SHARED = frozenset(
-    {
-        EndReason.STOPPED,
-        EndReason.TIME_LIMIT,
-        EndReason.BUDGET,
-        EndReason.IDLE,
-        EndReason.INTERRUPTED,
-        EndReason.MOVED,
-    }
-)
-"""Ends that come to all machines from outside of the script. What happened to one machine alone stops the others."""
 
 
 class OtherNodes:
@@ -52,7 +41,7 @@ class OtherNodes:
             return request_of(peers.cause, grace, publish_seconds, now)
         if peers.lost is not None:
             return StopRequest(EndReason.LOST, grace, now, peers.lost.message)
-        if peers.begin_again:
+        if peers.must_restart:
             return retried(max(peers.gone), grace, now)
         return None
 
@@ -61,7 +50,7 @@ def retried(gone: int, grace: float, now: float) -> StopRequest:
     """What is asked of a script that is to begin again without the machine of that rank. Pure."""
     message = f"node {gone} is gone: the script begins again without it"
     return StopRequest(
-        EndReason.STOPPED, min(grace, AGAIN_SECONDS), now, message, caused_by=gone, begins_again=True
+        EndReason.STOPPED, min(grace, RESTART_GRACE_SECONDS), now, message, caused_by=gone, for_restart=True
     )
 
 
@@ -73,5 +62,5 @@ def request_of(cause: NodeCause, grace: float, publish_seconds: float, now: floa
         left = cause.machine_ends_at - now - RESERVE_SECONDS - 2 * publish_seconds
         grace = max(1.0, min(grace, left))
     about = cause.message if cause.message.startswith("node ") else f"node {cause.rank}: {cause.message}"
-    shared = reason if reason in SHARED else EndReason.STOPPED
-    return StopRequest(shared, round(grace, 1), now, about.splitlines()[0], caused_by=cause.rank)
+    reason = reason if reason in TOLD_TO_END else EndReason.STOPPED
+    return StopRequest(reason, round(grace, 1), now, about.splitlines()[0], caused_by=cause.rank)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from runctl.agent.attempt.watchers.interface import Watched
+from runctl.agent.end_reason import EndReason
 from runctl.agent.machine.root import on_machine
 from runctl.agent.records import StopRequest
-from runctl.agent.spec import EndReason
 
 SCHEDULED = "/run/systemd/shutdown/scheduled"
 """Where systemd keeps it (``man 8 shutdown``; the format is systemd-logind's ``manager_setup_shutdown``)."""

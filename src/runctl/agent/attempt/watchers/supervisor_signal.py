@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.attempt.watchers.interruption_notice import announced, interruption_request
+from runctl.agent.end_reason import EndReason
 from runctl.agent.interruption import (
     LEAST_PUBLISH_SECONDS,
     MOST_PUBLISH_SECONDS,
@@ -17,7 +18,7 @@ from runctl.agent.interruption import (
     Notice,
 )
 from runctl.agent.records import StopRequest
-from runctl.agent.spec import NOTICE_BY_SHUTDOWN, NOTICE_BY_SIGTERM, EndReason
+from runctl.agent.spec import NOTICE_BY_SHUTDOWN, NOTICE_BY_SIGTERM
 
 ANSWER_SECONDS = 0.5
 """Whoever is asked is on the machine or in its host. The training waits for its SIGTERM meanwhile."""

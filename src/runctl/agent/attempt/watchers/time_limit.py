@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from runctl.agent.attempt.watchers.interface import Watched
+from runctl.agent.end_reason import EndReason
 from runctl.agent.records import StopRequest
-from runctl.agent.spec import EndReason
 
 
 class TimeLimit:

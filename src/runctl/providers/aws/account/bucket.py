@@ -16,7 +16,7 @@ STAGING, LOGS, RUNS = "staging/", "logs/", "runs"
 STAGING_DAYS, LOG_DAYS, UPLOAD_DAYS = 1, 90, 7
 PURPOSE = (
     f"keeps runs at s3://BUCKET/{RUNS}: private, encrypted; packs go after {STAGING_DAYS} day, logs below {LOGS} after"
-    f" {LOG_DAYS} days, uploads that were cut short after {UPLOAD_DAYS}; billed by what is in it"
+    f" {LOG_DAYS} days, unfinished uploads after {UPLOAD_DAYS}; billed by what is in it"
 )
 _ABSENT = frozenset(
     {

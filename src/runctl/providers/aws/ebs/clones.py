@@ -52,7 +52,7 @@ class EbsClones(Clones):
             raise Conflict(f"volume {source.id} is {source.state.value}", hint="wait until it is available")
         if request.size_gib is not None and request.size_gib < source.size_gib:
             raise UsageError(
-                f"a copy of {source.name or source.id} needs {source.size_gib} GiB at least",
+                f"a copy of {source.name or source.id} needs at least {source.size_gib} GiB",
                 hint=f"--size {source.size_gib}, or leave it out",
             )
         # AWS's own default for a copy is gp2, whatever the source is.

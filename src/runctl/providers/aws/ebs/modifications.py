@@ -109,7 +109,7 @@ class EbsResizing(Resizing):
             progress.update(f"{volume.id} is {latest.state if latest else 'being looked at'}")
         raise Unreachable(
             f"volume {volume.id} is still being modified after {time_span(MODIFY_TIMEOUT)}",
-            hint="AWS goes on with it by itself; run the same command again later to continue",
+            hint="AWS continues by itself; run the same command again later to continue",
         )
 
 
@@ -163,9 +163,9 @@ def target_shape(now: DiskShape, request: ResizeRequest) -> DiskShape:
 def modified_at(volume: Volume) -> list[datetime]:
     """When runctl modified it last, as its tag says."""
     found = []
-    for word in volume.tags.get(tag.MODIFICATIONS, "").split():
+    for moment in volume.tags.get(tag.MODIFICATIONS, "").split():
         try:
-            found.append(parse_rfc3339(word))
+            found.append(parse_rfc3339(moment))
         except ValueError:
             continue
     return sorted(found)

@@ -105,7 +105,7 @@ class EbsSnapshots(Snapshots):
         if request.name is not None:
             check_name(self._context, request.name, request.token)
         if len(request.description) > DESCRIPTION_LIMIT:
-            raise UsageError(f"a description has {DESCRIPTION_LIMIT} characters at the most")
+            raise UsageError(f"a description has {DESCRIPTION_LIMIT} characters at most")
         persistent = volume.persistent if request.persistent is None else request.persistent
         token = request.token or new_client_token()
         tags = {
@@ -176,7 +176,7 @@ class EbsSnapshots(Snapshots):
         raise Unreachable(
             f"snapshot {snapshot_id} is {snapshot.state.value if snapshot else 'not visible'}"
             f" after {time_span(timeout)}",
-            hint="AWS goes on with it by itself: runctl aws ebs snapshots shows how far it is",
+            hint="AWS continues by itself: runctl aws ebs snapshots shows how far it is",
         )
 
     def delete(

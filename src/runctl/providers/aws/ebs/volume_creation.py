@@ -159,7 +159,7 @@ def _size(request: VolumeRequest, snapshot: Snapshot | None) -> int:
     size = snapshot.volume_size_gib if request.size_gib is None else request.size_gib
     if size < snapshot.volume_size_gib:
         least = snapshot.volume_size_gib
-        raise UsageError(f"snapshot {snapshot.id} needs {least} GiB at least", hint=f"--size {least}")
+        raise UsageError(f"snapshot {snapshot.id} needs at least {least} GiB", hint=f"--size {least}")
     return size
 
 

@@ -288,7 +288,7 @@ def _root_size(asked: int | None, image: Image, instance_type: InstanceType) -> 
         return max(default, image.root_size_gib)
     if asked < image.root_size_gib:
         raise UsageError(
-            f"the image {image.id} needs a root volume of {image.root_size_gib} GiB at least, not {asked}",
+            f"the image {image.id} needs a root volume of at least {image.root_size_gib} GiB, not {asked}",
             hint=f"--root-volume-size {image.root_size_gib}",
         )
     return checked_shape("gp3", asked, None, None).size_gib

@@ -28,7 +28,7 @@ DESCRIPTION = "runctl: the machines of one run reach each other"
 LEFT_BEHIND_AFTER = timedelta(hours=1)
 """What no machine has by then belongs to a run that is over."""
 SSH = 22
-NOT_MADE_FOR_MACHINES = frozenset(
+NOT_FOR_MACHINES = frozenset(
     {tag.MOUNTS, tag.READ_ONLY, tag.LOGIN_USER, tag.EXPIRES_AT, tag.IDLE_TIMEOUT, tag.BUDGET}
 )
 
@@ -198,7 +198,7 @@ def remove_old_networks(context: AwsContext, kept: str) -> None:
             for item in (*_groups(context), *_placements(context))
             for tags in [tags_of(item.get("Tags"))]
             # That of a group's machines goes with the group, which may have no machine for an hour.
-            if item["GroupName"].startswith(PREFIX) and tag.RUN not in tags and _made_before(tags, oldest)
+            if item["GroupName"].startswith(PREFIX) and tag.RUN not in tags and _created_before(tags, oldest)
         }
         for token in left - {kept, ""}:
             # AWS refuses it while a machine of the run is there.
@@ -206,7 +206,7 @@ def remove_old_networks(context: AwsContext, kept: str) -> None:
                 remove_network(context, token)
 
 
-def _made_before(tags: Mapping[str, str], moment: datetime) -> bool:
+def _created_before(tags: Mapping[str, str], moment: datetime) -> bool:
     with suppress(ValueError):
         return parse_rfc3339(tags.get(tag.CREATED_AT, "")) < moment
     return False
@@ -243,7 +243,7 @@ def _is_of(item: Mapping[str, Any], own: Own) -> bool:
 
 
 def _tags(tags: Mapping[str, str], name: str) -> list[Any]:
-    kept = {key: value for key, value in tags.items() if key not in NOT_MADE_FOR_MACHINES}
+    kept = {key: value for key, value in tags.items() if key not in NOT_FOR_MACHINES}
     return tag_list({**kept, tag.NAME: name})
 
 

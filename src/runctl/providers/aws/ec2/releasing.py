@@ -44,7 +44,7 @@ def released(context: AwsContext, volume: Volume, progress: Progress) -> Volume:
     raise Unreachable(
         f"volume {volume.name or volume.id} is still attached to {', '.join(volume.instances) or 'its machine'}, which"
         f" is shutting down, after {time_span(RELEASE_TIMEOUT)}",
-        hint=f"EC2 goes on with it: the same command waits again; runctl aws ebs detach {volume.id} --force takes it",
+        hint=f"EC2 continues with it: the same command waits again; runctl aws ebs detach {volume.id} --force takes it",
     )
 
 
@@ -86,7 +86,7 @@ def wait_ended(
     else:
         raise Unreachable(
             f"{instance_id} is still {described['State']['Name']} after {time_span(timeout)}",
-            hint=f"EC2 goes on with it: runctl aws terminate {instance_id} --wait waits again",
+            hint=f"EC2 continues with it: runctl aws terminate {instance_id} --wait waits again",
         )
     for volume_id in volumes:
         try:

@@ -105,10 +105,10 @@ class AwsPreview(CallPreview):
         if count > 1:
             query = ALL_OF_FLEET
         self._script.call(service, name, params, region=region, keeps=(created, query))
-        return self._made(client, name, params, created)
+        return self._created(client, name, params, created)
 
-    def _made(self, client: Any, name: str, params: Params, all_made: Sequence[str]) -> dict[str, Any]:
-        imagined, created = self._imagined, all_made[0]
+    def _created(self, client: Any, name: str, params: Params, all_created: Sequence[str]) -> dict[str, Any]:
+        imagined, created = self._imagined, all_created[0]
         if name == "RunInstances":
             zone = params.get("Placement", {}).get("AvailabilityZone") or _zone(
                 client, params.get("SubnetId")
@@ -120,9 +120,9 @@ class AwsPreview(CallPreview):
             spot = params["TargetCapacitySpecification"]["DefaultTargetCapacityType"] == "spot"
             market = {"InstanceMarketOptions": {"MarketType": "spot"}} if spot else {}
             zone = _zone(client, best.get("SubnetId"))
-            for each in all_made:
+            for each in all_created:
                 imagined.instance(each, {**params, **market}, best["InstanceType"], zone)
-            group = {"InstanceIds": list(all_made), "InstanceType": best["InstanceType"]}
+            group = {"InstanceIds": list(all_created), "InstanceType": best["InstanceType"]}
             return {"FleetId": "fleet-shown", "Instances": [group], "Errors": []}
         if name == "CreateVolume":
             more = {"Size": _snapshot_size(client, params)} if "Size" not in params else {}

@@ -236,7 +236,7 @@ class Imagined:
     def amend(self, operation: str, params: Params, answer: Item) -> None:
         """An answer of AWS, or an imagined one, is as it would be after what was shown."""
         if operation in _LISTS and not answer.get("NextToken"):
-            self._add_made(operation, params, answer)
+            self._add_created(operation, params, answer)
         if operation == "DescribeInstances":
             for reservation in answer.get("Reservations", ()):
                 for item in reservation["Instances"]:
@@ -252,7 +252,7 @@ class Imagined:
                     self._amend_volume(item)
                 self._wait(item[key])
 
-    def _add_made(self, operation: str, params: Params, answer: Item) -> None:
+    def _add_created(self, operation: str, params: Params, answer: Item) -> None:
         """What was asked for by what it is like, and not by its id."""
         many, key = _LISTS[operation]
         filters = params.get("Filters") or ()

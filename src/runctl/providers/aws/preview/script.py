@@ -130,9 +130,9 @@ class Script:
 
     def _add(self, argv: Sequence[str], *, variable: str | None = None) -> None:
         options: list[str] = []
-        for word in argv:
-            written = self._quoted(word)
-            if options and not word.startswith("--"):
+        for argument in argv:
+            written = self._quoted(argument)
+            if options and not argument.startswith("--"):
                 options[-1] += f" {written}"
             else:
                 options.append(written)
@@ -145,12 +145,12 @@ class Script:
         command = " \\\n    ".join(rows)
         self._lines += ["", f"{variable}=$({command})" if variable else command]
 
-    def _quoted(self, word: str) -> str:
+    def _quoted(self, argument: str) -> str:
         """One word of a shell, whatever is in it; placeholders are variables."""
-        if not any(created in word for created in self._variables):
-            return shlex.quote(word)
+        if not any(created in argument for created in self._variables):
+            return shlex.quote(argument)
         pattern = "|".join(map(re.escape, self._variables))
-        parts = re.split(f"({pattern})", word)
+        parts = re.split(f"({pattern})", argument)
         return "".join(
             f'"${self._variables[part]}"' if part in self._variables else shlex.quote(part)
             for part in parts

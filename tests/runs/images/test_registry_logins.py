@@ -11,8 +11,8 @@ import pytest
 from runctl.core.errors import Unsupported
 from runctl.core.progress import SILENT
 from runctl.providers.abilities.image_registry import RegistryLogin
-from runctl.runs.images import pull_login
-from runctl.runs.images.pull_login import keep_pull_login
+from runctl.runs.images import registry_logins
+from runctl.runs.images.registry_logins import keep_pull_login
 from tests.runs.launch.test_machine_image import Images
 
 HOST = "111122223333.dkr.ecr.us-east-1.amazonaws.com"
@@ -30,7 +30,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
         return RegistryLogin(HOST, "AWS", given[-1])
 
     found = SimpleNamespace(owns=lambda host: host.endswith(".amazonaws.com"), login=login, given=given)
-    monkeypatch.setattr(pull_login, "image_registry", lambda *_: found)
+    monkeypatch.setattr(registry_logins, "image_registry", lambda *_: found)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal as signals
 from dataclasses import dataclass
 
-from runctl.agent.spec import EndReason
+from runctl.agent.end_reason import EndReason
 
 SIGKILL = int(signals.SIGKILL)
 

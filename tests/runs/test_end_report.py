@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.agent.spec import EndReason, EndRecord
-from runctl.runs.end_reason import exit_code, sentence
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import EndRecord
+from runctl.runs.end_report import exit_code, sentence
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.attempt.end_reason import Facts, decide_end
+from runctl.agent.attempt.end_decision import Facts, decide_end
 from runctl.agent.attempt.log import says_no_space
-from runctl.agent.spec import EndReason, RunState
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import RunState
 from runctl.agent.supervising.supervisor import told_once
 from tests.agent.driver import Agent, until
 

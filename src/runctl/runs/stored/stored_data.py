@@ -9,7 +9,8 @@ from runctl.agent.object_store import is_address
 from runctl.core.clock import Clock
 from runctl.core.database import StateError
 from runctl.core.errors import CredentialsError, PermissionDenied, RunctlError, Unsupported
-from runctl.costs.ledger import EntryKind, Ledger
+from runctl.costs.entries import EntryKind
+from runctl.costs.ledger import Ledger
 from runctl.machines.storage_record import STORED, note_stored
 from runctl.providers.registry import names
 from runctl.runs.records.run_record import RunRecord
@@ -55,7 +56,7 @@ def store_of(record: RunRecord) -> str | None:
     return None if record.store is None else f"{record.store.rstrip('/')}/{record.id}"
 
 
-def look_at_storage(session: Session, clock: Clock) -> Iterator[str]:
+def note_all_stored(session: Session, clock: Clock) -> Iterator[str]:
     """The ledger has what is stored with every provider now, of images what the configured region has.
 
     Gives a sentence for each part that could not be looked at. Raises `StateError`.

@@ -6,23 +6,19 @@ program that knows its ranks and runs the script; tests/agent/supervising/test_t
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from runctl.agent.encoding import to_json
+from runctl.agent.end_reason import EndReason
 from runctl.agent.node_spec import NodeSpec
-from runctl.agent.spec import EndReason
-from tests.agent.driver import Agent, lose, until
+from tests.agent.driver import Agent, Machines, lose, until
 from tests.agent.supervising.test_several_machines import free_port
 
 pytestmark = pytest.mark.linux
 
-Machines = Callable[[int], "list[Agent]"]
 
 TORCHRUN = """\
 import os, runpy, sys
@@ -69,25 +65,13 @@ while not (output / "done").exists():
 """
 
 
-@pytest.fixture
-def machines(built: Path, unpacked: Path, tmp_path: Path) -> Iterator[Machines]:
+@pytest.fixture(autouse=True)
+def torchrun(tmp_path: Path) -> None:
+    """A package that stands for torch, beside the machines."""
     package = tmp_path / "packages/torch/distributed"
     package.mkdir(parents=True)
     for name in ("../__init__.py", "__init__.py", "run.py"):
         (package / name).write_text(TORCHRUN if name == "run.py" else "")
-    made: list[Agent] = []
-
-    def make(count: int) -> list[Agent]:
-        for rank in range(count):
-            state = tmp_path / str(rank)
-            state.mkdir()
-            shutil.copytree(unpacked, state / "bin", symlinks=True, copy_function=os.link)
-            made.append(Agent(state / "bin" / built.name, state))
-        return made
-
-    yield make
-    for agent in made:
-        agent.end_everything()
 
 
 def start(agents: list[Agent], tmp_path: Path, *args: str, least: int, store: bool = True) -> None:

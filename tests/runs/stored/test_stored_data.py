@@ -11,12 +11,13 @@ import pytest
 
 from runctl.core.config import Config
 from runctl.core.errors import CredentialsError
-from runctl.costs.ledger import EntryKind, EntryState, Ledger
+from runctl.costs.entries import EntryKind, EntryState
+from runctl.costs.ledger import Ledger
 from runctl.costs.rates import Per
 from runctl.machines.session import Session
 from runctl.providers import registry
 from runctl.providers.interface import Scope
-from runctl.runs.stored.looking import stores_of
+from runctl.runs.stored.stored_data import stores_of
 from tests.cli.fake_provider import FakeProvider, Script
 from tests.costs.entries import an_entry, interval
 

@@ -1,6 +1,8 @@
-"""The login by which a provider pulls the image that a machine is a container of, good when that is rented."""
+"""The login to an image's registry, for a machine that pulls it or a provider whose machine is a container of it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from runctl.core.errors import Unsupported
 from runctl.machines.session import Session
@@ -19,21 +21,48 @@ def keep_pull_login(session: Session, provider: Provider, image: str | None) -> 
     images = provider.machine_images
     if image is None or isinstance(images, Unsupported):
         return
-    host, slash, _ = image.partition("/")
-    login = login_to(session, host) if slash else None
+    login = login_to(session, host_of(image))
     if login is not None:
         images.keep_login(login, session.progress)
 
 
-def login_to(session: Session, host: str) -> RegistryLogin | None:
-    """A provider's token for its own registry, else what the user's ``docker login`` left; ``None``: neither."""
-    from runctl.containers.registry_login import users_credential
+def host_of(image: str) -> str | None:
+    """The registry of an image's name; ``None`` for one of Docker Hub's own. Pure."""
+    host, slash, _ = image.partition("/")
+    return host if slash else None
 
-    for name in (each.name for each in plugins() if each.registry is not None):
-        registry = image_registry(session, name)
+
+def login_to(session: Session, host: str | None) -> RegistryLogin | None:
+    """A provider's token for its own registry, else what the user's ``docker login`` left; ``None``: neither."""
+    if host is None:
+        return None
+    return token_for(session, host, _with_registry()) or users_login(host)
+
+
+def token_for(session: Session, host: str, providers: Iterable[str]) -> RegistryLogin | None:
+    """What one of these providers gives for its own registry, if that is at this host and of this account.
+
+    Raises what `ImageRegistry.login` raises.
+    """
+    for name in providers:
+        try:
+            registry = image_registry(session, name)
+        except Unsupported:
+            continue
         if registry.owns(host):
             login = registry.login()
             if login.host == host:
                 return login
+    return None
+
+
+def users_login(host: str) -> RegistryLogin | None:
+    """What the user's own ``docker login`` has left for a registry."""
+    from runctl.containers.registry_login import users_credential
+
     known = users_credential(host)
     return None if known is None else RegistryLogin(known.host, known.username, known.password)
+
+
+def _with_registry() -> list[str]:
+    return [each.name for each in plugins() if each.registry is not None]

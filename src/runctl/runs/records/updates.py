@@ -1,0 +1,243 @@
+"""How the record of a run begins, and how each word of a machine or a provider changes it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.deadline import MOST_RESTART_SECONDS
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import AttemptStatus, EndRecord, RunSpec
+from runctl.core.errors import InstanceEnded
+from runctl.core.ids import RunId, VolumeId
+from runctl.core.machine_models import Instance, Market
+from runctl.core.run_models import (
+    GitState,
+    RunPhase,
+    SpotFallback,
+)
+from runctl.core.tags import ATTEMPT, NAME, RUN
+from runctl.runs.records.agent_models import (
+    as_mount,
+    moment,
+    phase_of,
+)
+from runctl.runs.records.run_record import RunRecord, as_known
+
+STARTING = timedelta(minutes=2)
+"""For an attempt to be told to its machine, once it was written down that it is."""
+
+
+def planned(
+    spec: RunSpec,
+    instance: Instance,
+    now: datetime,
+    region: str | None,
+    *,
+    account: str | None = None,
+    name: str | None = None,
+    git: GitState | None = None,
+    fallback: SpotFallback | None = None,
+) -> RunRecord:
+    """What is remembered of a run before its machine has been told of it."""
+    return RunRecord(
+        id=RunId(spec.run_id),
+        provider=instance.provider,
+        region=region,
+        instance_id=instance.id,
+        project=spec.project,
+        script=spec.script,
+        args=spec.args,
+        state=RunPhase.PENDING,
+        attempt=spec.attempt,
+        created_at=now,
+        account=account,
+        mounts=tuple(as_mount(mount) for mount in spec.mounts),
+        image=spec.container.image if spec.container else None,
+        instance_type=instance.instance_type,
+        market=instance.market.value,
+        price_per_hour=instance.price_per_hour,
+        name=name,
+        instance_name=instance.tags.get(NAME),
+        interpreter=spec.interpreter,
+        workdir=spec.container.workdir if spec.container else spec.workdir,
+        timeout_seconds=spec.timeout_seconds,
+        variables=tuple(sorted(spec.env)),
+        git=git,
+        fallback=fallback,
+        machine_end=spec.machine_end,
+        zone=instance.zone,
+        store=spec.store.url if spec.store is not None else None,
+        deadline=spec.deadline,
+        lead_seconds=_lead_seconds(spec, instance, now),
+    )
+
+
+def fell_back(wanted: Market, instance: Instance, spot_price_per_hour: Decimal | None) -> SpotFallback | None:
+    """That the machine is on demand where spot was asked for; ``None``: it is not so."""
+    if wanted is not Market.SPOT or instance.market is not Market.ON_DEMAND:
+        return None
+    return SpotFallback(spot_price_per_hour)
+
+
+def _lead_seconds(spec: RunSpec, instance: Instance, now: datetime) -> float | None:
+    """See `RunRecord.lead_seconds`. A machine that is much older was rented for something else, or waited for long."""
+    lead = (now - instance.created_at).total_seconds()
+    return max(0.0, lead) if spec.machine_end is not None and lead <= MOST_RESTART_SECONDS else None
+
+
+def adopted(
+    known: RunRecord | None,
+    status: AttemptStatus,
+    instance: Instance,
+    now: datetime,
+    region: str | None,
+    account: str | None = None,
+) -> RunRecord:
+    """What is ``known`` here of a run that its machine tells of, or a new record of what the machine knows.
+
+    Of a run on several machines one of them tells nothing that is true of all: that stays as it is known. So does one
+    that is on another machine.
+    """
+    if known is not None and (known.nodes is not None or not is_machine_of(known, instance)):
+        return known
+    if known is not None and known.account is None:
+        known = replace(known, account=account)
+    if known is None:
+        spec = RunSpec(
+            run_id=status.run_id,
+            script=status.script,
+            args=status.args,
+            project=status.project,
+            attempt=status.attempt,
+        )
+        known = planned(spec, instance, now, region, account=account)
+    return from_status(known, status, now)
+
+
+def is_machine_of(record: RunRecord, instance: Instance) -> bool:
+    """Whether the machine may say how the run is: it is one of the newest attempt's, or was rented for the run, as the
+    tags say that its provider has. Any machine could say that it has a run by that id. Pure."""
+    rented_for = {instance.tags.get(RUN), instance.tags.get(ATTEMPT, "").partition("/")[0]}
+    return instance.id in record.machines or record.id in rented_for
+
+
+def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunRecord:
+    """The record with what the agent says of the attempt, at ``now`` by this computer's clock.
+
+    From then on every time in it is by the machine's clock, so that no duration is between two clocks.
+    """
+    there = moment(status.now)
+    updated = replace(
+        record,
+        clock_ahead=(there - now).total_seconds() if there is not None else record.clock_ahead,
+        created_at=moment(status.created_at) or record.created_at,
+        state=phase_of(status.state),
+        attempt=status.attempt,
+        started_at=moment(status.started_at) or record.started_at,
+        image=status.image or record.image,
+        image_digest=status.image_digest or record.image_digest,
+        checkpoint_dir=status.checkpoint_dir or record.checkpoint_dir,
+        output_dir=status.output_dir or record.output_dir,
+        mounts=tuple(as_mount(mount) for mount in status.mounts) or record.mounts,
+        saved_volume=VolumeId(status.saved.volume_id) if status.saved else record.saved_volume,
+        saved_folder=status.saved.path if status.saved else record.saved_folder,
+        machine_end=status.machine_end or record.machine_end,
+        resumed=status.resumed or record.resumed,
+        progress=status.progress or record.progress,
+        log_bytes=status.log_bytes,
+        checkpoint=newest_checkpoint(record.checkpoint, status.checkpoint),
+    )
+    return with_end(updated, status.end) if status.end is not None else updated
+
+
+def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
+    """The record of a run that ended so."""
+    # Whoever ends a run in its machine's place knows no log.
+    log = {"log_bytes": end.log_bytes, "log_sha256": end.log_sha256} if end.log_sha256 else {}
+    return replace(
+        record,
+        **log,  # type: ignore[arg-type]
+        state=RunPhase.ENDED,
+        end_reason=end.reason,
+        ended_at=datetime.fromtimestamp(end.ended_at, UTC),
+        exit_code=end.exit_code,
+        message=end.message,
+        hand_off=end.hand_off,
+        checkpoint=_handed_over(end) or record.checkpoint,
+    )
+
+
+def _handed_over(end: EndRecord) -> CheckpointStatus | None:
+    """The checkpoint of a hand-over, which the machine may have let go of before it was asked."""
+    given = end.hand_off
+    if given is None or given.checkpoint is None:
+        return None
+    return CheckpointStatus(given.checkpoint, given.stages.get("script_ended", end.ended_at), given.step)
+
+
+def before_it_began(record: RunRecord, attempt: int) -> RunRecord:
+    """The record of an attempt that follows, of which nothing is known yet; the last one is in its past. Pure."""
+    return replace(
+        record,
+        past=(*record.past, as_known(record)),
+        attempt=attempt,
+        state=RunPhase.PENDING,
+        end_reason=None,
+        exit_code=None,
+        message="",
+        started_at=None,
+        ended_at=None,
+        hand_off=None,
+        log_bytes=None,
+        log_sha256=None,
+        resumed=None,
+        search_began_at=None,
+    )
+
+
+def newest_checkpoint(
+    known: CheckpointStatus | None, told: CheckpointStatus | None
+) -> CheckpointStatus | None:
+    """What is known of a run's newest checkpoint once its machine has told. A machine that has none yet, and cannot
+    reach the store, has not lost it."""
+    if told is None or told.path or known is None:
+        return told or known
+    return replace(known, trouble=told.trouble, late_seconds=told.late_seconds)
+
+
+def may_be_starting(state: RunPhase, created_at: datetime, now: datetime) -> bool:
+    """Whether a machine that knows nothing of an attempt may be told of it at this moment: it was written down before
+    that, by a program that goes on. Both times are by the same clock. Pure."""
+    return state is RunPhase.PENDING and abs(now - created_at) < STARTING
+
+
+def never_started(record: RunRecord, at: datetime, message: str) -> RunRecord:
+    """The record of a run that its machine has refused, or never heard of."""
+    return with_end(record, EndRecord(EndReason.NOT_STARTED, at.timestamp(), message=message))
+
+
+def end_with_its_machine(gone: InstanceEnded, at: datetime, clock_ahead: float = 0.0) -> EndRecord:
+    """How an attempt ended that never told its end, and whose machine the provider says has ended.
+
+    It ended when the provider says so, and before ``at``, when that was noticed. The end is by the machine's clock, and
+    so is ``at``; ``clock_ahead`` is how far that is ahead of the provider's.
+    """
+    reason = EndReason.INTERRUPTED if gone.interrupted else EndReason.LOST
+    if gone.at is not None:
+        at = min(at, gone.at + timedelta(seconds=clock_ahead))
+    return EndRecord(reason, at.timestamp(), message=gone.message)
+
+
+def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> RunRecord:
+    """The record of a run whose instance the provider says, at ``at`` by this computer's clock, has ended."""
+    end = end_with_its_machine(gone, record.by_its_clock(at), record.clock_ahead)
+    # A machine that ends itself after the run has put its end into the store before.
+    may_have_ended = record.machine_end is not None and not record.machine_end.keep and record.store is None
+    if may_have_ended and not gone.interrupted:
+        where = f"; {record.saved_volume} has its log and results" if record.saved_volume is not None else ""
+        perhaps = "perhaps after the run, as it was to end itself then; how the run ended is not known here"
+        end = replace(end, message=f"{end.message}: {perhaps}{where}")
+    return with_end(record, end)
