@@ -142,7 +142,8 @@ def cleaned(account: Account) -> tuple[int, bool, list[str]]:
             account.ok(*SETUP, "--yes")
             left = everything(account)
         # What a run goes on from, or its next machine needs, stays until somebody says that it is not to go on.
-        unfinished = _runs_left(account) - stopped if (ended or not left) and not problems else set()
+        none_rented = all(thing.kind != "instance" for thing in left.values())
+        unfinished = _runs_left(account) - stopped if none_rented and not problems else set()
         for run in unfinished:
             account.run("runs", "stop", run)
         stopped |= unfinished
