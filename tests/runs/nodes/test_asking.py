@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase
 from runctl.machines.session import Session
 from runctl.runs.nodes import asking
-from runctl.runs.nodes.asking import combined, confirmed, end_by_head
+from runctl.runs.nodes.asking import combined, confirmed, end_by_head, stop_nodes
 from runctl.runs.records.node_records import KnownNode, KnownNodes
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
@@ -138,3 +140,44 @@ def test_rank_0s_own_end_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delattr(asking, "node_machine")
     record = on_machines("run-a", "i-0", "i-1", logs=(b"1", b"2"))
     assert confirmed(Session(), record) is record
+
+
+class Stopped:
+    """The machines of a run, each told to stop; one that is told by another one has ended before."""
+
+    def __init__(self, silent: str = "") -> None:
+        self.told: list[tuple[str, timedelta | None, bool]] = []
+        self._silent = silent
+
+    def machine(self, _: Session, __: RunRecord, node: KnownNode) -> Any:
+        if node.instance_id == self._silent:
+            raise Unreachable("it does not answer")
+
+        def stop(*_: object, grace: timedelta | None, force: bool) -> AttemptStatus:
+            self.told.append((node.instance_id, grace, force))
+            cause = None if node.rank == 0 else 0
+            end = EndRecord(EndReason.STOPPED, 50.0, 143, caused_by=cause, log_sha256="f")
+            return replace(RUNS, state=RunState.ENDED, end=end)
+
+        return SimpleNamespace(agent=SimpleNamespace(stop=stop))
+
+
+def test_a_stop_reaches_every_machine_with_its_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines, grace = Stopped(), timedelta(seconds=7)
+    monkeypatch.setattr(asking, "node_machine", machines.machine)
+    record = stop_nodes(Session(), on_machines("run-a", "i-0", "i-1", "i-2", region=None), grace=grace)
+    assert sorted(machines.told) == [(each, grace, False) for each in ("i-0", "i-1", "i-2")]
+    assert (record.state, record.end_reason, record.exit_code) == (RunPhase.ENDED, EndReason.STOPPED, 143)
+
+
+def test_where_one_machine_cannot_be_reached_the_others_are_stopped_and_the_run_is_not_called_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machines, session = Stopped(silent="i-1"), Session()
+    session.__dict__["_providers"] = {"aws": Nobody()}
+    monkeypatch.setattr(asking, "node_machine", machines.machine)
+    record = stop_nodes(session, on_machines("run-a", "i-0", "i-1", "i-2", region=None), force=True)
+    assert sorted(machines.told) == [("i-0", None, True), ("i-2", None, True)]
+    assert (record.state, record.end_reason) == (RunPhase.UNKNOWN, None)
+    assert record.nodes is not None
+    assert sorted(record.nodes.ends) == [0, 2]
