@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -10,9 +11,11 @@ import pytest
 from runctl.core import tags as tag
 from runctl.core.errors import CapacityError
 from runctl.core.machine_models import Market
-from runctl.providers.abilities.nodes import NodesRequest
+from runctl.machines.nodes import _scores as chances
+from runctl.providers.abilities.nodes import NodesPlan, NodesRequest
 from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
+from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2 import nodes as nodes_module
 from runctl.providers.aws.ec2.fleets import Batch, fleet_arguments, nothing_available, template_arguments
 from runctl.providers.aws.ec2.images import InstanceType
@@ -22,6 +25,7 @@ from runctl.providers.aws.ec2.private_network import entrances_of, permissions, 
 from runctl.providers.aws.ec2.quotas import Quota, beyond_quota, quota_of
 from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import InstanceRequest, VolumeMount, require
+from tests.cli.fake_provider import a_plan
 
 FAR = InstanceType("t3.medium", "x86_64", None, spot=True, vcpus=2)
 CLOSE = InstanceType("m5.large", "x86_64", None, spot=True, vcpus=2, cluster_placement=True)
@@ -149,3 +153,33 @@ def test_the_quota_is_that_of_all_machines() -> None:
         "4 have 8 vCPUs, and 6 of 8"
         in beyond_quota([CLOSE], Market.ON_DEMAND, limits, {quota: 2}, 4)["m5.large"]
     )
+
+
+def test_the_chances_are_those_of_all_machines_in_one_zone(
+    context: AwsContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zone, *_ = context.session.ec2.describe_availability_zones()["AvailabilityZones"]
+    asked: list[dict[str, Any]] = []
+
+    def scores(**question: Any) -> Any:
+        asked.append(question)
+        row = {"Region": "us-east-1", "AvailabilityZoneId": zone["ZoneId"], "Score": 3}
+        return {"SpotPlacementScores": [row]}
+
+    monkeypatch.setattr(context.session.ec2, "get_spot_placement_scores", scores)
+    pool = Pool("m5.large", zone["ZoneName"])
+    machine = replace(
+        a_plan(InstanceRequest("m5.large", market=Market.SPOT)),
+        market=Market.SPOT,
+        offers=(Offer(pool, None), Offer(Pool("m5.xlarge", zone["ZoneName"]), None)),
+    )
+    provider = AwsProvider(context)
+
+    assert chances(provider, NodesPlan(machine, 2, 4, "network")) == {zone["ZoneName"]: 3}
+    (question,) = asked
+    assert (question["TargetCapacity"], question["SingleAvailabilityZone"]) == (4, True)
+    assert question["InstanceTypes"] == ["m5.large", "m5.xlarge"]
+
+    on_demand = replace(machine, market=Market.ON_DEMAND)
+    assert chances(provider, NodesPlan(on_demand, 2, 4, "network")) == {}
+    assert len(asked) == 1
