@@ -123,12 +123,13 @@ def test_where_rank_0_dies_before_it_has_removed_the_group_the_other_machine_doe
     faults.kill_instance(head)
 
     until(lambda: not groups(), seconds=120, what="the group to be gone")
-    machines = [
+    of_run = [{"Name": "tag:runctl:run", "Values": [run]}]
+    machines = {
         each["InstanceId"]
-        for reservation in ec2.describe_instances()["Reservations"]
+        for reservation in ec2.describe_instances(Filters=of_run)["Reservations"]
         for each in reservation["Instances"]
-    ]
-    assert set(machines) == {head, other}, "no machine has come in rank 0's place"
+    }
+    assert machines == {head, other}, "no machine has come in rank 0's place"
     until(lambda: shown(project, run)["unattended"]["is_removed"], seconds=90, what="all to be removed")
     assert left(in_docker_sandbox, ec2, run) == []
     assert shown(project, run)["end_reason"] == "TIME_LIMIT"
