@@ -67,8 +67,10 @@ class SkyPilot:
     @property
     def environment(self) -> Mapping[str, str]:
         """Of the program and of the server that it starts."""
+        # It refuses to start where a settings file is named that is not there, as tests name them.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return {
-            **os.environ,
+            **kept,
             **self.account.info.environment(),
             "HOME": str(self.home),
             "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",

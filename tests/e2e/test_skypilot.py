@@ -54,7 +54,7 @@ def test_a_task_is_launched_its_output_shown_and_its_machine_given_back(
     sky: SkyPilot, account: Account, image: str
 ) -> None:
     checked = sky("check", "aws")
-    assert "enabled" in checked.stdout, checked
+    assert "AWS: enabled" in checked.stdout, checked
 
     where = ("--infra", f"aws/{account.info.region}", "--image-id", image, "--instance-type", KIND)
     launched = sky("launch", "--yes", "--cluster", "one", *where, "echo", "the task runs as $(id -un)")
