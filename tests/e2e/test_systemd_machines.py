@@ -94,7 +94,14 @@ def launched(account: Account, **more: Any) -> Machine:
         UserData=USER_DATA.replace("KEY", public),
         **more,
     )["Instances"]
-    return Machine(account, account.wait_state(instance["InstanceId"], "running", 100), "ec2-user")
+    machine = Machine(account, account.wait_state(instance["InstanceId"], "running", 100), "ec2-user")
+    wait_for_ssh(machine)
+    return machine
+
+
+def wait_for_ssh(machine: Machine) -> None:
+    """An instance runs before its user data is carried out."""
+    until(lambda: machine.ssh("true").returncode == 0, "SSH", 100)
 
 
 def host_state() -> dict[str, str]:
@@ -118,6 +125,7 @@ def groups() -> list[str]:
 def started_again(account: Account, machine: Machine) -> None:
     account.ec2.start_instances(InstanceIds=[machine.id])
     account.wait_state(machine.id, "running", 100)
+    wait_for_ssh(machine)
 
 
 def test_it_boots_with_its_user_data_and_ends_in_every_way_as_ec2_says(

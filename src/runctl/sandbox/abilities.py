@@ -75,6 +75,7 @@ def left_out(kind: str, against_namespaces: str, docker: str) -> tuple[str, ...]
         what = f"machines are folders and processes of this computer, not namespaces ({because}): no SSH, no Docker,"
         return (
             f"{what} volumes are folders",
+            "no images of instances (CreateImage), and of user data scripts only",
             "no machines of RunPod and Lyceum: those are reached by SSH",
             *ecr,
         )

@@ -24,12 +24,12 @@ class Ami:
 
 @dataclass(frozen=True)
 class MadeImage:
-    """An image that was made of an instance."""
+    """An image that was made of an instance, or copied."""
 
     base: Ami
-    """What the instance was made from, in the end one of `AMIS`."""
-    folder: Path
-    """What its machines have on their root disks beyond this computer's root."""
+    """What it was made from, in the end one of `AMIS`."""
+    folder: Path | None
+    """What its machines have on their root disks beyond this computer's root; ``None`` where they have nothing."""
 
 
 _AMAZON_LINUX = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{}"

@@ -100,7 +100,7 @@ class World:
     """Called for every machine that has booted (with moto's instance); each returns what ends its service."""
     services: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
     made_images: dict[str, MadeImage] = field(default_factory=dict)
-    """By image id, those that were made of instances."""
+    """By image id, those that were made of instances, and copies."""
     groups: dict[str, Group] = field(default_factory=dict)
     """Auto Scaling groups by name."""
     deleted_groups: list[Group] = field(default_factory=list)

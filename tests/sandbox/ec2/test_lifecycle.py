@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
 
+from runctl.sandbox.ec2.lifecycle import Lifecycle
+from runctl.sandbox.machines.machine import BootFailed
 from tests.sandbox.account import Account, Machine, code_of, until
 from tests.sandbox.conftest import Launch
 
@@ -246,3 +250,28 @@ def test_a_protected_instance_is_not_terminated(account: Account, run_instances:
     assert code_of(refused.value) == "OperationNotPermitted"
     assert account.state(instance_id) == "running"
     account.ec2.modify_instance_attribute(InstanceId=instance_id, DisableApiTermination={"Value": False})
+
+
+@pytest.mark.parametrize("error", [BootFailed("no"), OSError("no"), ValueError("no"), KeyError("no")])
+def test_an_instance_whose_machine_does_not_boot_is_not_pending_for_ever(error: Exception) -> None:
+    removed = []
+
+    def boot(*, first: bool) -> None:
+        raise error
+
+    instance = SimpleNamespace(
+        id="i-1", changing=threading.RLock(), has_booted=False, _state=SimpleNamespace(name="pending")
+    )
+    backend = SimpleNamespace(
+        world=SimpleNamespace(
+            machine=lambda _: SimpleNamespace(boot=boot),
+            faults=SimpleNamespace(boot_delay=0),
+            begin_services=lambda *_: None,
+        ),
+        _move=lambda _, before, after: "pending" in before and after == "shutting-down",
+        _remove=lambda _, code, message: removed.append((code, "no" in message)),
+    )
+
+    Lifecycle._boot(cast(Lifecycle, backend), instance)
+
+    assert removed == [("Server.InternalError", True)]

@@ -135,9 +135,17 @@ def test_failed_user_data_is_an_error_in_cloud_inits_status(machine: FolderMachi
     assert output(machine, "cloud-init", "status", "--wait", code=1) == "status: error"
 
 
-def test_user_data_that_is_no_script_is_not_run(machine: FolderMachine) -> None:
-    assert machine.run_user_data(b"#cloud-config\n").exit_code is None
+def test_user_data_that_nobody_knows_is_not_run(machine: FolderMachine) -> None:
+    assert machine.run_user_data(b"whatever\n").exit_code is None
     assert "not run" in (machine.root / "var/log/cloud-init-output.log").read_text()
+    assert output(machine, "cloud-init", "status", "--wait") == "status: done"
+
+
+@pytest.mark.parametrize("config", [b"runcmd: [true]", b"packages: [gcc]"])
+def test_a_cloud_config_is_an_error_as_it_is_not_carried_out(machine: FolderMachine, config: bytes) -> None:
+    assert machine.run_user_data(b"#cloud-config\n" + config).exit_code is None
+    assert "not a script" in (machine.root / "var/log/cloud-init-output.log").read_text()
+    assert output(machine, "cloud-init", "status", "--wait", code=1) == "status: error"
 
 
 def test_shutdown_now_is_a_request_that_is_due(machine: FolderMachine) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from runctl.sandbox.machines.user_data import steps_of
+from runctl.sandbox.machines.user_data import steps_of, unpacked
 
 NOTHING = {"boot": [], "early": [], "final": [], "problem": ""}
 
@@ -109,7 +115,20 @@ def test_parts_of_one_message_are_all_done() -> None:
         ("users: [{name: x, uid: 7}]", "uid"),
         ("write_files: [{path: /x, source: y}]", "source"),
         ("write_files: [{path: /x, encoding: gz}]", "gz"),
+        ("write_files: [{path: /x, permissions: rwx}]", "'rwx'"),
+        ("write_files: [{path: /x, permissions: -1}]", "-1"),
+        ("write_files: [{path: /x, content: !!binary aGk=}]", "binary"),
+        ("write_files: [{content: x}]", "path"),
+        ("write_files: [{path: [x]}]", "path"),
+        ("write_files: {path: /x}", "list"),
+        ("users: [{shell: /bin/sh}]", "name"),
+        ("users: worker", "list"),
+        ("users: [{name: x, sudo: true}]", "sudo"),
+        ("users: [{name: x, groups: 7}]", "groups"),
+        ("ssh_authorized_keys: 7", "list"),
         ("runcmd: ls", "list"),
+        ("runcmd: [echo a: b]", "{'echo a': 'b'}"),
+        ("a: 2020-99-99", "month"),
         ("a: b: c", "not YAML"),
         ("[1]", "not a mapping"),
     ],
@@ -127,3 +146,90 @@ def test_a_part_of_another_type_is_a_problem_and_the_others_before_it_are_done()
 
     assert "text/cloud-boothook" in steps["problem"]
     assert len(steps["final"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"),
+    [
+        ("'0644'", 0o644),
+        ("'755'", 0o755),
+        ("'0o600'", 0o600),
+        ("0644", 0o644),
+        ("0755", 0o755),
+        ("0600", 0o600),
+        ("420", 0o644),
+        ("", 0o644),
+    ],
+)
+def test_permissions_that_yaml_takes_for_a_number_are_that_number(written: str, mode: int) -> None:
+    config = f"#cloud-config\nwrite_files: [{{path: /x, permissions: {written}}}]\n"
+
+    (step,) = steps_of(config.encode(), "ubuntu")["early"]
+
+    assert step["mode"] == mode
+
+
+def test_a_deferred_file_is_written_when_the_users_are_there_and_before_the_commands() -> None:
+    config = (
+        "#cloud-config\nruncmd: [last]\nwrite_files: [{path: /a, defer: true}, {path: /b}]\nusers: [worker]\n"
+    )
+
+    steps = steps_of(config.encode(), "ubuntu")
+
+    assert [step.get("path", step.get("name")) for step in steps["early"]] == ["/b", "worker"]
+    assert [step.get("path") or step["argv"][-1] for step in steps["final"]] == ["/a", "last"]
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=4)
+    | st.dates()
+    | st.binary(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "path",
+                    "content",
+                    "permissions",
+                    "owner",
+                    "encoding",
+                    "name",
+                    "groups",
+                    "sudo",
+                    "shell",
+                    "x",
+                ]
+            )
+            | st.integers(),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+MODULES = st.sampled_from(
+    ["bootcmd", "write_files", "users", "ssh_authorized_keys", "runcmd", "package_update"]
+)
+
+
+@given(st.dictionaries(MODULES, VALUES, max_size=3))
+def test_whatever_a_cloud_config_holds_comes_to_steps_or_to_a_problem(config: dict[str, Any]) -> None:
+    steps = steps_of(b"#cloud-config\n" + yaml.safe_dump(config).encode(), "ubuntu")
+
+    # As it is handed to the machine.
+    assert json.loads(json.dumps(steps)) == steps
+
+
+def test_what_is_nested_too_deep_to_be_read_is_a_problem() -> None:
+    assert steps_of(b"#cloud-config\nruncmd: " + b"[" * 5000, "ubuntu")["problem"]
+
+
+def test_user_data_may_come_gzipped_and_what_only_looks_so_stays() -> None:
+    assert unpacked(gzip.compress(b"#!/bin/sh\n")) == b"#!/bin/sh\n"
+    for broken in (b"\x1f\x8b", gzip.compress(b"#!/bin/sh\n")[:-4], b"\x1f\x8b\x08" + b"x" * 20):
+        assert unpacked(broken) == broken

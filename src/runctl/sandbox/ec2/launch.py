@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +19,7 @@ from runctl.sandbox.ec2.images import Images
 from runctl.sandbox.ec2.lifecycle import UP, Lifecycle, SandboxInstance
 from runctl.sandbox.ec2.spot_requests import note_fulfilled
 from runctl.sandbox.machines.hardware import Hardware
+from runctl.sandbox.machines.user_data import unpacked
 from runctl.sandbox.prices.spot_prices import spot_price
 from runctl.sandbox.quotas import check as check_quota
 from runctl.sandbox.world import World
@@ -36,6 +36,7 @@ class Launch(Images, Lifecycle):
     ) -> Any:
         """Launch: what AWS refuses is refused, then every instance gets a machine that boots beside the call."""
         self._check_launch(image_id, count, kwargs)
+        content = _decoded(user_data)
         tags = dict(kwargs.get("tags") or {})
         groups = kwargs.get("security_group_ids") or security_group_names
         if not groups and not kwargs.get("nics"):
@@ -55,7 +56,7 @@ class Launch(Images, Lifecycle):
                     tags.get("spot-instances-request", {}),
                 )
             instance._state.name, instance._state.code = "pending", 0
-            self._make_machine(instance, user_data)
+            self._make_machine(instance, content)
         return reservation
 
     def _give_profile(self, instance_id: str) -> None:
@@ -66,8 +67,9 @@ class Launch(Images, Lifecycle):
             )
 
     def _check_launch(self, image_id: str, count: int, kwargs: dict[str, Any]) -> None:
-        if not any(image.id == image_id for image in self.describe_images()):
+        if image_id not in self.amis:
             raise EC2ClientError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
+        self.base_of(image_id)
         kind = kwargs["instance_type"]
         try:
             known = self.describe_instance_types([kind], {})
@@ -134,16 +136,15 @@ class Launch(Images, Lifecycle):
         vpc = self.get_subnet(subnet).vpc_id if subnet else cast(Any, self.get_default_vpc()).id
         return self.get_security_group_from_name("default", vpc)
 
-    def _make_machine(self, instance: Any, user_data: Any) -> None:
+    def _make_machine(self, instance: Any, user_data: bytes | None) -> None:
         image, made = self.base_of(instance.image_id), self.world.made_images.get(instance.image_id)
-        text = _decoded(user_data)
         key = self.key_pairs.get(instance.key_name) if instance.key_name else None
         hardware = Hardware(
             instance_id=instance.id,
             login_user=image.login_user,
             docker=self.world.docker and image.docker,
             authorized_key=key.public_key if key else None,
-            user_data=text,
+            user_data=user_data,
             environment=machine_environment(self.world),
             systemd=self.world.systemd,
             image=made.folder if made is not None else None,
@@ -193,5 +194,7 @@ def _decoded(user_data: Any) -> bytes | None:
     """User-data as it was before the API's base64, and before the user's gzip."""
     if not user_data:
         return None
-    data = base64.b64decode(str(user_data))
-    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    try:
+        return unpacked(base64.b64decode(str(user_data)))
+    except ValueError:
+        raise EC2ClientError("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.") from None

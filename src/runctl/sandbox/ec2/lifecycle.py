@@ -19,7 +19,7 @@ from runctl.sandbox.ec2.placement_groups import PlacementGroups
 from runctl.sandbox.ec2.security_groups import SecurityGroups
 from runctl.sandbox.ec2.spot_requests import note_ended
 from runctl.sandbox.ec2.world_backend import log
-from runctl.sandbox.machines.machine import BootFailed, Machine
+from runctl.sandbox.machines.machine import Machine
 
 ROOT_GIB = 8
 SHUTDOWN_SECONDS = 5.0
@@ -215,7 +215,7 @@ class Lifecycle(InstanceStores, SecurityGroups, PlacementGroups):
                 with contextlib.suppress(ProcessLookupError):
                     # If it goes down by itself meanwhile, `_powered_off` is told, and waits for us.
                     self._connect(instance, machine)
-            except (BootFailed, OSError) as error:
+            except Exception as error:  # noqa: BLE001 (whatever it was, the instance is not pending for ever)
                 # Told to stop while it booted, it has not failed.
                 if self._move(instance, {"pending"}, "shutting-down"):
                     log.exception("%s did not boot", instance.id)

@@ -6,13 +6,11 @@ kernel keeps them in: this is for trying commands out without root, not for code
 
 from __future__ import annotations
 
-import gzip
 import os
 import pwd
 import shutil
 import subprocess
 import threading
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from typing import IO
 from runctl.core.errors import Conflict
 from runctl.sandbox.folders import processes as folder_processes
 from runctl.sandbox.folders import shims as folder_shims
+from runctl.sandbox.machines.user_data import steps_of, unpacked
 
 ROOT_VARIABLE = "RUNCTL_MACHINE_ROOT"
 """Set for every process of a machine: the agent finds its paths by it, and we find the process."""
@@ -171,21 +170,27 @@ class FolderMachine:
     def run_user_data(self, user_data: bytes) -> UserDataResult:
         """The first boot's script has run, as cloud-init runs it; ``cloud-init status`` says so.
 
-        Its output is in /var/log/cloud-init-output.log. What is not a script is kept but not run.
+        Its output is in /var/log/cloud-init-output.log. What is not a script is kept but not run: that is an error if
+        cloud-init would have done anything with it, as it would change what belongs to this computer.
         """
         instance = self.root / "var/lib/cloud/instance"
-        text = _unpacked(user_data)
+        text = unpacked(user_data)
         script = instance / "user-data.txt"
         script.write_bytes(text)
         script.chmod(0o700)
         code: int | None = None
+        failed = ""
         with (self.root / "var/log/cloud-init-output.log").open("ab") as log:
             if text.startswith(b"#!"):
                 code = self._run_script(script, log)
+                failed = f"ended with {code}\n" if code else ""
+            elif any(steps_of(text, self.login_user).values()):
+                failed = "user-data is not a script (no #! line): a machine that is a folder does not carry it out\n"
+                log.write(failed.encode())
             elif text.strip():
                 log.write(b"user-data is not a script (no #! line): not run on a sandbox machine\n")
-        if code:
-            (instance / "user-data-failed").write_text(f"{code}\n")
+        if failed:
+            (instance / "user-data-failed").write_text(failed)
         (instance / "boot-finished").write_text(f"{datetime.now(UTC).isoformat()}\n")
         return UserDataResult(code)
 
@@ -283,13 +288,3 @@ def _user_name() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
-
-
-def _unpacked(user_data: bytes) -> bytes:
-    """User-data may come gzipped, as cloud-init takes it."""
-    if user_data[:2] != b"\x1f\x8b":
-        return user_data
-    try:
-        return gzip.decompress(user_data)
-    except (OSError, EOFError, zlib.error):
-        return user_data

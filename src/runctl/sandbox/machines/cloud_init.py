@@ -23,30 +23,32 @@ STEPS = Path("/var/lib/runctl-sandbox/user-data.json")
 INSTANCE = Path("/var/lib/cloud/instance")
 PER_BOOT = Path("/var/lib/cloud/scripts/per-boot")
 LOG = Path("/var/log/cloud-init-output.log")
+UP = Path("/var/lib/runctl-sandbox-up")
+"""Appears on the root disk when the machine is up."""
 
 
 def early() -> None:
     """What has to be there before anybody logs in. What was done at an earlier boot is not done again."""
     steps = read_steps()
+    at_first = [] if _done("early") else steps.get("early", [])
+    if steps.get("boot") or at_first:
+        # However long this takes: on EC2 an instance runs whether cloud-init has ended or not.
+        UP.touch()
     carry_out(steps.get("boot", []))
-    if not _done("early"):
-        carry_out(steps.get("early", []))
-        _mark("early")
+    carry_out(at_first)
+    _mark("early")
 
 
 def final() -> None:
     """The scripts of every boot, then on the first one those of the user data; marks the end."""
-    for path in sorted(PER_BOOT.iterdir()) if PER_BOOT.is_dir() else ():
-        run([str(path)])
+    scripts = sorted(PER_BOOT.iterdir()) if PER_BOOT.is_dir() else []
+    carry_out([{"do": "run", "argv": [str(path)]} for path in scripts if os.access(path, os.X_OK)])
     steps = read_steps()
     if not _done("final"):
-        problems = carry_out(steps.get("final", []))
+        carry_out(steps.get("final", []))
         if steps.get("problem"):
-            problems.append(steps["problem"])
-            say(steps["problem"])
+            fail(steps["problem"])
         _mark("final")
-        if problems:
-            (INSTANCE / "error").write_text("\n".join([*problems, ""]))
     finish_boot()
 
 
@@ -59,18 +61,23 @@ def read_steps() -> dict[str, Any]:
     return dict(found)
 
 
-def carry_out(steps: list[dict[str, Any]]) -> list[str]:
-    """Each in turn, whatever became of the one before; what went wrong."""
-    problems = []
+def carry_out(steps: list[dict[str, Any]]) -> None:
+    """Each in turn, whatever became of the one before."""
     for number, step in enumerate(steps, 1):
         try:
             problem = _ACTIONS[step["do"]](step, number)
-        except (OSError, KeyError, subprocess.SubprocessError) as error:
+        except Exception as error:  # noqa: BLE001 (the others are still to be done, as cloud-init does them)
             problem = f"{step['do']} failed: {error}"
         if problem:
-            say(problem)
-            problems.append(problem)
-    return problems
+            fail(problem)
+
+
+def fail(problem: str) -> None:
+    """It stands in cloud-init's log, and ``cloud-init status`` will say ``error``."""
+    say(problem)
+    INSTANCE.mkdir(parents=True, exist_ok=True)
+    with (INSTANCE / "error").open("a", errors="backslashreplace") as file:
+        file.write(problem + "\n")
 
 
 def run(argv: list[str]) -> int:
@@ -83,7 +90,7 @@ def run(argv: list[str]) -> int:
 
 def say(text: str) -> None:
     """A line in cloud-init's log."""
-    with LOG.open("a") as log:
+    with LOG.open("a", errors="backslashreplace") as log:
         log.write(text + "\n")
 
 
@@ -102,7 +109,7 @@ def _run(step: dict[str, Any], _number: int) -> str:
 def _script(step: dict[str, Any], number: int) -> str:
     INSTANCE.mkdir(parents=True, exist_ok=True)
     script = INSTANCE / ("user-data.txt" if number == 1 else f"user-data-{number}.txt")
-    script.write_text(step["text"])
+    script.write_bytes(step["text"].encode(errors="surrogateescape"))
     script.chmod(0o700)
     code = run([str(script)])
     return f"user-data ended with {code}" if code else ""
@@ -130,8 +137,7 @@ def _user(step: dict[str, Any], _number: int) -> str:
         if done.returncode:
             return f"useradd {name} ended with {done.returncode}: {done.stderr.strip()}"
         account = pwd.getpwnam(name)
-    for group in step["groups"]:
-        subprocess.run(["usermod", "--append", "--groups", group, name], check=True, capture_output=True)
+    problems = [problem for group in step["groups"] if (problem := _join(name, group))]
     if step["sudo"]:
         rules = Path("/etc/sudoers.d/90-cloud-init-users")
         with rules.open("a") as file:
@@ -145,6 +151,15 @@ def _user(step: dict[str, Any], _number: int) -> str:
     keys.chmod(0o600)
     for path in (folder, keys):
         os.chown(path, account.pw_uid, account.pw_gid)
+    return "; ".join(problems)
+
+
+def _join(user: str, group: str) -> str:
+    """Empty, or why the user is not in the group. One that is not there is made, as cloud-init does."""
+    for argv in (["groupadd", "--force", group], ["usermod", "--append", "--groups", group, user]):
+        done = subprocess.run(argv, check=False, capture_output=True, text=True)
+        if done.returncode:
+            return f"{' '.join(argv)} ended with {done.returncode}: {done.stderr.strip()}"
     return ""
 
 

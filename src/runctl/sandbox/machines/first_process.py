@@ -19,17 +19,18 @@ from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-    import disk_face  # type: ignore[import-not-found]  # beside this file
+    import cloud_init  # type: ignore[import-not-found]  # beside this file
+    import disk_face  # type: ignore[import-not-found]
     import own_cgroup  # type: ignore[import-not-found]
     import own_kernel  # type: ignore[import-not-found]
     import systemd_init  # type: ignore[import-not-found]
 else:
-    from runctl.sandbox.machines import disk_face, own_cgroup, own_kernel, systemd_init
+    from runctl.sandbox.machines import cloud_init, disk_face, own_cgroup, own_kernel, systemd_init
 
 POWER = "run/runctl-sandbox/power"
 NODES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "kmsg")
-UP = "/var/lib/runctl-sandbox-up"
-"""Appears on the root disk when sshd listens."""
+UP = str(cloud_init.UP)
+"""Appears when sshd listens, or earlier, when user data is carried out before that."""
 EXIT_CODES = {"poweroff": 80, "reboot": 81}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

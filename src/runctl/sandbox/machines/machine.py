@@ -17,7 +17,7 @@ from typing import IO
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.machines import disk_face, docker_engine, first_process, own_kernel, systemd_init
 from runctl.sandbox.machines.hardware import Hardware, image_disk
-from runctl.sandbox.machines.machine_folder import discard, furnish
+from runctl.sandbox.machines.machine_folder import discard, furnish, own_text
 from runctl.sandbox.machines.network import Network, kill_all
 
 BOOT_SECONDS = 20.0
@@ -69,7 +69,7 @@ class Machine:
         return self._process is not None and self._process.poll() is None and self._init_pid is not None
 
     def boot(self, *, first: bool) -> None:
-        """It runs, sshd listens, user-data has begun (on the first boot).
+        """It runs, user-data has begun (on the first boot), and sshd listens, if that has not to wait for user-data.
 
         Raises `BootFailed`, also when the machine has been removed meanwhile.
         """
@@ -196,12 +196,13 @@ class Machine:
     def console(self) -> str:
         """What GetConsoleOutput shows: the console, and the host keys as cloud-init prints them."""
         parts = []
-        for file in (self.folder / "console.log", self.upper / "var/log/cloud-init-output.log"):
-            with contextlib.suppress(OSError):
-                parts.append(file.read_text(errors="replace"))
         with contextlib.suppress(OSError):
-            key = (self.upper / "etc/ssh/ssh_host_ed25519_key.pub").read_text().strip()
-            parts.append(f"-----BEGIN SSH HOST KEY KEYS-----\n{key}\n-----END SSH HOST KEY KEYS-----\n")
+            parts.append((self.folder / "console.log").read_text(errors="replace"))
+        with contextlib.suppress(OSError):
+            parts.append(own_text(self.upper, Path("var/log/cloud-init-output.log")))
+            key = own_text(self.upper, Path("etc/ssh/ssh_host_ed25519_key.pub")).strip()
+            if key:
+                parts.append(f"-----BEGIN SSH HOST KEY KEYS-----\n{key}\n-----END SSH HOST KEY KEYS-----\n")
         return "".join(parts)
 
     def authorize(self, user: str, public_key: str) -> Callable[[], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import subprocess
 import threading
 import time
@@ -78,14 +79,30 @@ def _install_key(upper: Path, hardware: Hardware) -> None:
     # What is above is the image's.
     (upper / "etc").mkdir(exist_ok=True)
     ssh.mkdir(parents=True, mode=0o700)
-    kept = hardware.image / home / ".ssh/authorized_keys" if hardware.image is not None else None
-    keys = [kept.read_text().strip()] if kept is not None and kept.exists() else []
+    kept = own_text(hardware.image, home / ".ssh/authorized_keys") if hardware.image is not None else ""
+    keys = [kept.strip()] if kept else []
     keys += [hardware.authorized_key.strip()] if hardware.authorized_key else []
     if keys:
         (ssh / "authorized_keys").write_text("\n".join([*keys, ""]))
         (ssh / "authorized_keys").chmod(0o600)
     for path in (upper / home, ssh, *ssh.iterdir()):
         os.chown(path, owner, owner)
+
+
+def own_text(folder: Path, name: Path) -> str:
+    """What a machine has written into that file below ``folder``; empty where there is none.
+
+    A link in it leads to a file of the machine's, and here to one of this computer's: none is followed. What a machine
+    has deleted is a device there.
+    """
+    here = folder
+    for part in name.parts:
+        if not stat.S_ISDIR(here.lstat().st_mode):
+            return ""
+        here /= part
+        if not os.path.lexists(here):
+            return ""
+    return here.read_text(errors="replace") if stat.S_ISREG(here.lstat().st_mode) else ""
 
 
 def _install_sshd(folder: Path, hardware: Hardware) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+OPAQUE = "trusted.overlay.opaque"
+"""The attribute of a folder, with the value ``y``, below which nothing shows of the layers beneath."""
 _SYSTEM_FOLDERS = frozenset(
     {
         *("bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "media", "mnt", "opt"),
@@ -35,14 +37,13 @@ _EMPTY = {
     **dict.fromkeys(("var/lib/docker", "var/lib/containerd"), 0o710),
     **dict.fromkeys(("etc/ssh", "etc/sudoers.d", "etc/cron.d"), 0o755),
 }
-_UNITS = (
-    "etc/systemd/system",
-    "etc/systemd/user",
-    "usr/local/lib/systemd",
-    "etc/modules-load.d",
-    "etc/binfmt.d",
+_OF_THE_ADMINISTRATOR = (
+    # Units, generators of units, settings; those of packages are below /usr/lib.
+    *("etc/systemd", "usr/local/lib/systemd", "etc/modules-load.d", "etc/binfmt.d"),
+    # What systemd's own generators make units of.
+    *("etc/rc.local", "etc/rc.d", "etc/rc[0-6S].d", "etc/init.d"),
 )
-"""What this computer's administrator has set up for its systemd."""
+"""What this computer's administrator has set up for its systemd to do, as patterns."""
 _PRIVATE_BELOW = {"etc": 8, "opt": 2, "var": 3}
 """Where the computer keeps what not everybody on it may read, and how many folders deep that is looked for."""
 _LEFT = frozenset({"etc/shadow", "etc/sudoers", *_EMPTY})
@@ -72,9 +73,11 @@ def hide(upper: Path, *, sandbox_home: Path, docker: bool, systemd: bool = False
     for folder, mode in _EMPTY.items():
         if Path("/", folder).is_dir():
             _empty(upper, Path(folder), mode)
-    for folder in _UNITS if systemd else ():
-        if Path("/", folder).is_dir():
-            _empty(upper, Path(folder), 0o755)
+    for found in administrators_paths() if systemd else ():
+        if Path("/", found).is_dir():
+            _empty(upper, found, 0o755)
+        else:
+            _white_out(upper, found)
     for private in private_paths():
         _hide_private(upper, private)
     home = sandbox_home.resolve().relative_to("/")
@@ -92,7 +95,13 @@ def hide_instance(upper: Path) -> None:
     """Of an image that was made of an instance, the next one does not have what cloud-init kept of the first one."""
     (upper / "var/lib/cloud").mkdir(parents=True, exist_ok=True)
     (upper / "var/lib/cloud/instance").mkdir(exist_ok=True)
-    os.setxattr(upper / "var/lib/cloud/instance", "trusted.overlay.opaque", b"y")
+    os.setxattr(upper / "var/lib/cloud/instance", OPAQUE, b"y")
+
+
+def administrators_paths(root: Path = Path("/")) -> list[Path]:
+    """What there is of `_OF_THE_ADMINISTRATOR`, in folders of the system itself."""
+    found = [path for pattern in _OF_THE_ADMINISTRATOR for path in sorted(root.glob(pattern))]
+    return [path.relative_to(root) for path in found]
 
 
 def private_paths(root: Path = Path("/")) -> Iterator[Path]:
@@ -126,12 +135,14 @@ def _empty(upper: Path, path: Path, mode: int) -> None:
     _make_parents(upper, path)
     (upper / path).mkdir(exist_ok=True)
     (upper / path).chmod(mode)
-    os.setxattr(upper / path, "trusted.overlay.opaque", b"y")
+    os.setxattr(upper / path, OPAQUE, b"y")
 
 
 def _white_out(upper: Path, path: Path) -> None:
     _make_parents(upper, path)
-    os.mknod(upper / path, stat.S_IFCHR, os.makedev(0, 0))
+    # It may be hidden already, for another reason.
+    with suppress(FileExistsError):
+        os.mknod(upper / path, stat.S_IFCHR, os.makedev(0, 0))
 
 
 def _make_parents(upper: Path, path: Path) -> None:
