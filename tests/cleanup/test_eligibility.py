@@ -30,6 +30,8 @@ from tests.cleanup.resources import ME, NOW, a_resource
 
 K, B = ResourceKind, KeptBecause
 RUN_ID = "run-0123456789"
+OVER = "2026-05-01T11:59:59Z"
+"""A moment ago."""
 FACTS = Facts(users={"aws": ME})
 EVERYTHING = replace(FACTS, include=frozenset(Include))
 
@@ -144,6 +146,16 @@ RUNNING = with_run(unfinished=True, goes_on=True)
         (MACHINE, with_run(rented=True, fetched_until=NOW + timedelta(minutes=1)), B.WANTED),
         (a_resource(K.INSTANCE, "i-1", tags={EXPIRES_AT: "2026-05-01T12:00:01Z"}), FACTS, B.WANTED),
         (a_resource(K.INSTANCE, "i-1", tags={EXPIRES_AT: "never"}), FACTS, B.WANTED),
+        # The time for which it is stopped does not count: it may have most of its own left.
+        *(
+            (a_resource(K.INSTANCE, "i-1", state=state, tags={EXPIRES_AT: OVER}), FACTS, B.WANTED)
+            for state in ("stopped", "stopping")
+        ),
+        (
+            a_resource(K.INSTANCE, "i-1", age=timedelta(minutes=2), state="stopped", tags={EXPIRES_AT: OVER}),
+            FACTS,
+            B.TOO_YOUNG,
+        ),
         (a_resource(tags={UNUSED: "true"}), FACTS, B.WANTED),
         (a_resource(K.SNAPSHOT, "snap-1", tags={MOVE: "m"}), knowing(a_resource(tags={MOVE: "m"})), B.IN_USE),
         (
@@ -170,12 +182,16 @@ def test_what_stays(resource: Resource, facts: Facts, because: KeptBecause) -> N
     ("resource", "facts", "why"),
     [
         (MACHINE, replace(FACTS, include=frozenset({Include.INSTANCES})), "no run"),
-        (a_resource(K.INSTANCE, "i-1", tags={EXPIRES_AT: "2026-05-01T11:59:59Z"}), FACTS, "end itself"),
+        (a_resource(K.INSTANCE, "i-1", tags={EXPIRES_AT: OVER}), FACTS, "end itself"),
+        # Nobody has stopped it: it has shut itself down, and may be billed.
+        (
+            a_resource(K.INSTANCE, "i-1", state="stopped", tags={EXPIRES_AT: OVER}),
+            replace(FACTS, cannot_stop={"aws": "no machine can be stopped"}),
+            "end itself",
+        ),
         # It costs as long as it is there, and nobody is making what is over its time.
         (
-            a_resource(
-                K.INSTANCE, "i-1", age=timedelta(minutes=2), tags={EXPIRES_AT: "2026-05-01T11:59:59Z"}
-            ),
+            a_resource(K.INSTANCE, "i-1", age=timedelta(minutes=2), tags={EXPIRES_AT: OVER}),
             FACTS,
             "end itself",
         ),
@@ -248,7 +264,7 @@ resources = st.builds(
     provider=st.just("aws"),
     region=st.just("us-east-1"),
     zone=st.none(),
-    state=st.sampled_from(["", "running", "available", "error", "empty", "staged"]),
+    state=st.sampled_from(["", "running", "stopped", "available", "error", "empty", "staged"]),
     created_at=st.sampled_from([None, NOW, NOW - timedelta(days=9)]),
     project=st.none(),
     owner=st.sampled_from([None, ME, "bob"]),

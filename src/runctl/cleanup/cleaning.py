@@ -97,21 +97,7 @@ class Cleaning:
         account = self.account
         chosen = select(list(account.listing.resources), selection or Selection(), account.now)
         machines = [each for each in chosen if each.kind is K.INSTANCE]
-        abilities = {
-            name: self._session.provider(name).stop_and_start for name in {each.provider for each in machines}
-        }
-        facts = replace(
-            account.facts(),
-            protected=self._protected(machines),
-            cannot_stop={
-                name: found.message for name, found in abilities.items() if isinstance(found, Unsupported)
-            },
-            loses_disks=frozenset(
-                name
-                for name, found in abilities.items()
-                if not isinstance(found, Unsupported) and not found.keeps_disks
-            ),
-        )
+        facts = replace(account.facts(), protected=self._protected(machines))
         return StopPlan(*plan_stop(chosen, facts, account.monthly, end=end, unread=account.listing.unread))
 
     def carry_out(self, plan: CleanupPlan) -> Outcome:

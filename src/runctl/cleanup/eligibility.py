@@ -198,7 +198,7 @@ def _perhaps_used(resource: Resource, facts: Facts) -> Verdict | None:
 
 
 def _too_young(resource: Resource, facts: Facts, now: datetime) -> Verdict | None:
-    if not facts.older_than or _has_expired(resource, now):
+    if not facts.older_than or _has_expired(resource, facts, now):
         return None
     if resource.existed_at is None:
         if resource.kind in SHARED and Include.SHARED in facts.include:
@@ -231,7 +231,7 @@ def _run_of(resource: Resource) -> str:
 
 
 def _instance(resource: Resource, facts: Facts, now: datetime) -> Verdict:
-    if _has_expired(resource, now):
+    if _has_expired(resource, facts, now):
         return removable(f"it was to end itself at {resource.tags[tag.EXPIRES_AT]}")
     if resource.helper_for is not None:
         return removable(f"it was rented to fill {resource.helper_for}, and was left behind")
@@ -264,10 +264,16 @@ def _instance(resource: Resource, facts: Facts, now: datetime) -> Verdict:
     )
 
 
-def _has_expired(resource: Resource, now: datetime) -> bool:
-    """Whether it is a machine that has outlived the time that it was given: nobody makes or uses it, however young."""
+def _has_expired(resource: Resource, facts: Facts, now: datetime) -> bool:
+    """Whether it is a machine that has run longer than the time that it was given: nobody makes it, however young.
+
+    The time for which it is stopped does not count, and its tag says what that comes to only when it is started again.
+    Where nobody can stop a machine, one that is stopped has shut itself down.
+    """
     expires = resource.tags.get(tag.EXPIRES_AT)
     if resource.kind is not K.INSTANCE or not expires:
+        return False
+    if resource.state in {"stopped", "stopping"} and resource.provider not in facts.cannot_stop:
         return False
     try:
         return parse_rfc3339(expires) < now

@@ -11,6 +11,7 @@ from runctl.agent.end_reason import NEVER_RAN, RETRIED
 from runctl.cleanup.facts import Facts, IntentFact, RunFact
 from runctl.core import tags as tag
 from runctl.core.database import StateError
+from runctl.core.errors import Unsupported
 from runctl.machines.intents import Intent
 from runctl.providers.abilities.inventory import EVERYTHING, Listing, Resource, ResourceKind
 from runctl.runs.records.run_record import RunRecord
@@ -53,11 +54,21 @@ def run_facts(record: RunRecord) -> tuple[RunFact, ...]:
 
 def gather(session: Session, users: Mapping[str, str | None], listing: Listing) -> Facts:
     """The facts for judging what was listed; a state file that cannot be read is said in them."""
+    renting = {each.provider for each in listing.resources if each.kind is ResourceKind.INSTANCE}
+    stopping = {name: session.provider(name).stop_and_start for name in renting}
     seen = Facts(
         users=users,
         existing={resource.id: resource for resource in listing.resources},
         unread=listing.unread,
         region=session.region,
+        cannot_stop={
+            name: found.message for name, found in stopping.items() if isinstance(found, Unsupported)
+        },
+        loses_disks=frozenset(
+            name
+            for name, found in stopping.items()
+            if not isinstance(found, Unsupported) and not found.keeps_disks
+        ),
     )
     try:
         stores = Recipes(session.database).stores()
