@@ -91,6 +91,13 @@ class Ledger:
         )
         return next(iter(found), None)
 
+    def of_resources(self, provider: str, account: str, resource_ids: Iterable[str]) -> list[Entry]:
+        """The things of these ids."""
+        return self.select(
+            "provider = ? AND account = ? AND resource_id IN (SELECT value FROM json_each(?))",
+            (provider, account, json.dumps(list(resource_ids))),
+        )
+
     def of_runs(self, run_ids: Sequence[str], instance_ids: Sequence[str]) -> list[Entry]:
         """What was rented for these runs, and these instances with what came with them."""
         ids = json.dumps(list(instance_ids))

@@ -12,7 +12,6 @@ from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import Database, StateError
 from runctl.core.errors import RunctlError, UsageError
 from runctl.core.ids import InstanceId
-from runctl.core.money import usd
 from runctl.core.run_models import Run
 from runctl.costs.billing import NOTHING, day_start, month_start
 from runctl.costs.entries import By, Entry, EntryKind
@@ -22,6 +21,7 @@ from runctl.costs.report import CostReport, RunTime, by_run, report
 from runctl.machines.session import Session
 from runctl.machines.settling import settle
 from runctl.providers.interface import require
+from runctl.runs.one_sums import comparable
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.run_times import run_times
 from runctl.runs.stored.stored_data import note_all_stored
@@ -284,22 +284,25 @@ def reconcile_costs(
     list(note_all_stored(session, clock))
     amounts = bill.amounts(since, until, session.progress)
     account = cloud.scope().account or ""
-    uncut = {amount.uncut: amount for amount in amounts if amount.uncut is not None}
-    entries = [
-        entry
-        for entry in Ledger(session.database).touching(since, until, in_sandbox=session.in_sandbox)
-        if (entry.provider, entry.account) == (provider, account)
-        and uncut.keys().isdisjoint({entry.resource_id, entry.machine})
-    ]
+    books = Ledger(session.database)
+    sums = [amount.one_sum.id for amount in amounts if amount.one_sum is not None]
+    known = {
+        entry.id: entry
+        for entry in (
+            *books.touching(since, until, in_sandbox=session.in_sandbox),
+            *books.of_resources(provider, account, sums),
+        )
+        if (entry.provider, entry.account, entry.in_sandbox) == (provider, account, session.in_sandbox)
+    }
+    both = comparable(amounts, list(known.values()), since, until, in_one_sum=bill.in_one_sum)
     counted = min(until, clock.now())
     ledger = {
-        kind.value: report([entry for entry in entries if entry.kind is kind], By.KIND, since, counted)
+        kind.value: report([entry for entry in both.entries if entry.kind is kind], By.KIND, since, counted)
         for kind in EntryKind
     }
     billed: dict[str, Decimal] = {}
-    for amount in amounts:
-        if amount.uncut is None:
-            billed[amount.kind] = billed.get(amount.kind, NOTHING) + amount.usd
+    for amount in both.amounts:
+        billed[amount.kind] = billed.get(amount.kind, NOTHING) + amount.usd
     return reconcile(
         ledger,
         billed,
@@ -308,12 +311,5 @@ def reconcile_costs(
         until=until,
         preliminary=any(amount.preliminary for amount in amounts),
         hint=bill.hint,
-        left_out=[
-            *(
-                f"{each.usage} is not compared: {usd(each.usd)} is billed for it in one sum, and not all of its time"
-                " lies in between"
-                for each in uncut.values()
-            ),
-            *([bill.lacks] if bill.lacks else []),
-        ],
+        left_out=[*both.left_out, *([bill.lacks] if bill.lacks else [])],
     )

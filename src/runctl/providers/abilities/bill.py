@@ -11,6 +11,16 @@ from runctl.core.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
+class OneSum:
+    """All that was ever billed for one thing."""
+
+    id: str
+    first: datetime
+    """When the first part of it was written down; a provider may do that at the end."""
+    last: datetime
+
+
+@dataclass(frozen=True)
 class BilledAmount:
     """What one kind of use came to on a day."""
 
@@ -24,9 +34,8 @@ class BilledAmount:
     usd: Decimal
     preliminary: bool = False
     """The provider may still add to it."""
-    uncut: str | None = None
-    """The id of what this is one sum for, over a time that is not all in the time that was asked about: neither the sum
-    nor what the ledger has of it can be compared."""
+    one_sum: OneSum | None = None
+    """Whose it is, where no day can be cut out of it."""
 
 
 class Bill(ABC):
@@ -38,12 +47,15 @@ class Bill(ABC):
     """What to do where nothing that was billed carries the tags."""
     lacks = ""
     """What of runctl's things the provider does not tell the bill of, in words."""
+    in_one_sum: frozenset[str] = frozenset()
+    """The kinds of things for each of which the provider tells one sum over all of its time."""
 
     @abstractmethod
     def amounts(
         self, since: datetime, until: datetime, progress: Progress = SILENT
     ) -> tuple[BilledAmount, ...]:
-        """What was billed from one midnight (UTC) to another, of everything that carries runctl's tag, in all regions.
+        """What was billed from one midnight (UTC) to another, of everything that carries runctl's tag, in all regions;
+        and every `OneSum`, whenever it was written down.
 
         Raises `PermissionDenied` where the account may not read it.
         """
