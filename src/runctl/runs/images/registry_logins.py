@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runctl.core.errors import Unsupported
+from runctl.core.errors import ConfigError, CredentialsError, Unsupported
 from runctl.machines.session import Session
 from runctl.providers.abilities.image_registry import RegistryLogin
 from runctl.providers.interface import Provider
@@ -16,12 +16,13 @@ def keep_pull_login(session: Session, provider: Provider, image: str | None) -> 
     """The provider can pull that image now: a token that it was given for an earlier machine may have ended.
 
     Nothing is to be done for a provider whose machines are no containers, and where this computer has no login to the
-    image's registry. Raises what `ImageRegistry.login` and `MachineImages.keep_login` raise.
+    image's registry. Raises what `login_to` and `MachineImages.keep_login` raise.
     """
     images = provider.machine_images
     if image is None or isinstance(images, Unsupported):
         return
-    login = login_to(session, host_of(image))
+    host = host_of(image)
+    login = None if host is None else login_to(session, host, _with_registry())
     if login is not None:
         images.keep_login(login, session.progress)
 
@@ -32,11 +33,22 @@ def host_of(image: str) -> str | None:
     return host if slash else None
 
 
-def login_to(session: Session, host: str | None) -> RegistryLogin | None:
-    """A provider's token for its own registry, else what the user's ``docker login`` left; ``None``: neither."""
-    if host is None:
-        return None
-    return token_for(session, host, _with_registry()) or users_login(host)
+def login_to(session: Session, host: str, providers: Iterable[str]) -> RegistryLogin | None:
+    """A token of one of the providers for its own registry, else what the user's ``docker login`` left; ``None``:
+    neither.
+
+    Raises what `ImageRegistry.login` raises. A provider with which the user has no account, that is not set up here, or
+    that lets the account have no token, is no reason not to use the user's own login: only where there is none it is
+    raised.
+    """
+    try:
+        token = token_for(session, host, providers)
+    except (ConfigError, CredentialsError):
+        known = users_login(host)
+        if known is None:
+            raise
+        return known
+    return token or users_login(host)
 
 
 def token_for(session: Session, host: str, providers: Iterable[str]) -> RegistryLogin | None:

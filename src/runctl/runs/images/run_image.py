@@ -32,7 +32,7 @@ from runctl.project.docker.dockerfile import DockerfileChoice
 from runctl.project.label import fit_for_a_tag
 from runctl.providers.registry import is_this_computer, registry_owner, usual_registry
 from runctl.runs.images.build import ImageBuild, ImageProject, image_registry
-from runctl.runs.images.registry_logins import host_of, token_for, users_login
+from runctl.runs.images.registry_logins import host_of, login_to, token_for, users_login
 
 if TYPE_CHECKING:
     from runctl.core.machine_models import Instance
@@ -348,12 +348,12 @@ class RunImage:
         if named is None and built_here:
             named = self.build.registry
         owner = registry_owner(named) or self.instance.provider
-        tokens = (token_for(self.session, host, [owner]) for host in sorted(hosts))
-        found = [login for login in tokens if login is not None]
         users = host_of(named) if named is not None else None
-        if not found and users in hosts and (login := users_login(users)) is not None:
-            found.append(login)
-        return found
+        logins = (
+            login_to(self.session, host, [owner]) if host == users else token_for(self.session, host, [owner])
+            for host in sorted(hosts)
+        )
+        return [login for login in logins if login is not None]
 
     def _secrets(self, plan: RunPlan) -> dict[str, str]:
         if plan.image is None or plan.image.where != INSTANCE:
