@@ -158,7 +158,7 @@ def test_a_script_that_goes_on_writing_keeps_nothing_else_from_being_copied(tmp_
     here = machine_files(LocalTransport(), tmp_path)
     done = copy(Writing(here, happens), str(source), here, str(target), clock=ManualClock())
 
-    assert done.skipped == ("growing",)
+    assert (done.skipped, done.changed) == ((), ("growing",))
     assert {path.name for path in target.iterdir() if not path.name.startswith(".")} == {
         *("checkpoint-1000", "last.pt", "log")
     }

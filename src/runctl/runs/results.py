@@ -55,6 +55,8 @@ class Results:
     """What had to go over; the rest was there."""
     skipped: tuple[str, ...] = ()
     """Neither files nor folders, and links that lead out of the folder."""
+    changed: tuple[str, ...] = ()
+    """Files that the script wrote to whenever they were copied."""
     complete: bool = True
     """The run had ended."""
 
@@ -116,6 +118,7 @@ def fetch_results(session: Session, machine: Machine, record: RunRecord, folder:
     there = MachineFiles(machine.agent)
     files = total = sent = 0
     skipped: list[str] = []
+    changed: list[str] = []
     for name, path in zip(FOLDERS, (record.output_dir, record.checkpoint_dir), strict=True):
         if path is None:
             continue
@@ -126,6 +129,7 @@ def fetch_results(session: Session, machine: Machine, record: RunRecord, folder:
             continue
         files, total, sent = files + done.files, total + done.bytes, sent + done.sent_bytes
         skipped += [f"{name}/{entry}" for entry in done.skipped]
+        changed += [f"{name}/{entry}" for entry in done.changed]
     log, end = _fetch_log(session, machine, record, target / LOGS)
     logs = 1
     if record.nodes is not None:
@@ -138,6 +142,7 @@ def fetch_results(session: Session, machine: Machine, record: RunRecord, folder:
         total + log,
         sent + log,
         tuple(skipped),
+        tuple(changed),
         complete=end is not None,
     )
 

@@ -34,7 +34,7 @@ FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 2.0, 8.0
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy has done. All of it is at the target now, but for what was ``skipped``."""
+    """What a copy has done. All of it is at the target now, but for what was ``skipped`` or ``changed``."""
 
     source: str
     target: str
@@ -45,7 +45,9 @@ class Copied:
     """Those of which something had to go over; the others were there."""
     sent_bytes: int
     skipped: tuple[str, ...] = ()
-    """Neither files nor folders, links that lead out of the folder, files that changed whenever they were copied."""
+    """Neither files nor folders, and links that lead out of the folder."""
+    changed: tuple[str, ...] = ()
+    """Files that somebody wrote to whenever they were copied."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class _Want:
     folders: tuple[Entry, ...]
     links: tuple[Entry, ...]
     skipped: tuple[str, ...]
+    changed: tuple[str, ...] = ()
 
 
 def copy(
@@ -114,6 +117,7 @@ def copy(
         sent_files=len(sent),
         sent_bytes=sum(sent.values()),
         skipped=want.skipped,
+        changed=want.changed,
     )
 
 
@@ -179,7 +183,7 @@ def _one_by_one(
                     break
         else:
             changed.append(wanted.path)
-    return replace(want, files=tuple(files), skipped=(*want.skipped, *changed))
+    return replace(want, files=tuple(files), changed=tuple(changed))
 
 
 def copy_files(

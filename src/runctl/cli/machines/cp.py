@@ -17,6 +17,7 @@ from runctl.core.machine_models import Instance
 from runctl.core.names import LATEST
 from runctl.core.text import counted, size
 from runctl.providers.registry import this_computer
+from runctl.render.left_out import left_out
 from runctl.runs.records.run_record import RunRecord
 from runctl.transport.files import MachineFiles
 
@@ -74,9 +75,8 @@ def cp(cli: Cli, source: str, target: str, transport: str | None) -> None:
             f"interrupted: files that are whole are at {destination.label}",
             hint="run the same command again to continue",
         ) from None
-    if done.skipped:
-        shown = ", ".join(done.skipped[:3]) + (", ..." if done.skipped[3:] else "")
-        cli.progress.warn(f"not copied, as it is not a file, or a link that leads out of the folder: {shown}")
+    for sentence in left_out(done.skipped, done.changed):
+        cli.progress.warn(sentence)
     cli.emit(
         done,
         text=lambda: (

@@ -20,6 +20,7 @@ from runctl.machines.machine import Machine
 from runctl.machines.renting import READY_TIMEOUT
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import command, is_this_computer
+from runctl.render.left_out import left_out
 from runctl.render.plans.launch_plan import launch_plan_document, launch_plan_text
 from runctl.render.run_table import machine_end_text
 from runctl.runs.costs import with_ledger_costs
@@ -110,9 +111,8 @@ def bring_home(cli: Cli, machine: Machine, record: RunRecord, folder: str) -> Re
             return None
         error.hint = "; ".join(part for part in (error.hint, later) if part)
         raise
-    if results.skipped:
-        shown = ", ".join(results.skipped[:3]) + (", ..." if results.skipped[3:] else "")
-        cli.progress.warn(f"not copied, as it is not a file, or a link that leads out of the folder: {shown}")
+    for sentence in left_out(results.skipped, results.changed):
+        cli.progress.warn(sentence)
     cli.say(f"results: {results.folder} ({counted(results.files, 'file')}, {size(results.bytes)})")
     return results
 
