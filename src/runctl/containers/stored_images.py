@@ -39,6 +39,8 @@ class StoredImage:
     created_at: datetime
     """In a registry: when it was pushed."""
     pulled_at: datetime | None = None
+    registry_digests: tuple[str, ...] = ()
+    """Of an image in an engine: the digests by which registries know it, where it was pulled or pushed."""
 
     @property
     def is_cache(self) -> bool:
@@ -46,21 +48,30 @@ class StoredImage:
         return any("cache" in tag for tag in self.tags)
 
 
-def prunable(
-    images: Sequence[StoredImage], keep: int, needed: Collection[str] = ()
-) -> tuple[StoredImage, ...]:
+@dataclass(frozen=True)
+class Prunable:
+    """What is older than the images that stay."""
+
+    going: tuple[StoredImage, ...]
+    needed: tuple[StoredImage, ...]
+    """They stay all the same: runs go on in them."""
+
+
+def prunable(images: Sequence[StoredImage], keep: int, needed: Collection[str] = ()) -> Prunable:
     """What goes when the newest ``keep`` images of each project and place stay, every cache, and those whose digests
-    are ``needed``. Pure."""
+    are ``needed``: an engine's own, or a registry's. Pure."""
     kept: dict[tuple[str | None, Where], int] = {}
-    gone = []
+    going: list[StoredImage] = []
+    staying: list[StoredImage] = []
     for image in sorted(images, key=lambda stored: (stored.created_at, stored.digest), reverse=True):
         if image.is_cache:
             continue
         group = (image.project, image.where)
         kept[group] = kept.get(group, 0) + 1
-        if kept[group] > keep and image.digest not in needed:
-            gone.append(image)
-    return tuple(gone)
+        if kept[group] > keep:
+            is_needed = not {image.digest, *image.registry_digests}.isdisjoint(needed)
+            (staying if is_needed else going).append(image)
+    return Prunable(tuple(going), tuple(staying))
 
 
 RunDocker = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -90,6 +101,11 @@ def engine_images(
             tags=tuple(name.rpartition(":")[2] for name in described.get("RepoTags") or ()),
             size_bytes=int(described.get("Size") or 0),
             created_at=_moment(described["Created"]),
+            registry_digests=tuple(
+                dict.fromkeys(
+                    name.partition("@")[2] for name in described.get("RepoDigests") or () if "@" in name
+                )
+            ),
         )
         for described in json.loads(looked.stdout)
     ]

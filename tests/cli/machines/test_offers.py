@@ -35,6 +35,16 @@ def test_a_gpu_that_nobody_offers_is_said_with_those_that_there_are(
     assert (error["code"], error["hint"]) == ("no-capacity", hint)
 
 
+def test_where_no_gpu_is_offered_at_all_none_is_named(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runctl.machines.offers.find_offers", lambda *_, **__: Offers(()))
+
+    error = error_of(invoke("offers", "--spot", "--gpu", "RTX 4090", "--quiet", "--output", "json"))
+
+    assert error["hint"] == "ask for less, or other regions"
+
+
 def test_where_a_region_could_not_be_read_nothing_is_called_not_offered(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,9 @@ def test_an_empty_list_says_whether_there_is_anything_else(have: Have, invoke: I
     have(MACHINE, DISK)
     other = invoke("resources", "list", *ONE, "--state", "runing")
     assert other.stderr.strip().endswith("nothing of what runctl has made is like that; 2 resources are not")
+    have(MACHINE)
+    other = invoke("resources", "list", *ONE, "--state", "runing")
+    assert other.stderr.strip().endswith("is like that; 1 resource is not")
     have()
     assert "nothing that runctl has made is there" in invoke("resources", "list", *ONE).stderr
 

@@ -139,9 +139,12 @@ def _prune(
 ) -> None:
     """``docker`` is the machine's, ``None`` this computer's."""
     stay = cli.config.docker.keep_images if keep is None else keep
-    going = prunable(images, stay, needed_images(cli.session))
+    older = prunable(images, stay, needed_images(cli.session))
+    going = older.going
+    if older.needed:
+        cli.progress.note(f"unfinished runs need {counted(len(older.needed), 'older image')}: kept")
     if dry_run or not going:
-        if not going:
+        if not going and not older.needed:
             cli.progress.note(f"nothing to remove: there are no more than {stay} of a project")
         cli.emit(
             pruned_document(going, (), dry_run=True),

@@ -101,7 +101,7 @@ def offers(
         hint = "ask for less, or other regions"
         if query.needs.gpu is not None:
             gpus = known_gpus(cli.session, query, providers=_list(providers))
-            if query.needs.gpu.lower() not in {each.lower() for each in gpus}:
+            if gpus and query.needs.gpu.lower() not in {each.lower() for each in gpus}:
                 hint = did_you_mean(query.needs.gpu, gpus) or f"there are {', '.join(gpus)}"
         raise CapacityError("no provider rents a machine with all of that", hint=hint)
     for note in found.notes:

@@ -131,8 +131,9 @@ def _note_nothing(cli: Cli, found: Overview) -> None:
     if found.resources or found.unread:
         return
     if found.others:
+        are = "is" if found.others == 1 else "are"
         cli.progress.note(
-            f"nothing of what runctl has made is like that; {counted(found.others, 'resource')} are not"
+            f"nothing of what runctl has made is like that; {counted(found.others, 'resource')} {are} not"
         )
     else:
         cli.progress.note("nothing that runctl has made is there")
