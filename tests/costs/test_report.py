@@ -100,6 +100,18 @@ def test_what_is_not_known_is_said() -> None:
     assert found.usd == Decimal(24)
 
 
+def test_what_several_regions_have_by_one_name_is_named_as_its_provider_does() -> None:
+    """The ledger's own name has the region, too."""
+    image = an_entry(
+        "digits@sha256:1 in us-east-1",
+        interval("2026-06-10", "2026-06-11", None, Per.MONTH),
+        kind=EntryKind.STORAGE,
+        estimated=True,
+    )
+    found = report([image], By.KIND, JUNE, JULY)
+    assert found.unpriced == found.estimated == ("digits@sha256:1",)
+
+
 def test_a_short_lifes_minimum_is_billed_on_its_day_and_once() -> None:
     entry = an_entry("i-1", interval("2026-06-10 23:59:50", "2026-06-10 23:59:55", "3.6"))
     assert sums(report([entry], By.DAY, JUNE, JULY)) == {"2026-06-10": Decimal("0.06")}

@@ -92,7 +92,7 @@ def report(
         start, end = max(since, began), until if entry.ended_at is None else min(until, entry.ended_at)
         if end < start or start >= until:
             continue
-        name = entry.resource_id or f"{entry.machine} {entry.part}".strip()
+        name = entry.told_id or f"{entry.machine} {entry.part}".strip()
         if not entry.is_priced:
             unpriced.append(name)
         if entry.estimated:
