@@ -94,7 +94,7 @@ def measure() -> Iterator[Result]:
             target=0.2,
         )
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        yield Result("memory of both at the most", peak, "", None, 1, unit="MiB")
+        yield Result("memory at most, runctl and boto3 in one process", peak, "", None, 1, unit="MiB")
 
 
 class server:  # noqa: N801 (a context manager)
