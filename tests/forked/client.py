@@ -144,7 +144,7 @@ class Forked:
 
     def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes]:
         """What is left of its output, to its end; when the time is up, it and what it has started are killed."""
-        with ThreadPoolExecutor(2) as threads:
+        with self.stdout, self.stderr, ThreadPoolExecutor(2) as threads:
             out, err = threads.submit(self.stdout.read), threads.submit(self.stderr.read)
             try:
                 self.wait(timeout)
@@ -154,10 +154,7 @@ class Forked:
                 self.wait()
                 error.output, error.stderr = out.result(), err.result()
                 raise
-            told = out.result(), err.result()
-        self.stdout.close()
-        self.stderr.close()
-        return told
+            return out.result(), err.result()
 
 
 def start(

@@ -63,6 +63,14 @@ def test_one_that_is_held_does_nothing_before_it_may(folder: Path) -> None:
     assert (process.returncode, out.startswith(b"runctl ")) == (0, True)
 
 
+def test_one_that_takes_too_long_leaves_nothing_open(folder: Path) -> None:
+    """Python says later of a pipe that was left open that it was, in whatever test there is then."""
+    process = client.start(["--version"], cwd=folder, env=os.environ)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(0)
+    assert (process.stdout.closed, process.stderr.closed) == (True, True)
+
+
 def test_whoever_goes_away_at_once_disturbs_nobody(folder: Path) -> None:
     for _ in range(3):
         gone = client.Forked({"argv": ["--version"]}, cwd=folder, env=os.environ, stdin=0, held=True)
