@@ -162,6 +162,36 @@ def test_nothing_is_left_of_earlier_calls_when_it_is_called_anew_or_the_run_is_o
     assert list(folder_store.keys(MEETINGS)) == []
 
 
+def test_machines_that_may_not_delete_in_the_store_meet_all_the_same_and_say_so_once(
+    folder_store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, said = AgentError("store-denied", "s3:DeleteObject is not allowed"), list[str]()
+
+    def delete(*_: object) -> None:
+        raise refused
+
+    monkeypatch.setattr(FolderStore, "delete", delete)
+    clock = Clock()
+    caller = Meeting(folder_store, TWO, said.append, now=clock.now, sleep=clock.sleep)
+    member = meeting(folder_store, ONE)
+    caller.begin(Met("before", (TWO, ONE)), 1)
+    # The first call of this attempt is answered by too few.
+    clock.each = lambda: [member.invited(nothing)]
+    assert caller.gathered(3, lambda: clock.time < 2 * CALL_SECONDS) is None
+    met = caller.gathered(2, lambda: True)
+    assert met is not None
+    assert member.invited(nothing) is None
+    assert member.invited(nothing) is None
+    start = caller.begin(met, 2)
+    assert member.invited(nothing) == start
+    caller.forget()
+    assert [text for text in said if refused.message in text] == said[:1]
+
+    refused.code = "store-away"
+    with pytest.raises(AgentError):
+        caller.forget()
+
+
 def test_a_machine_without_an_address_takes_no_part(folder_store: FolderStore) -> None:
     nowhere = meeting(folder_store, Answer("i-1", ""))
     with pytest.raises(AgentError, match="private address"):

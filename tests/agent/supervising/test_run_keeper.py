@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -376,3 +376,33 @@ def test_a_run_that_is_over_leaves_nothing_by_which_its_machines_know_each_other
     world.keeper.run()
     assert list(world.store.keys(MEETINGS)) == []
     assert not [path for path in world.prefix.rglob("*.json") if b"of the group" in path.read_bytes()]
+
+
+def test_a_store_that_refuses_deletions_keeps_no_machine_from_its_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete(*_: object) -> None:
+        raise AgentError("store-denied", "s3:DeleteObject is not allowed")
+
+    monkeypatch.setattr(FolderStore, "delete", delete)
+    monkeypatch.setattr(world.keeper, "_head_has_ended", lambda: True)
+    monkeypatch.setattr(run_keeper, "GIVE_UP_SECONDS", -1.0)
+    spec = RunSpec(ID, "train.py", machine_end=MachineEnd(), node=wanted_nodes("none", 2))
+    world.store.put(SPEC, dumps(spec).encode())
+    world.store.put(f"{MEETINGS}call/start.json", b"{}")
+    world.store.put(KEY, encode(Lease(ID, attempt=1, ended="COMPLETED")))
+    rounds: list[float] = []
+    monkeypatch.setattr(world.keeper, "_round", counted(world.keeper._round, rounds))
+    world.keeper.run()
+    assert rounds == [-1.0]
+    assert world.machine_ended
+
+
+def counted(call: Callable[[], float], answers: list[float]) -> Callable[[], float]:
+    """It is called, and what it answers is noted."""
+
+    def noted() -> float:
+        answers.append(call())
+        return answers[-1]
+
+    return noted

@@ -96,6 +96,7 @@ class Meeting:
         self._store, self._own, self._say = store, own, say
         self._now, self._sleep = now, sleep
         self._answered = ""
+        self._told_of_refusal = False
 
     def gathered(self, count: int, goes_on: Callable[[], bool]) -> Met | None:
         """``count`` machines that are there, this one first; ``None`` where it does not go on before there are as
@@ -114,8 +115,7 @@ class Meeting:
                     return Met(call.id, (self._own, *found))
                 self._say(f"{len(others) + 1} of {count} machines are there: waiting for the others")
                 self._sleep(POLL_SECONDS)
-            for key in list(self._store.keys(_below(call.id))):
-                self._store.delete(key)
+            self._remove(_below(call.id))
         return None
 
     def _answers(self, call: Call) -> dict[str, Answer]:
@@ -140,9 +140,22 @@ class Meeting:
         return start
 
     def forget(self) -> None:
-        """Nothing is there any more of earlier calls: their attempts have ended."""
-        for key in list(self._store.keys(MEETINGS)):
-            self._store.delete(key)
+        """Nothing is there any more of earlier calls, whose attempts have ended, as far as the store lets it go."""
+        self._remove(MEETINGS)
+
+    def _remove(self, prefix: str) -> None:
+        """Nobody needs what is there: a machine that may not delete it goes on, and says so once."""
+        try:
+            for key in list(self._store.keys(prefix)):
+                self._store.delete(key)
+        except AgentError as error:
+            if error.code == "store-away":
+                raise
+            if not self._told_of_refusal:
+                self._say(
+                    f"what the machines of earlier attempts knew each other by stays in the store: {error.message}"
+                )
+            self._told_of_refusal = True
 
     def invited(self, prepare: Callable[[], None]) -> Start | None:
         """The newest call is answered, once this machine is prepared; what follows of it for this machine, if that is
