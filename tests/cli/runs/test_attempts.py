@@ -16,7 +16,7 @@ from runctl.core.errors import InstanceEnded, RunctlError, Unreachable
 from runctl.core.run_models import RunPhase
 from runctl.machines.machine import Machine
 from runctl.runs.records.run_record import RunRecord
-from runctl.runs.recovering.outcome import Outcome, Recovered
+from runctl.runs.recovering.outcome import Outcome, Recovered, StoreAway
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from tests.runs.sample_runs import T0, a_run
@@ -125,7 +125,9 @@ def answers(monkeypatch: pytest.MonkeyPatch, *told: Recovered | RunctlError) -> 
 def test_a_store_that_does_not_answer_for_a_while_ends_no_waiting(
     monkeypatch: pytest.MonkeyPatch, clock: ManualClock
 ) -> None:
-    away, refused = Unreachable("the store does not answer"), Unreachable("nor does EC2")
+    away, refused = StoreAway("the store does not answer"), Unreachable("nor does EC2")
+    # The machines that were ready have been given back.
+    away.rented_on = "spot"
     started = Recovered(going(3), Outcome.STARTED, "goes on as attempt 3")
     answers(monkeypatch, away, away, refused, started)
     cli: Any = SimpleNamespace(session=SimpleNamespace(database=None), progress=RecordedProgress())

@@ -94,7 +94,7 @@ def recovered_from(cli: Cli, record: RunRecord) -> RunRecord | None:
 
 def recovered(cli: Cli, record: RunRecord) -> RunRecord | None:
     """The next attempt, which has started; ``None`` where there is none."""
-    from runctl.runs.recovering.outcome import BeingRecovered, Outcome
+    from runctl.runs.recovering.outcome import BeingRecovered, Outcome, StoreAway
     from runctl.runs.recovering.recover import recover_run
     from runctl.runs.stored.recipe import Recipes
 
@@ -113,7 +113,8 @@ def recovered(cli: Cli, record: RunRecord) -> RunRecord | None:
             continue
         except Unreachable as error:
             # The run's store, or its provider, may answer in a moment: nobody else sees to the run.
-            if error.rented_on or clock.monotonic() >= until:
+            in_vain = error.rented_on and not isinstance(error, StoreAway)
+            if in_vain or clock.monotonic() >= until:
                 raise
             if error.message != told:
                 told = error.message

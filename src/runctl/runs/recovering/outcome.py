@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from runctl.core.errors import Conflict
+from runctl.core.errors import Conflict, Unreachable
 from runctl.core.machine_models import Market
 from runctl.runs.records.run_record import RunRecord
 
@@ -39,3 +39,8 @@ class BeingRecovered(Conflict):
     """Another process of this computer recovers the run."""
 
     code = "being-recovered"
+
+
+class StoreAway(Unreachable):
+    """The run's store does not answer, and the attempt that was about to begin has not begun: nothing has failed on the
+    machines that were ready for it."""

@@ -103,8 +103,9 @@ class RecoveredRun:
         """
         if self.lease is None or self.at is None:
             return
-        put_machine(self.at, spec.attempt, instance, self.clock.now())
         put_recipe(self.at, replace(self.recipe, spec=spec), facts_of(self.record))
+        # Last: an attempt that has a machine counts, wherever it is read of.
+        put_machine(self.at, spec.attempt, instance, self.clock.now())
 
     def keep(self, recipe: Recipe) -> None:
         """The recipe is what the next attempt is made by. Raises `StateError`."""
@@ -191,6 +192,12 @@ class RecoveredRun:
             raise self.stopped()
         self.keep(replace(self.recipe, spec=spec))
         return record
+
+    def take_back(self, following: RunRecord, recipe: Recipe) -> None:
+        """An attempt that was written down, and of which no machine has heard, is not remembered: what comes next is
+        what came before it, unless somebody has stopped the run meanwhile."""
+        if self.store.replace(self.record, following):
+            self.keep(recipe)
 
     def _fallback(self, instance: Instance) -> SpotFallback | None:
         """Beside the price of the last spot machine that the run had."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from runctl.agent.deadline import Why
 from runctl.agent.spec import RunSpec
-from runctl.core.errors import CapacityError, Unreachable, Unsupported
+from runctl.core.errors import CapacityError, RunctlError, Unreachable, Unsupported
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Market
 from runctl.core.money import usd
@@ -37,6 +37,7 @@ from runctl.runs.recovering.moving import (
     progress_of,
 )
 from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of
+from runctl.runs.recovering.outcome import StoreAway
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun
 from runctl.runs.recovery import GiveUp, NextAttempt, decide_next
 from runctl.runs.stored.recipe import Recipe
@@ -220,17 +221,34 @@ def _start(run: RecoveredRun, group: NodeGroup, number: int) -> RunRecord:
     nodes = KnownNodes(
         before.nodes.engine, group.token, before.nodes.least, tuple(known_node(node) for node in group.nodes)
     )
-    if run.at is not None and run.lease is not None:
-        # Before the attempt has its number: whoever finds that finds all of its machines.
-        put_nodes(run.at, number, nodes)
-    run.begin(specs[0], is_new=True)
-    following = run.written_down(specs[0], group.head.instance, nodes)
-    run.tell(specs[0], group.head.instance)
     with ExitStack() as stack:
         for machine in machines:
             stack.enter_context(logged_in(session, machine, spec))
+        with _store_answers():
+            if run.at is not None and run.lease is not None:
+                # Before the attempt has its number: whoever finds that finds all of its machines.
+                put_nodes(run.at, number, nodes)
+            run.begin(specs[0], is_new=True)
+            following = run.written_down(specs[0], group.head.instance, nodes)
+            try:
+                run.tell(specs[0], group.head.instance)
+            except BaseException:
+                # Its machines are given back: whoever finds them gone would take it for lost on them.
+                run.take_back(following, recipe)
+                raise
         agents = [each.agent for each in machines]
         return agents_start(session, following, list(zip(agents, specs, strict=True)))
+
+
+@contextmanager
+def _store_answers() -> Iterator[None]:
+    """For what only asks the run's store. Raises `StoreAway` where it may answer a moment later."""
+    try:
+        yield
+    except RunctlError as error:
+        if not isinstance(error, Unreachable) and error.code != "throttled":
+            raise
+        raise StoreAway(error.message, hint=error.hint, code=error.code) from error
 
 
 def with_own_volumes(spec: RunSpec, volumes: Mapping[str, VolumeId]) -> RunSpec:
