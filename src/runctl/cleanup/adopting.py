@@ -151,7 +151,7 @@ class Adoption:
                             instance,
                             self.account.now,
                             provider.region,
-                            provider.scope().account,
+                            provider.scope().rented_in,
                         )
                     )
                 if known is None:

@@ -53,6 +53,6 @@ def is_elsewhere(provider: Provider, account: str | None) -> bool:
     if account is None:
         return False
     try:
-        return provider.scope().account not in {None, account}
+        return provider.scope().rented_in not in {None, account}
     except RunctlError:
         return True

@@ -136,6 +136,13 @@ class Scope:
     """What a request that leaves something open is filled up with."""
     user: str | None = None
     """The owner of what is created here; ``None``: the account."""
+    home: str | None = None
+    """What shows all that was rented, where ``account`` changes with the key; ``None``: the account."""
+
+    @property
+    def rented_in(self) -> str | None:
+        """Where something must have been rented for this to be asked what became of it."""
+        return self.home or self.account
 
 
 @dataclass(frozen=True)

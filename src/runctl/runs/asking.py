@@ -223,7 +223,7 @@ def find_on_machine(session: Session, machine: Machine, reference: str | None) -
         machine.instance,
         SystemClock().now(),
         machine.provider.region,
-        machine.provider.scope().account,
+        machine.provider.scope().rented_in,
     )
     store.put(record)
     return record

@@ -12,7 +12,7 @@ import pytest
 
 from runctl.agent.end_reason import EndReason
 from runctl.cli.runs import attempts
-from runctl.core.errors import InstanceEnded, RunctlError, Unreachable
+from runctl.core.errors import Conflict, InstanceEnded, RunctlError, Unreachable
 from runctl.core.run_models import RunPhase
 from runctl.machines.machine import Machine
 from runctl.runs.records.run_record import RunRecord
@@ -80,9 +80,11 @@ def test_a_machine_of_which_nobody_says_that_it_has_ended_is_waited_for_and_then
 
 
 @pytest.mark.usefixtures("clock")
-@pytest.mark.parametrize("gone", [False, True])
+@pytest.mark.parametrize(
+    "gone", [None, InstanceEnded("the provider took it back"), Conflict("it is stopped", code="not-running")]
+)
 def test_the_results_of_a_run_that_moved_and_ended_unseen_are_on_its_last_machine(
-    monkeypatch: pytest.MonkeyPatch, gone: bool
+    monkeypatch: pytest.MonkeyPatch, gone: RunctlError | None
 ) -> None:
     refused = [Unreachable("the provider does not answer"), Unreachable("nor now")]
     old = SimpleNamespace(instance=SimpleNamespace(id="i-0old"))
@@ -91,8 +93,8 @@ def test_the_results_of_a_run_that_moved_and_ended_unseen_are_on_its_last_machin
     def asked(record: RunRecord) -> str:
         if refused:
             raise refused.pop()
-        if gone:
-            raise InstanceEnded("the provider took it back")
+        if gone is not None:
+            raise gone
         return f"the machine of {record.attempt}"
 
     machines(monkeypatch, asked)
@@ -104,7 +106,7 @@ def test_the_results_of_a_run_that_moved_and_ended_unseen_are_on_its_last_machin
     code, machine, record = attempts.follow_attempts(cli, cast("Machine", old), going(1), emits=False)
 
     assert (code, record) == (0, over)
-    assert machine == (old if gone else "the machine of 2")
+    assert machine == ("the machine of 2" if gone is None else old)
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *told: Recovered | RunctlError) -> None:

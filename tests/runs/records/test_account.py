@@ -99,6 +99,17 @@ def test_a_machine_is_lost_only_in_the_account_that_rented_it(
     assert run_store(session).get(record.id).account == rented_in
 
 
+def test_after_its_key_was_changed_a_provider_is_asked_all_the_same(session: Session) -> None:
+    cloud = acting_for(session, "digest-of-the-new-key")
+    cloud.scope = lambda: Scope("digest-of-the-new-key", home="runpod")  # type: ignore[method-assign]
+    record = a_run(account=Scope("digest-of-the-old-key", home="runpod").rented_in)
+    run_store(session).put(record)
+
+    (now,) = refresh(session, [record])
+
+    assert now.has_ended
+
+
 def test_what_another_account_does_not_show_is_neither_stopped_nor_reached(session: Session) -> None:
     acting_for(session, ANOTHER)
     record = a_run(account=OURS)

@@ -75,11 +75,12 @@ def reached(cli: Cli, record: RunRecord) -> tuple[Machine | None, RunRecord]:
 
 def _last_machine(cli: Cli, machine: Machine, record: RunRecord) -> Machine:
     """The one that the run has ended on, unseen, after it had left ``machine``; its results are there. ``machine``
-    where that has ended, too. Raises `Unreachable` where it does not answer for minutes."""
+    where that does not run either. Raises `Unreachable` where it does not answer for minutes."""
     for waited in attempts(SystemClock(), timedelta(seconds=PATIENCE_SECONDS)):
         try:
             return machine_of(cli.session, record)
-        except (InstanceEnded, NotFound):
+        except (InstanceEnded, NotFound, Conflict):
+            # It has ended, or was stopped: nothing can be fetched from it now.
             return machine
         except Unreachable:
             if waited >= PATIENCE_SECONDS:

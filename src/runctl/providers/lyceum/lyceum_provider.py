@@ -156,6 +156,7 @@ class LyceumProvider(Provider):
         return Scope(
             account=known,
             user=self._context.owner,
+            home=account.organisation or ("sandbox" if self._context.in_sandbox else self.name),
             defaults={"instance_type": self._context.settings.instance_type},
         )
 

@@ -290,6 +290,7 @@ class RunPodProvider(Provider):
         return Scope(
             account=sha256(key.encode()).hexdigest()[:16],
             user=self._context.owner,
+            home="sandbox" if self._context.in_sandbox else self.name,
             defaults={
                 "instance_type": self._context.settings.instance_type,
                 "cloud": self._context.settings.cloud,

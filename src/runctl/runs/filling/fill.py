@@ -197,7 +197,7 @@ class Prewarm:
                 machine.instance,
                 self.clock.now(),
                 self.region,
-                self.provider.scope().account,
+                self.provider.scope().rented_in,
             )
             self.store.put(record)
             return record
@@ -213,7 +213,7 @@ class Prewarm:
             env=require(self.provider.filling).machine_variables(),
         )
         record = planned(
-            spec, machine.instance, self.clock.now(), self.region, account=self.provider.scope().account
+            spec, machine.instance, self.clock.now(), self.region, account=self.provider.scope().rented_in
         )
         return start(record, spec, machine, self.store, clock=self.clock, progress=self.progress)
 

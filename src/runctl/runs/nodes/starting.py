@@ -201,7 +201,7 @@ def _planned(training: Training, plan: RunPlan, spec: RunSpec) -> RunRecord:
         plan.instance,
         now,
         training.machine.provider.region,
-        account=training.machine.provider.scope().account,
+        account=training.machine.provider.scope().rented_in,
         name=plan.name,
         git=plan.git,
         fallback=training.fallback,

@@ -176,7 +176,7 @@ class RecoveredRun:
             instance,
             self.clock.now(),
             self.record.region,
-            account=self.provider.scope().account,
+            account=self.provider.scope().rented_in,
             name=before.name,
             git=before.git,
             fallback=self._fallback(instance),

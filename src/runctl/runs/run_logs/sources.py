@@ -279,7 +279,7 @@ def _fetch_logs(session: Session, machine: Machine, store: RunStore, archive: Lo
             )
         if known is None or (known.attempt <= status.attempt and not known.has_ended):
             provider, now = machine.provider, SystemClock().now()
-            store.put(adopted(known, status, instance, now, provider.region, provider.scope().account))
+            store.put(adopted(known, status, instance, now, provider.region, provider.scope().rented_in))
         rank = (known.rank_on(instance.id) if known is not None else None) or 0
         fetched = fetch_log(machine, status, archive, session.progress.warn, rank)
         if fetched:

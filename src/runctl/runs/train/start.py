@@ -49,7 +49,7 @@ def launch(
         plan.instance,
         clock.now(),
         region,
-        account=machine.provider.scope().account,
+        account=machine.provider.scope().rented_in,
         name=plan.name,
         git=plan.git,
         fallback=fallback,

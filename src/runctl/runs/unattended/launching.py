@@ -259,7 +259,7 @@ class UnattendedLaunch:
             replace(plan.instance, id=InstanceId("")),
             SystemClock().now(),
             self.provider.region,
-            account=self.provider.scope().account,
+            account=self.provider.scope().rented_in,
             name=plan.name,
             git=plan.git,
         )
