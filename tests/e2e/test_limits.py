@@ -108,6 +108,8 @@ def test_a_machine_ends_in_time_with_agent_and_guard_killed_after_a_reboot_and_w
     until(lambda: machine.guard()["at"] > before["at"] + 1, what="the guard to be there again")
 
     ec2.reboot_instances(InstanceIds=[machine.id])
+    # A command that is on the machine when it goes down is lost with it, and waited for.
+    until(lambda: machine.state == "pending", what="the machine to boot anew")
     until(
         lambda: (
             machine.runctl("aws", "exec", machine.id, "--", "test", "!", "-e", "/run/nologin").code == 0

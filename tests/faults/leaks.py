@@ -98,6 +98,7 @@ ACCOUNT = "123456789012"
 ALARM = "budget alarm"
 """It costs nothing and is no resource: ``aws setup --remove`` shows it and takes it back."""
 SETUP = ("aws", "setup", "--remove")
+OF_THE_ACCOUNT = frozenset({"role", "instance profile"})
 SOURCE = "leaks-source"
 """The user's own bucket, which a prewarm reads from."""
 
@@ -131,9 +132,10 @@ def cleaned(account: Account) -> tuple[int, bool, list[str]]:
     """How many cleanups it took, whether a machine had to be ended on purpose, and what is wrong."""
     number, ended, limit = 0, False, time.monotonic() + PATIENCE_SECONDS
     stopped: set[str] = set()
+    where: tuple[str, ...] = ("--region", account.info.region)
     while True:
         number += 1
-        done = account.run(*CLEANUP, "--region", account.info.region)
+        done = account.run(*CLEANUP, *where)
         problems = [*_misbehaved(done)]
         if done.code != 0:
             problems.append(f"the cleanup failed: {done.err.strip()[-300:]}")
@@ -151,6 +153,9 @@ def cleaned(account: Account) -> tuple[int, bool, list[str]]:
             continue
         if problems or not left:
             break
+        if all(thing.kind in OF_THE_ACCOUNT for thing in left.values()):
+            # Machines of any region may use them: they go only when all regions were looked at.
+            where = ()
         if time.monotonic() > limit:
             problems.append(f"left: {', '.join(f'{thing.kind} {thing.id}' for thing in left.values())}")
             problems.append(f"because: {done.err.strip()[-600:]}")
