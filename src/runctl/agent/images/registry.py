@@ -25,7 +25,7 @@ _FINAL = re.compile(
     re.IGNORECASE,
 )
 """Answers that the next try would have as well, besides `_ABSENT`."""
-PAUSES = (5.0, 15.0, 30.0, 60.0)
+PAUSES = (3.0, 9.0, 20.0)
 """Seconds before each further try of a pull. What has arrived of the image stays with the engine."""
 
 
