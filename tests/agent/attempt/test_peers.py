@@ -9,7 +9,7 @@ import pytest
 
 from runctl.agent.attempt.node_group import WhenLost
 from runctl.agent.attempt.peers import Answer, Peers
-from runctl.agent.attempt.watchers.other_nodes import OtherNodes
+from runctl.agent.attempt.watchers.other_nodes import OtherNodes, request_of
 from runctl.agent.end_reason import EndReason
 from runctl.agent.node_spec import NodeCause, NodeSpec
 from runctl.agent.records import StopRequest
@@ -46,6 +46,15 @@ def asked(each: Peers) -> StopRequest | None:
         peers=each, spec=SimpleNamespace(grace_seconds=30.0), publish_seconds=lambda: 0.0, log=print
     )
     return OtherNodes(watched).stop_request()
+
+
+@pytest.mark.parametrize(("publish", "expected"), [(0.0, 30.0), (20.0, 28.0), (200.0, 24.0)])
+def test_for_another_machines_notice_a_script_has_half_of_the_time_at_least(
+    publish: float, expected: float
+) -> None:
+    notice = NodeCause(1, EndReason.INTERRUPTED.value, "the provider takes it back", 5.0, 1060.0)
+    request = request_of(notice, 30.0, publish, 1000.0)
+    assert (request.reason, request.grace_seconds) == (EndReason.INTERRUPTED, expected)
 
 
 def blamed(each: Peers) -> int | None:

@@ -309,10 +309,14 @@ class Attempt:
             self._begin_shutdown(request)
         for watcher in self._watchers:
             request = watcher.stop_request() if watcher.sharpens else None
-            if request is not None and self._shutdown is not None:
+            if request is not None and self._shutdown is not None and not self._began_by(request.notice):
                 self._note_end_of_machine(request)
                 self._shutdown = sharpened(self._shutdown, request)
         return self._shutdown
+
+    def _began_by(self, notice: Notice | None) -> bool:
+        """Whether it ends for this very notice: whoever heard that first has shared out the time that it leaves."""
+        return notice is not None and self._request is not None and self._request.notice == notice
 
     def _begin_shutdown(self, request: StopRequest) -> None:
         told = self.children.terminated and self._everybody_was_told()

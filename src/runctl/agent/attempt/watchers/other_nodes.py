@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from runctl.agent.attempt.watchers.interface import Watched
-from runctl.agent.attempt.watchers.planned_shutdown import RESERVE_SECONDS
 from runctl.agent.end_reason import TOLD_TO_END, EndReason
+from runctl.agent.interruption import plan_time
 from runctl.agent.node_spec import NodeCause
 from runctl.agent.records import StopRequest
 
@@ -59,8 +59,7 @@ def request_of(cause: NodeCause, grace: float, publish_seconds: float, now: floa
     reason = EndReason(cause.reason)
     if cause.machine_ends_at is not None:
         # All save what they have at the same time; what only that machine has is lost with it.
-        left = cause.machine_ends_at - now - RESERVE_SECONDS - 2 * publish_seconds
-        grace = max(1.0, min(grace, left))
+        grace = max(1.0, min(grace, plan_time(cause.machine_ends_at - now, publish_seconds).grace))
     about = cause.message if cause.message.startswith("node ") else f"node {cause.rank}: {cause.message}"
     reason = reason if reason in TOLD_TO_END else EndReason.STOPPED
     return StopRequest(reason, round(grace, 1), now, about.splitlines()[0], caused_by=cause.rank)
