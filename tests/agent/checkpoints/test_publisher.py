@@ -175,6 +175,37 @@ def test_what_the_script_has_kept_in_the_end_is_published_and_the_newest_stays_t
     assert restored.manifest.name == "checkpoint-last.pt"
 
 
+def test_what_a_newer_best_was_published_before_is_not_sent_in_the_end(run: Run) -> None:
+    publisher = run.publisher(keep_last=1, keep_best=("best*",))
+    run.save("step-200.pt", b"s" * 5000, age=100)
+    run.save("best.pt", b"best", age=50)
+    publisher.publish_new(time.time())
+    before = run.data()
+
+    published = publisher.finish(time.time() + 60)
+
+    assert published.left == ()
+    assert [manifest.name for manifest in run.manifests()] == ["best.pt"]
+    assert run.data() == before
+
+
+@pytest.mark.parametrize("keep_best", [(), ("best*",)])
+def test_what_was_put_once_more_to_stay_the_newest_counts_once_and_the_older_ones_go(
+    run: Run, keep_best: tuple[str, ...]
+) -> None:
+    publisher = run.publisher(keep_last=2, keep_best=keep_best)
+    run.save("kept.pt", b"kept", age=100)
+    for number in (1, 2, 3):
+        run.save(f"step-{number}.pt", bytes([number]), age=50 - number)
+        publisher.publish_new(time.time())
+        (run.folder / f"step-{number}.pt").unlink()
+
+    publisher.finish(time.time() + 60)
+
+    assert [manifest.name for manifest in run.manifests()] == ["step-2.pt", "kept.pt", "step-3.pt"]
+    assert len(run.data()) == 3
+
+
 def test_what_the_script_has_kept_is_not_missed_where_there_is_no_time_for_it(run: Run) -> None:
     publisher = run.publisher()
     run.save("best.pt", b"b" * 5000, age=100)

@@ -183,7 +183,7 @@ class Publisher:
                 break
             known = self._seen.get(checkpoint.path)
             if known is not None and known == _signature(self._main_files(checkpoint, found)):
-                if not best:
+                if not best or last:
                     break
                 continue
             if not incomplete(checkpoint.path, now, self._checksums):
@@ -281,6 +281,7 @@ class Publisher:
             newest = self._put_manifest(dataclasses.replace(behind.manifest, number=self._number))
             self._manifests[newest.key] = newest
             self.published = Published(newest, behind.published_at)
+            self._prune(behind.manifest)
             return True
         self._prune()
         return True
@@ -348,9 +349,12 @@ class Publisher:
         self._seen = {path: known for path, known in self._seen.items() if path in alive}
         self._checksums = {key: known for key, known in self._checksums.items() if Path(key[0]).exists()}
 
-    def _prune(self) -> None:
-        """A manifest goes first, then the data that no other names. What cannot be removed is said, and stays."""
-        if self._hurry() or not self._to_prune():
+    def _prune(self, double: Manifest | None = None) -> None:
+        """A manifest goes first, then the data that no other names. What cannot be removed is said, and stays.
+
+        ``double``: what was put once more, after one that is kept beside the last ones.
+        """
+        if self._hurry() or not self._to_prune(double):
             return
         try:
             # Whoever has published meanwhile may have named the same data.
@@ -358,7 +362,7 @@ class Publisher:
             if any(manifest.attempt > self._attempt for manifest in self._manifests.values()):
                 # The run goes on elsewhere, and what it goes on from is not ours to remove.
                 return
-            for manifest in self._to_prune():
+            for manifest in self._to_prune(double):
                 self._store.delete(manifest.key)
                 del self._manifests[manifest.key]
                 of_it = {layout.data_key(file.sha256) for file in manifest.files}
@@ -369,8 +373,11 @@ class Publisher:
         except AgentError as error:
             self._say(f"warning: older checkpoints stay in the store: {error.message}")
 
-    def _to_prune(self) -> list[Manifest]:
-        return layout.to_prune(list(self._manifests.values()), self._keep_last, self._keep_best)
+    def _to_prune(self, double: Manifest | None) -> list[Manifest]:
+        if double is None or self._keep_last is None:
+            return layout.to_prune(list(self._manifests.values()), self._keep_last, self._keep_best)
+        once = [each for each in self._manifests.values() if each != double]
+        return [double, *layout.to_prune(once, max(1, self._keep_last) + 1, self._keep_best)]
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
