@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from runctl.agent.checkpoints import folders
 from runctl.agent.checkpoints.choosing import belonging, candidates, newest, status_of, step_of
 from runctl.agent.checkpoints.folders import Checksums, sha256_of
+from runctl.agent.errors import AgentError
 from tests.agent.checkpoints.samples import NOW, WHOLE, archive, put, safetensors
 
 
@@ -169,15 +171,15 @@ def test_what_does_not_fit_its_checksums_is_read_once_until_it_changes(
 ) -> None:
     read: list[str] = []
 
-    def noting(path: Path) -> str:
+    def noting(path: Path, may_read: Callable[[], bool]) -> str:
         read.append(path.name)
-        return sha256_of(path)
+        return sha256_of(path, may_read)
 
     monkeypatch.setattr(folders, "sha256_of", noting)
     checksum = hashlib.sha256(b"weights").hexdigest()
     put(tmp_path, "step-1/SHA256SUMS", f"{checksum}  weights.bin\n".encode())
     put(tmp_path, "step-1/weights.bin", b"damaged")
-    checksums: Checksums = {}
+    checksums = Checksums()
 
     assert status_of(tmp_path, checksums=checksums) is None
     assert status_of(tmp_path, checksums=checksums) is None
@@ -185,6 +187,27 @@ def test_what_does_not_fit_its_checksums_is_read_once_until_it_changes(
     put(tmp_path, "step-1/weights.bin", b"weights", age=5)
     assert status_of(tmp_path, checksums=checksums) is not None
     assert read == ["weights.bin"] * 2
+
+
+@pytest.mark.parametrize("look", [newest, status_of])
+def test_whoever_may_not_read_any_more_reads_no_further(look: Callable[..., object], tmp_path: Path) -> None:
+    asked: list[bool] = []
+
+    def may_read() -> bool:
+        asked.append(len(asked) < 2)
+        return asked[-1]
+
+    for step in (1, 2):
+        data = bytes(1 << 20)
+        put(
+            tmp_path, f"step-{step}/SHA256SUMS", f"{hashlib.sha256(data).hexdigest()}  weights.bin\n".encode()
+        )
+        put(tmp_path, f"step-{step}/weights.bin", data, age=5)
+
+    with pytest.raises(AgentError):
+        look(tmp_path, None, Checksums(may_read))
+
+    assert asked == [True, True, False]
 
 
 @pytest.mark.parametrize("above", ["", "out/"])

@@ -7,8 +7,15 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from runctl.agent.supervising.hand_off import Background, checksum_of
+import pytest
+
+from runctl.agent.checkpoints import choosing
+from runctl.agent.interruption import Notice
+from runctl.agent.supervising.hand_off import Background, HandOver, checksum_of
+from tests.agent.checkpoints.samples import put
 
 
 def test_the_checksum_of_a_folder_is_that_of_what_sha256sum_prints(tmp_path: Path) -> None:
@@ -35,3 +42,34 @@ def test_what_hangs_or_fails_is_given_up() -> None:
 
     assert Background(fails).result(10) is None
     assert Background(lambda: "done").result(10) == "done"
+
+
+@pytest.mark.parametrize(("left", "read"), [(3600.0, True), (-1.0, False)])
+def test_a_checkpoint_is_checked_no_longer_than_until_its_volume_is_to_be_unmounted(
+    left: float, read: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "step-1/weights.bin", b"weights")
+    put(tmp_path, "step-1/SHA256SUMS", hashlib.sha256(b"weights").hexdigest().encode() + b"  weights.bin\n")
+    newest, over = choosing.newest, threading.Event()
+    was_read: list[bool] = []
+
+    def noting(*arguments: Any) -> choosing.Choice:
+        try:
+            choice = newest(*arguments)
+            was_read.append(choice.chosen == tmp_path / "step-1")
+            return choice
+        finally:
+            over.set()
+
+    monkeypatch.setattr(choosing, "newest", noting)
+    attempt: Any = SimpleNamespace(
+        stages={},
+        spec=SimpleNamespace(mounts=()),
+        folders=SimpleNamespace(checkpoints=tmp_path),
+        log=SimpleNamespace(line=lambda _: None),
+    )
+
+    HandOver(attempt, Notice(time.time() + left)).verify(killed=False)
+
+    assert over.wait(60)
+    assert was_read == [True] * read

@@ -122,6 +122,7 @@ class Attempt:
             self._publish_seconds,
             self.ask_for_checkpoint,
             self.update,
+            lambda: "script_ended" in self.stages,
             self.peers,
         )
         self._watchers = watchers(watched)

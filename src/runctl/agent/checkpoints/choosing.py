@@ -63,13 +63,13 @@ class Choice:
     """The newest file of what was chosen."""
 
 
-def newest(folder: Path, now: float | None = None) -> Choice:
+def newest(folder: Path, now: float | None = None, checksums: Checksums | None = None) -> Choice:
     """The newest complete checkpoint in a folder; a file is judged by itself. Of several of one moment, the one whose
-    numbers are the highest."""
+    numbers are the highest. Raises `AgentError` where ``checksums`` may not be read any more."""
     moment = time.time() if now is None else now
     passed_over: list[Checkpoint] = []
     for checkpoint in by_age(candidates(folder)):
-        why_not = incomplete(checkpoint.path, moment)
+        why_not = incomplete(checkpoint.path, moment, checksums)
         if not why_not:
             return Choice(checkpoint.path, tuple(passed_over), checkpoint.changed_ns)
         passed_over.append(Checkpoint(checkpoint.path, checkpoint.changed_ns, why_not))
@@ -161,7 +161,7 @@ def status_of(
     """The newest complete checkpoint of a folder that no store is kept for; ``None`` where there is none.
 
     What is ``known`` from an earlier look is not read once more, nor is a file whose checksum is: all of it is,
-    where a checkpoint has a list of checksums.
+    where a checkpoint has a list of checksums. Raises `AgentError` where they may not be read any more.
     """
     for checkpoint in by_age(candidates(folder)):
         path, saved_at = str(checkpoint.path), checkpoint.changed_ns / 1e9

@@ -14,9 +14,10 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from runctl.agent.checkpoints.formats import PICKLES, QUIET_SECONDS, WRITING, ZIPS, broken_file
+from runctl.agent.errors import AgentError
 
 MANIFESTS = ("manifest.json", "checksums.json", "SHA256SUMS")
 """In a folder: SHA-256 by file, as JSON (``{"files": {...}}`` or the object itself), or as sha256sum writes it."""
@@ -52,15 +53,40 @@ _LARGEST_METADATA = 64 << 20
 
 Identity = tuple[str, int, int, int]
 """Path, size, time of change and inode of a file: when they are the same, so are its bytes."""
-Checksums = dict[Identity, str]
-"""SHA-256 of files that were read: they are not read again while they are the same."""
+
+
+class Checksums:
+    """SHA-256 of files that were read: they are not read again while they are the same."""
+
+    def __init__(self, may_read: Callable[[], bool] = lambda: True) -> None:
+        """``may_read`` is asked before each piece of a file: one that is still read cannot be unmounted."""
+        self._may_read = may_read
+        self._known: dict[Identity, str] = {}
+
+    def of(self, path: Path) -> str:
+        """Of this file. Raises `OSError`, and `AgentError` (code ``stopped``) where it may not be read any more."""
+        key = identity(path, path.stat())
+        if key in self._known:
+            return self._known[key]
+        found = sha256_of(path, self._may_read)
+        if identity(path, path.stat()) == key:
+            self._known[key] = found
+        return found
+
+    def known(self, path: Path, facts: os.stat_result) -> str | None:
+        """Of a file with these facts; ``None`` where it was not read."""
+        return self._known.get(identity(path, facts))
+
+    def forget_removed(self) -> None:
+        """Only of files that are there something is known."""
+        self._known = {key: found for key, found in self._known.items() if Path(key[0]).exists()}
 
 
 def incomplete(path: Path, now: float, known: Checksums | None = None) -> str:
     """Why a checkpoint does not count, in words; empty when it does. ``now`` in seconds since the epoch.
 
     Whoever asks again about what may be the same hands over what is ``known`` already, and learns the rest. Never
-    raises `OSError`.
+    raises `OSError`; `AgentError` as `Checksums.of` does.
     """
     try:
         return _broken_folder(path, now, known) if path.is_dir() else broken_file(path, now)
@@ -222,7 +248,7 @@ def _against_manifest(folder: Path, manifest: Path, known: Checksums | None) -> 
         path = folder / name
         if not path.is_file():
             return f"{manifest.name} names {name}, which is not there"
-        if known_sha256_of(path, {} if known is None else known) != checksum:
+        if (Checksums() if known is None else known).of(path) != checksum:
             return f"{path.name} has another checksum than {manifest.name} says"
     return ""
 
@@ -232,22 +258,13 @@ def identity(path: Path, facts: os.stat_result) -> Identity:
     return str(path), facts.st_size, facts.st_mtime_ns, facts.st_ino
 
 
-def known_sha256_of(path: Path, known: Checksums) -> str:
-    """As `sha256_of`, of a file that is read only if it is not known."""
-    key = identity(path, path.stat())
-    if key in known:
-        return known[key]
-    found = sha256_of(path)
-    if identity(path, path.stat()) == key:
-        known[key] = found
-    return found
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+def sha256_of(path: Path, may_read: Callable[[], bool] = lambda: True) -> str:
+    """Of a file's bytes, in hexadecimal. Raises `AgentError` (code ``stopped``) as soon as ``may_read`` says no."""
     checksum = hashlib.sha256()
     with path.open("rb") as file:
         while True:
+            if not may_read():
+                raise AgentError("stopped", f"{path.name} may not be read any more")
             data = file.read(1 << 18)
             if not data:
                 return checksum.hexdigest()

@@ -13,7 +13,7 @@ from typing import Callable
 
 from runctl.agent.checkpoints import choosing, layout
 from runctl.agent.checkpoints.choosing import Checkpoint
-from runctl.agent.checkpoints.folders import Checksums, Identity, identity, incomplete, known_sha256_of
+from runctl.agent.checkpoints.folders import Checksums, Identity, identity, incomplete
 from runctl.agent.checkpoints.formats import QUIET_SECONDS
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.agent.checkpoints.schedule import fits, sent_before_the_newest
@@ -78,7 +78,7 @@ class Publisher:
         self._manifests: dict[str, Manifest] = {}
         self._unreadable: set[str] = set()
         self._seen: dict[Path, Signature] = {}
-        self._checksums: Checksums = {}
+        self._checksums = Checksums()
         self._number = 1
         self._last_ns = 0
         self._sending: Path | None = None
@@ -168,7 +168,7 @@ class Publisher:
         for path in choosing.belonging(checkpoint.path, found):
             with contextlib.suppress(OSError):
                 facts = path.stat()
-                checksum = self._checksums.get(identity(path, facts))
+                checksum = self._checksums.known(path, facts)
                 left += 0 if checksum is not None and layout.data_key(checksum) in known else facts.st_size
         return left
 
@@ -312,12 +312,13 @@ class Publisher:
 
     def _send_file(self, path: Path) -> tuple[StoredFile, int]:
         if self._hurry() and self._sending != self._settled:
-            newest = choosing.newest(self._folder, time.time() + QUIET_SECONDS + 1).chosen
+            moment = time.time() + QUIET_SECONDS + 1
+            newest = choosing.newest(self._folder, moment, self._checksums).chosen
             if newest != self._sending:
                 raise AgentError("changed", f"{newest} is newer, and little time is left")
         try:
             facts = path.stat()
-            checksum = known_sha256_of(path, self._checksums)
+            checksum = self._checksums.of(path)
         except FileNotFoundError:
             raise AgentError("changed", f"{path.name} was removed while it was copied") from None
         file = StoredFile(self._name(path), facts.st_size, checksum, facts.st_mode & 0o777)
@@ -347,7 +348,7 @@ class Publisher:
         self.published = Published(manifest, at)
         alive = {path for path in self._seen if path.exists()}
         self._seen = {path: known for path, known in self._seen.items() if path in alive}
-        self._checksums = {key: known for key, known in self._checksums.items() if Path(key[0]).exists()}
+        self._checksums.forget_removed()
 
     def _prune(self, double: Manifest | None = None) -> None:
         """A manifest goes first, then the data that no other names. What cannot be removed is said, and stays.

@@ -18,7 +18,7 @@ from typing import Callable, Generic, TypeVar
 
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.checkpoints import choosing
-from runctl.agent.checkpoints.folders import files_of
+from runctl.agent.checkpoints.folders import Checksums, files_of
 from runctl.agent.checkpoints.layout import WHOLE_FOLDER
 from runctl.agent.disks import mount_table, mountns
 from runctl.agent.disks.volumes import detach
@@ -111,7 +111,7 @@ class HandOver:
         folder = self._attempt.folders.checkpoints
 
         def find() -> tuple[choosing.Choice, int | None, float]:
-            choice = choosing.newest(folder, now)
+            choice = choosing.newest(folder, now, Checksums(lambda: time.time() < self._plan.seal))
             if choice.chosen is None:
                 return choice, None, 0.0
             files = files_of(choice.chosen) if choice.chosen.is_dir() else [choice.chosen]

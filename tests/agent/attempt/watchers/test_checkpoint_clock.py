@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ from runctl.agent.attempt.watchers import checkpoint_clock
 from runctl.agent.attempt.watchers.checkpoint_clock import CheckpointClock, Clock
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus
+from runctl.agent.disks.run_folders import run_folders
 from runctl.agent.records import AttemptFolder
 from runctl.agent.spec import RunSpec
 
@@ -96,7 +98,7 @@ def test_a_look_that_takes_long_holds_up_nobody_who_asks(
     clock = CheckpointClock(
         Watched(
             *(folder, spec, nothing, nothing, lambda: 0.0, lambda _: None, nothing, lambda: 0.0),
-            *(ask, lambda **_: None),
+            *(ask, lambda **_: None, lambda: False),
         )
     )
 
@@ -111,3 +113,40 @@ def test_a_look_that_takes_long_holds_up_nobody_who_asks(
         clock.stop_request()
 
     assert [None if each is None else each.path for each in looks] == [None, "step-1"]
+
+
+def test_a_look_ends_with_the_script_whose_volume_is_to_be_unmounted(tmp_path: Path) -> None:
+    reading, over = threading.Event(), threading.Event()
+
+    def script_ended() -> bool:
+        if threading.current_thread() is not threading.main_thread():
+            reading.set()
+            assert over.wait(60)
+        return over.is_set()
+
+    nothing = cast("Any", None)
+    spec = RunSpec("run-1", "train.py", checkpoint_schedule=CheckpointSchedule(every_seconds=0.0))
+    folder = AttemptFolder(tmp_path / "run-1" / "1")
+    saved = run_folders(spec, folder).checkpoints / "step-1"
+    saved.mkdir(parents=True)
+    (saved / "weights.bin").write_bytes(b"weights")
+    checksum = hashlib.sha256(b"weights").hexdigest()
+    (saved / "SHA256SUMS").write_text(f"{checksum}  weights.bin\n")
+    clock = CheckpointClock(
+        Watched(
+            *(folder, spec, nothing, nothing, lambda: 0.0, lambda _: None, nothing, lambda: 0.0),
+            *(lambda: True, lambda **_: None, script_ended),
+        )
+    )
+
+    clock.stop_request()
+    assert reading.wait(60)
+    look = clock._look
+    assert look is not None
+    over.set()
+    look.join(60)
+
+    assert not look.is_alive()
+    assert look.found is None
+    clock.stop_request()
+    assert clock._look is look

@@ -52,7 +52,7 @@ class Run:
         patch.setattr(held_lease, "clock", lambda: self.now)
         patch.setattr("runctl.agent.attempt.watchers.held_lease.time.time", lambda: 1e9 + self.now)
         spec, nothing = RunSpec("run-1", "train.py", grace_seconds=30.0, leased=leased), cast("Any", None)
-        watched = Watched(AttemptFolder(folder / "1"), spec, *(nothing,) * 8)
+        watched = Watched(AttemptFolder(folder / "1"), spec, *(nothing,) * 9)
         self.watch = LeaseWatch(watched)
 
     def request(self, left: float | None = None, **more: str) -> StopRequest | None:

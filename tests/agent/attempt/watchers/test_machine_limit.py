@@ -36,7 +36,7 @@ class Run:
         nothing = cast("Any", None)
         watched = Watched(
             *(self.folder, SPEC, nothing, nothing, lambda: 0.0, self.lines.append, nothing),
-            *(lambda: 10.0, self._ask, nothing),
+            *(lambda: 10.0, self._ask, nothing, nothing),
         )
         self.watcher = MachineLimit(watched)
 

@@ -15,6 +15,7 @@ from runctl.agent.checkpoints.choosing import status_of
 from runctl.agent.checkpoints.folders import Checksums
 from runctl.agent.checkpoints.schedule import FIRST_COST_SECONDS, best_interval, late_seconds
 from runctl.agent.disks.run_folders import run_folders
+from runctl.agent.errors import AgentError
 
 POLL_SECONDS = 5.0
 """Between two looks at what has been saved."""
@@ -66,7 +67,8 @@ class Clock:
 
 class _Look(threading.Thread):
     """One look at what has been saved, in a thread of its own: all of a checkpoint is read where it has a list of
-    checksums, and whoever asks the watchers hears of a machine that is taken back meanwhile."""
+    checksums, and whoever asks the watchers hears of a machine that is taken back meanwhile. It is over when the script
+    is: a file that is read keeps its volume from being unmounted."""
 
     def __init__(self, folder: Path, known: CheckpointStatus | None, checksums: Checksums) -> None:
         super().__init__(name="checkpoint-look", daemon=True)
@@ -76,10 +78,9 @@ class _Look(threading.Thread):
     def run(self) -> None:
         """`found` is the newest complete one."""
         # What is removed meanwhile is looked at the next time.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AgentError):
             self.found = status_of(self._folder, self.found, self._checksums)
-        for key in [each for each in self._checksums if not Path(each[0]).exists()]:
-            del self._checksums[key]
+        self._checksums.forget_removed()
 
 
 class CheckpointClock:
@@ -92,7 +93,7 @@ class CheckpointClock:
         self._folder = run_folders(watched.spec, watched.folder).checkpoints
         self._clock: Clock | None = None
         self._found: CheckpointStatus | None = None
-        self._checksums: Checksums = {}
+        self._checksums = Checksums(lambda: not watched.script_ended())
         self._look: _Look | None = None
         self._next_poll = 0.0
         self._every = 0.0
@@ -101,7 +102,7 @@ class CheckpointClock:
     def stop_request(self) -> None:
         """Nothing: a run without checkpoints goes on."""
         schedule, began = self._watched.spec.checkpoint_schedule, self._watched.script_began()
-        if schedule is None or began is None or not self._has_looked():
+        if schedule is None or began is None or self._watched.script_ended() or not self._has_looked():
             return
         now = time.time()
         clock = self._clock or Clock(now - (time.monotonic() - began))

@@ -33,6 +33,8 @@ class Watched:
     """Asks the script for one; false where nothing listens yet. See `Attempt.ask_for_checkpoint`."""
     remember: Callable[..., Any]
     """Writes values of `Live` down."""
+    script_ended: Callable[[], bool]
+    """Whether the script has ended, and does not begin again (yet). May be asked from any thread."""
     peers: Peers | None = None
     """The other machines of the run; ``None``: it has one."""
 
