@@ -200,6 +200,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE runs ADD COLUMN search_began_at TEXT;
     """,
     "ALTER TABLE runs ADD COLUMN account TEXT",
+    "ALTER TABLE runs ADD COLUMN signal INTEGER",
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

@@ -26,6 +26,7 @@ from runctl.core.errors import (
 from runctl.core.machine_models import InstanceState
 from runctl.core.run_models import RunPhase
 from runctl.machines.machine import Machine
+from runctl.runs.end_report import exit_code
 from runctl.runs.records.run_record import as_known
 from runctl.runs.records.store import RunStore
 from runctl.runs.records.updates import with_end
@@ -153,6 +154,27 @@ def test_what_the_machine_has_told_somebody_else_counts_more_than_that_it_is_giv
     assert (followed.end.reason, followed.end.message) == (EndReason.MOVED, "it continues elsewhere")
     assert followed.machine_ended
     assert store.get("run-aaaa") == known
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        (EndRecord(EndReason.FAILED, 5.0, signal=9), 137),
+        (EndRecord(EndReason.FAILED, 5.0, exit_code=3), 3),
+        (EndRecord(EndReason.COMPLETED, 5.0, exit_code=0), 0),
+    ],
+)
+def test_an_end_that_somebody_else_has_heard_has_the_code_that_the_script_ended_with(
+    told: EndRecord, code: int, store: RunStore, tmp_path: Path
+) -> None:
+    clock, record = ManualClock(), replace(a_run(), state=RunPhase.RUNNING)
+    store.put(with_end(record, told))
+    there = machine(Flaky(silent=1000), Account(InstanceState.TERMINATED), clock, tmp_path)
+
+    followed = follow(record, there, store, clock=clock, on_log=lambda _: None)
+
+    assert followed.end is not None
+    assert exit_code(followed.end) == code
 
 
 def test_a_machine_that_is_given_back_between_the_logs_end_and_the_last_question_has_told_its_end(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 from runctl.agent.end_reason import RETRIED
-from runctl.agent.spec import EndRecord
 from runctl.cli.context import Cli
 from runctl.cli.runs.show_log import show_log
 from runctl.core.clock import SystemClock
@@ -16,6 +15,7 @@ from runctl.runs.asking import machine_of, refresh
 from runctl.runs.end_report import exit_code
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.shown_run import as_run
+from runctl.runs.records.updates import end_of
 from runctl.runs.recovering.watching import DeadlineWatch
 
 OUT_OF_REACH_SECONDS = 600.0
@@ -39,8 +39,9 @@ def follow_attempts(
         going = record if record.attempt > shown and not record.has_ended else recovered_from(cli, record)
         following, record = reached(cli, going) if going is not None else (None, record)
         if following is None:
-            if record.attempt > shown and record.end_reason is not None:
-                code = exit_code(EndRecord(record.end_reason, 0.0, record.exit_code))
+            end = end_of(record, record.attempt)
+            if record.attempt > shown and end is not None:
+                code = exit_code(end)
                 machine = _last_machine(cli, machine, record)
             break
         machine = following

@@ -81,7 +81,14 @@ def confirmed(session: Session, record: RunRecord) -> RunRecord:
     if status is None or status.orphaned:
         return record
     open_again = replace(
-        record, end_reason=None, ended_at=None, exit_code=None, message="", hand_off=None, log_sha256=None
+        record,
+        end_reason=None,
+        ended_at=None,
+        exit_code=None,
+        signal=None,
+        message="",
+        hand_off=None,
+        log_sha256=None,
     )
     told = combined(open_again, nodes.with_node(node), status, SystemClock().now())
     store = run_store(session)

@@ -126,6 +126,8 @@ class RunRecord:
     """When a machine was looked for first after this attempt; ``None``: not yet. Nobody may have looked for long."""
     account: str | None = None
     """Who is billed for its machines, as the provider names it; ``None``: nobody, or it is not known."""
+    signal: int | None = None
+    """Which has ended the script; ``None``: it has exited, or was never there."""
     clock_ahead: float = 0.0
     """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
 

@@ -164,10 +164,21 @@ def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
         end_reason=end.reason,
         ended_at=datetime.fromtimestamp(end.ended_at, UTC),
         exit_code=end.exit_code,
+        signal=end.signal,
         message=end.message,
         hand_off=end.hand_off,
         checkpoint=_handed_over(end) or record.checkpoint,
     )
+
+
+def end_of(record: RunRecord, attempt: int) -> EndRecord | None:
+    """How that attempt ended, by what is remembered; the codes are those of the newest alone. Pure."""
+    for each in (*record.past, as_known(record)):
+        if each.attempt == attempt and each.end_reason is not None and each.ended_at is not None:
+            end = EndRecord(each.end_reason, each.ended_at.timestamp(), message=each.message)
+            newest = attempt == record.attempt
+            return replace(end, exit_code=record.exit_code, signal=record.signal) if newest else end
+    return None
 
 
 def _handed_over(end: EndRecord) -> CheckpointStatus | None:
@@ -187,6 +198,7 @@ def before_it_began(record: RunRecord, attempt: int) -> RunRecord:
         state=RunPhase.PENDING,
         end_reason=None,
         exit_code=None,
+        signal=None,
         message="",
         started_at=None,
         ended_at=None,

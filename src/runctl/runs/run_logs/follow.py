@@ -13,9 +13,15 @@ from runctl.core.errors import InstanceEnded, MachineError, RunctlError, Unreach
 from runctl.core.waiting import attempts
 from runctl.machines.machine import Machine
 from runctl.providers.ended import what_became_of
-from runctl.runs.records.run_record import RunRecord, as_known
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import RunStore
-from runctl.runs.records.updates import end_with_its_machine, from_status, with_end, with_its_machine
+from runctl.runs.records.updates import (
+    end_of,
+    end_with_its_machine,
+    from_status,
+    with_end,
+    with_its_machine,
+)
 from runctl.runs.run_logs.archive import LogWriter
 from runctl.runs.stored.lent_store import keys_renewed
 
@@ -131,21 +137,12 @@ def _ended_with_its_machine(
     if record.nodes is None and not store.replace(ended, record):
         # Whoever has had the run leave the machine, or stopped it, knew of the end before, from the machine itself.
         known = store.find(record.id)
-        end = _end_of(known, record.attempt) if known is not None else None
+        end = end_of(known, record.attempt) if known is not None else None
         if known is None:
             store.put(ended)
         elif end is not None:
             return Followed(known, end, position, machine_ended=True)
     return Followed(ended, end_with_its_machine(gone, now), position, machine_ended=True)
-
-
-def _end_of(record: RunRecord, attempt: int) -> EndRecord | None:
-    """How that attempt ended, by what is remembered. Pure."""
-    for each in (*record.past, as_known(record)):
-        if each.attempt == attempt and each.end_reason is not None and each.ended_at is not None:
-            code = record.exit_code if attempt == record.attempt else None
-            return EndRecord(each.end_reason, each.ended_at.timestamp(), code, message=each.message)
-    return None
 
 
 def _finish(
