@@ -140,7 +140,7 @@ def first_cause(ends: Mapping[int, EndRecord], least: int) -> int | None:
     told = Counter(end.caused_by for end in ends.values() if end.caused_by is not None)
     if not told:
         completed = sum(end.reason is EndReason.COMPLETED for end in ends.values())
-        survived = all(end.reason in RETRIED for end in by_itself.values()) and 0 not in by_itself
+        survived = all(end.run_reason in RETRIED for end in by_itself.values()) and 0 not in by_itself
         if not by_itself or (survived and completed >= least):
             return None
         return min(by_itself, key=lambda rank: (_when(by_itself[rank]), rank))
