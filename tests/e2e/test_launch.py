@@ -235,7 +235,7 @@ def test_a_machine_on_which_the_run_could_not_be_started_is_given_back(runctl: C
     assert refused.code != 0
     (first,) = {found["InstanceId"] for found in instances(ec2)} - before
     assert f"{first} is given back" in refused.err
-    assert running(ec2) == []
+    assert set(running(ec2)) <= before
 
     process = runctl.start("aws", "launch", "train.py", "--wait")
     until(lambda: running(ec2), what="the machine")
