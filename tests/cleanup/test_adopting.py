@@ -14,6 +14,7 @@ from runctl.agent.spec import AttemptStatus, EndRecord, RunState
 from runctl.cleanup import adopting
 from runctl.cleanup.adopting import Adoption
 from runctl.core.database import Database
+from runctl.providers.interface import Scope
 from runctl.runs.records.store import RunStore
 from tests.cli.fake_provider import an_instance
 from tests.costs.entries import at
@@ -29,7 +30,7 @@ def test_a_machine_does_not_end_the_run_of_another_one(
     completed = EndRecord(EndReason.COMPLETED, 0.0, exit_code=0)
     told = AttemptStatus("run-a", 1, RunState.ENDED, end=completed)
     agent = SimpleNamespace(attempts=lambda: (told, replace(told, run_id="run-b")))
-    provider = SimpleNamespace(instance=an_instance, region=None, scope=lambda: SimpleNamespace(account=None))
+    provider = SimpleNamespace(instance=an_instance, region=None, scope=Scope)
     session: Any = SimpleNamespace(
         in_region=lambda _: session,
         provider=lambda _: provider,
