@@ -206,17 +206,19 @@ NODES = ("10.0.0.1", "10.0.0.2")
 RANK_1 = NodeSpec(1, NODES, "none", "secret", 1, 2)
 
 
-def ended_elsewhere(world: World, node: NodeSpec | None, end: EndRecord) -> None:
+def ended_elsewhere(world: World, node: NodeSpec | None, end: EndRecord | None) -> AttemptFolder:
     """This machine had a part in the run, which has ended as attempt 2 on i-head."""
     wanted = wanted_nodes("none", 2) if node is not None else None
     spec = RunSpec(ID, "train.py", machine_end=MachineEnd(), node=wanted)
     world.store.put(SPEC, dumps(spec).encode())
     folder = world.begin_attempt()
     (folder.path / "spec.json").write_text(dumps(RunSpec(ID, "train.py", node=node)))
-    folder.write_end(end)
+    if end is not None:
+        folder.write_end(end)
     world.store.put(KEY, encode(Lease(ID, attempt=2)))
     world.store.put(machine_key(2), dumps(StoredMachine("i-head", 1.0)).encode())
     world.store.put(end_key(2), dumps(EndRecord(EndReason.COMPLETED, 1.0)).encode())
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -246,6 +248,7 @@ def test_a_machine_that_ends_itself_first_leaves_the_group_to_the_one_that_has_t
 
     class There(Provider):
         def has_terminated(self, instance_id: str) -> bool:
+            self.asked.append(instance_id)
             world.keeper.leave()
             return False
 
@@ -254,6 +257,27 @@ def test_a_machine_that_ends_itself_first_leaves_the_group_to_the_one_that_has_t
     monkeypatch.setattr(run_keeper, "HOLDER_SECONDS", 0.0)
     world.keeper.run()
     assert not world.machine_ended
+    assert provider.asked == ["i-head"]
+
+
+def test_an_attempt_that_goes_on_here_when_the_run_has_ended_has_its_end_in_the_store_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ended_elsewhere(world, RANK_1, None)
+    key = end_key(folder.attempt, 1)
+
+    class There(Provider):
+        def has_terminated(self, instance_id: str) -> bool:
+            if len(self.asked) == 1:
+                assert not list(world.store.keys(key))
+                folder.write_end(EndRecord(EndReason.STOPPED, 2.0, caused_by=0))
+            return super().has_terminated(instance_id)
+
+    provider = There(world, 5)
+    monkeypatch.setattr(run_keeper, "this_machine", lambda: provider)
+    monkeypatch.setattr(run_keeper, "HOLDER_SECONDS", 0.0)
+    world.keeper.run()
+    assert list(world.store.keys(key)) == [key]
 
 
 def test_a_machine_that_keeps_its_results_for_long_is_not_ended_by_the_others(

@@ -179,7 +179,7 @@ class RunKeeper:
         """The run has ended, or this machine is being taken back."""
         self._notices.start()
         pause = 0.0
-        while not self._is_going:
+        while not self._is_leaving:
             time.sleep(pause)
             try:
                 pause = self._round()
@@ -200,7 +200,7 @@ class RunKeeper:
         self._store.close()
 
     @property
-    def _is_going(self) -> bool:
+    def _is_leaving(self) -> bool:
         """This machine takes up nothing more: its end is announced, or it goes down."""
         return self._leaving or announced(self._notices) is not None
 
@@ -210,11 +210,7 @@ class RunKeeper:
 
     def _round(self) -> float:
         """Seconds until it is to be asked again; less than 0: never."""
-        for before in attempts(self._run_id):
-            # What a process before this one has not come to.
-            end = before.end()
-            if end is not None and before.attempt not in self._published:
-                self._publish_end(before.attempt, end, rank_of(before))
+        self._publish_ends()
         if self._has_ended():
             return -1.0
         refused = self._claim.take(self._holder_has_ended)
@@ -231,7 +227,7 @@ class RunKeeper:
             return ASK_SECONDS
         with LeaseKeeper(self._claim, self._request.lease_seconds, lambda: self._note(keeper)) as keeper:
             self._note(keeper)
-            if self._is_going:
+            if self._is_leaving:
                 return 0.0
             # Only now nobody else can be writing an end.
             if self._has_ended():
@@ -322,7 +318,7 @@ class RunKeeper:
 
         def goes_on() -> bool:
             self._useful_at = self._now()
-            return keeper.holds and not self._is_going
+            return keeper.holds and not self._is_leaving
 
         return self._meeting.gathered(node.count, goes_on)
 
@@ -422,6 +418,14 @@ class RunKeeper:
             return -1.0
         return YIELD_SECONDS if asked_by else RETRY_SECONDS
 
+    def _publish_ends(self) -> None:
+        """The store has the ends of this machine's attempts that it lacks: those that a process before this one has not
+        come to, and one that went on here when the run had already ended."""
+        for before in attempts(self._run_id):
+            end = before.end()
+            if end is not None and before.attempt not in self._published:
+                self._publish_end(before.attempt, end, rank_of(before))
+
     def _has_ended(self) -> bool:
         """Whether an attempt has ended in a way that no other one follows."""
         for key in self._store.keys(layout.ATTEMPTS):
@@ -479,7 +483,8 @@ class RunKeeper:
         if head is None or head.instance_id == self._machine.instance_id:
             return True
         until = self._now() + GIVE_UP_SECONDS
-        while not self._leaving and self._notices.interruption is None:
+        while not self._is_leaving:
+            self._publish_ends()
             with contextlib.suppress(AgentError):
                 if this_machine().has_terminated(head.instance_id):
                     return True
