@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runctl.agent.checkpoints import choosing
-from runctl.agent.interruption import Notice
+from runctl.agent.interruption import Notice, plan_end
 from runctl.agent.supervising.hand_off import Background, HandOver, checksum_of
 from tests.agent.checkpoints.samples import put
 
@@ -67,6 +67,7 @@ def test_a_checkpoint_is_checked_no_longer_than_until_its_volume_is_to_be_unmoun
         spec=SimpleNamespace(mounts=()),
         folders=SimpleNamespace(checkpoints=tmp_path),
         log=SimpleNamespace(line=lambda _: None),
+        plan_for=lambda notice: plan_end(notice.machine_ends_at, None, has_volumes=False),
     )
 
     HandOver(attempt, Notice(time.time() + left)).verify(killed=False)

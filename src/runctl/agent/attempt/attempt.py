@@ -346,10 +346,12 @@ class Attempt:
     def end_plan(self) -> EndPlan | None:
         """How the machine's last seconds are used; ``None`` while it may stay. A notice may come at any time."""
         self.shutdown()
-        if self.notice is None:
-            return None
+        return None if self.notice is None else self.plan_for(self.notice)
+
+    def plan_for(self, notice: Notice) -> EndPlan:
+        """How the machine's last seconds are used, as this notice tells them."""
         has_volumes = any(mount.volume_id for mount in self.spec.mounts)
-        return plan_end(self.notice.machine_ends_at, self.stages.get("heard"), has_volumes=has_volumes)
+        return plan_end(notice.machine_ends_at, self.stages.get("heard"), has_volumes=has_volumes)
 
     def _everybody_was_told(self) -> bool:
         seen = witness(self.folder.path)

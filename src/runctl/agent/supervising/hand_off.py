@@ -23,7 +23,7 @@ from runctl.agent.checkpoints.layout import WHOLE_FOLDER
 from runctl.agent.disks import mount_table, mountns
 from runctl.agent.disks.volumes import detach
 from runctl.agent.errors import AgentError
-from runctl.agent.interruption import NOTICE_SECONDS, SEAL_SECONDS, VOLUMES_SECONDS, HandOff, Notice, plan_end
+from runctl.agent.interruption import NOTICE_SECONDS, SEAL_SECONDS, VOLUMES_SECONDS, HandOff, Notice
 from runctl.agent.machine.processes import LINUX
 from runctl.agent.machine.root import as_root, call_as_root, folder_root, on_machine
 from runctl.agent.spec import MountSpec
@@ -45,8 +45,7 @@ class HandOver:
         self._ends_at = notice.machine_ends_at
         self.moves, self.is_rehearsal = notice.moves, notice.is_rehearsal
         self._stages = attempt.stages
-        has_volumes = any(mount.volume_id for mount in attempt.spec.mounts)
-        self._plan = plan_end(self._ends_at, attempt.stages.get("heard"), has_volumes=has_volumes)
+        self._plan = attempt.plan_for(notice)
         self._checkpoint: Path | None = None
         self._checksum: Background[str | None] | None = None
         self._published_sha256: str | None = None
