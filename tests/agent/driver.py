@@ -40,14 +40,16 @@ FAMILY = (
 """A script with a child and a daemon, of which it prints the ids."""
 
 
-def until(condition: Callable[[], Any], what: str, limit: float = LIMIT_SECONDS) -> Any:
+def until(condition: Callable[[], Any], what: str | Callable[[], str], limit: float = LIMIT_SECONDS) -> Any:
     """Wait for a condition and return its first true value."""
     deadline = time.monotonic() + limit
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"{what} did not happen within {limit} s"
+        if time.monotonic() >= deadline:
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"{told} did not happen within {limit} s")
         time.sleep(0.02)
 
 

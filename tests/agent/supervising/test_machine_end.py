@@ -17,7 +17,7 @@ from runctl.agent.after_run import MachineEnd
 from runctl.agent.end_reason import EndReason
 from runctl.agent.records import AttemptFolder
 from runctl.agent.spec import EndRecord
-from runctl.agent.supervising.machine_end import FETCHED, stay_of
+from runctl.agent.supervising.machine_end import FETCHED, TROUBLE, stay_of
 from tests.agent.driver import SLEEPER, Agent, until
 from tests.agent.metadata_service import metadata_service
 from tests.agent.s3_bucket import Bucket
@@ -103,7 +103,10 @@ def test_a_kept_machine_stays_when_its_run_is_pruned_after_or_before_the_upload(
     kept = {**AT_ONCE, "keep": True, "results_url": f"s3://{bucket.name}/results"}
     agent.start("uploaded", "quick.py", machine_end=kept)
     agent.ended("uploaded")
-    until((agent.folder("uploaded") / "results.json").exists, "the upload")
+    until(
+        (agent.folder("uploaded") / "results.json").exists,
+        lambda: f"the upload: {_said_of_the_end(agent, 'uploaded')}",
+    )
     agent.start("left", "quick.py", machine_end=kept)
     for found in bucket.client.list_objects_v2(Bucket=bucket.name)["Contents"]:
         bucket.client.delete_object(Bucket=bucket.name, Key=found["Key"])
@@ -113,6 +116,14 @@ def test_a_kept_machine_stays_when_its_run_is_pruned_after_or_before_the_upload(
     assert agent.call("prune", {"run_ids": ["uploaded", "left"]}).ok == {}
     until(lambda: not (_ends(agent, "uploaded", 1) or _ends(agent, "left", 1)), "both processes to leave")
     assert not shut_down.exists()
+
+
+def _said_of_the_end(agent: Agent, run_id: str) -> str:
+    """What the process that ends the machine has written down."""
+    folder = agent.folder(run_id)
+    return " ".join(
+        path.read_text() for path in (folder / TROUBLE, folder / "machine-end.err") if path.exists()
+    )
 
 
 def test_a_look_that_fails_does_not_leave_the_machine_behind(agent: Agent, shut_down: Path) -> None:

@@ -174,6 +174,7 @@ def test_what_cost_nothing_is_tried_as_often_as_a_deadline_counts_on() -> None:
     run, pauses = a_run("run-a", deadline=DEADLINE), Pauses(timedelta(seconds=10), clock)
     for _ in range(6):
         pauses.failed(run, failing())
+    assert pauses.has(run)
     clock.advance(timedelta(seconds=WATCHER_SECONDS / 2))
     assert not pauses.has(run)
 
