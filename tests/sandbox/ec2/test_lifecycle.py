@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -144,6 +146,34 @@ def test_a_rebooted_instance_has_its_disk_and_new_processes(account: Account, la
 def _uptime(machine: Machine) -> str:
     done = machine.ssh(UPTIME)
     return done.stdout if done.returncode == 0 else ""
+
+
+def test_at_a_reboot_a_link_that_the_machine_has_made_leads_to_nothing_of_this_computer(
+    account: Account, launch: Launch
+) -> None:
+    machine = launch()
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+        outside = Path(place)
+        for name in ("sbin/cloud-init", "library/engine.json", "up"):
+            (outside / name).parent.mkdir(exist_ok=True)
+            (outside / name).write_text("this computer's")
+        before = machine.run(UPTIME)
+        machine.root(
+            f"""move() {{ mv "$1" "{place}/$2" && ln -s "{place}/$2" "$1"; }}
+mkdir -p {place}
+move /usr/local/sbin sbin
+move /usr/lib/runctl-sandbox library
+move /var/lib/runctl-sandbox-up up"""
+        )
+
+        account.ec2.reboot_instances(InstanceIds=[machine.id])
+
+        until(lambda: _uptime(machine) not in {"", before}, "the machine to be up again")
+        assert {
+            file.name: file.read_text() for file in outside.rglob("*") if file.is_file()
+        } == dict.fromkeys(("cloud-init", "engine.json", "up"), "this computer's")
+        assert len(list(outside.rglob("*"))) == 5
+        assert machine.run("readlink /usr/local/sbin && cloud-init status") == f"{place}/sbin\nstatus: done\n"
 
 
 def test_a_reboot_from_inside_comes_back(account: Account, launch: Launch) -> None:

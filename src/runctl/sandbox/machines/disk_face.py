@@ -15,6 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+if not __package__:
+    import own_paths  # type: ignore[import-not-found]  # beside this file
+else:
+    from runctl.sandbox.machines import own_paths
+
 EBS, INSTANCE_STORE = "Amazon Elastic Block Store", "Amazon EC2 NVMe Instance Storage"
 _FOLDERS = ("class/block", "block", "dev/block", "devices/virtual/block")
 _STATE = "run/runctl-sandbox/sys"
@@ -91,14 +96,14 @@ def hide(run: Run, face: Face, node: str, name: str) -> None:
 
 def prepare(root: Path, mount: Callable[..., Any]) -> None:
     """The machine's sysfs can have names of its own, and shows no disk of the host."""
-    state = root / _STATE
+    state = own_paths.resolve(root, _STATE)
     done: list[Path] = []
     try:
         for folder in _FOLDERS:
             layers = [state / folder.replace("/", "-") / layer for layer in ("upper", "work")]
             for layer in layers:
                 layer.mkdir(parents=True)
-            shown = root / "sys" / folder
+            shown = own_paths.resolve(root, f"sys/{folder}")
             mount(
                 *("-t", "overlay", "-o", f"lowerdir={shown},upperdir={layers[0]},workdir={layers[1]}"),
                 *("overlay", str(shown)),
@@ -106,7 +111,7 @@ def prepare(root: Path, mount: Callable[..., Any]) -> None:
             done.append(shown)
         (state / "faces").mkdir()
         for folder in _FOLDERS[:2]:
-            for entry in (root / "sys" / folder).iterdir():
+            for entry in own_paths.resolve(root, f"sys/{folder}").iterdir():
                 entry.unlink()
     except (OSError, subprocess.CalledProcessError):
         for shown in reversed(done):

@@ -21,6 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).parent))
+    import own_paths  # type: ignore[import-not-found]  # beside this file
+else:
+    from runctl.sandbox.machines import own_paths
+
 LIBRARY = "/usr/lib/runctl-sandbox"
 """Where the machine finds our programs."""
 
@@ -99,27 +105,23 @@ def prepare(root: Path, engine: Engine | None, *, systemd: bool = False) -> None
     """
     if os.path.realpath(root) == "/":
         raise ValueError("refusing to change this computer's own root")
-    library = root / LIBRARY.lstrip("/")
-    if not library.exists():
+    if not own_paths.resolve(root, LIBRARY).exists():
         _forget_the_computers_docker(root)
-    library.mkdir(parents=True, exist_ok=True)
-    _install_library(library)
+    _install_library(root)
     settings = None if engine is None else dockerd_options(engine)
-    (root / CONFIG.lstrip("/")).write_text(json.dumps({"dockerd": settings}))
+    own_paths.write(root, CONFIG, json.dumps({"dockerd": settings}))
     if not systemd:
         _install_shims(root)
     if systemd or engine is not None:
-        _mount_cgroups(root / "sys/fs/cgroup", Path("/proc/self/cgroup").read_text())
+        _mount_cgroups(own_paths.resolve(root, "sys/fs/cgroup"), Path("/proc/self/cgroup").read_text())
     if engine is None:
         return
-    group = root / "etc/group"
+    group = own_paths.resolve(root, "etc/group")
     group.write_text(with_member(group.read_text(), "docker", engine.login_user))
     _prefer_the_client_that_builds(root)
     data_root = Path(engine.data_root)
     data_root.mkdir(parents=True, exist_ok=True)
-    target = root / DATA_ROOT.lstrip("/")
-    target.mkdir(parents=True, exist_ok=True)
-    _mount("--bind", str(data_root), str(target))
+    _mount("--bind", str(data_root), str(own_paths.make_folder(root, DATA_ROOT)))
 
 
 def dockerd_options(engine: Engine) -> list[str]:
@@ -221,41 +223,39 @@ def _mount_cgroups(target: Path, own_cgroups: str) -> None:
             (target / alias).symlink_to(mount.folder)
 
 
-def _install_library(library: Path) -> None:
+def _install_library(root: Path) -> None:
     """The modules that run in the machine, as a program: nothing else of runctl has to be there."""
-    package = library / "runctl/sandbox/machines"
-    package.mkdir(parents=True, exist_ok=True)
-    for folder in (package, *list(package.parents)[:2]):
-        (folder / "__init__.py").touch()
+    for package in ("runctl", "runctl/sandbox", "runctl/sandbox/machines"):
+        own_paths.write(root, f"{LIBRARY}/{package}/__init__.py", "")
     for name in MODULES:
-        shutil.copyfile(Path(__file__).with_name(name), package / name)
+        installed = own_paths.resolve(root, f"{LIBRARY}/runctl/sandbox/machines/{name}")
+        shutil.copyfile(Path(__file__).with_name(name), installed)
     start = "import sys\nfrom runctl.sandbox.machines.systemd import main\nsys.exit(main(sys.argv[1:]))\n"
-    (library / "__main__.py").write_text(start)
+    own_paths.write(root, f"{LIBRARY}/__main__.py", start)
 
 
 def _forget_the_computers_docker(root: Path) -> None:
     """On a machine's first boot: this computer's engine settings and registry logins are not the machine's."""
-    (root / "etc/docker/daemon.json").unlink(missing_ok=True)
-    shutil.rmtree(root / "root/.docker", ignore_errors=True)
+    own_paths.resolve(root, "etc/docker/daemon.json", follow_last=False).unlink(missing_ok=True)
+    shutil.rmtree(own_paths.resolve(root, "root/.docker", follow_last=False), ignore_errors=True)
 
 
 def _prefer_the_client_that_builds(root: Path) -> None:
     """A newer client without its buildx plug-in cannot build; the distribution's own can."""
-    newer, packaged = root / "usr/local/bin/docker", root / "usr/bin/docker"
-    has_buildx = any((root / folder / "docker-buildx").exists() for folder in _PLUGIN_FOLDERS)
-    if packaged.exists() and not has_buildx:
-        newer.unlink(missing_ok=True)
+    plugins = (own_paths.resolve(root, f"{folder}/docker-buildx") for folder in _PLUGIN_FOLDERS)
+    if own_paths.resolve(root, "usr/bin/docker").exists() and not any(path.exists() for path in plugins):
+        own_paths.resolve(root, "usr/local/bin/docker", follow_last=False).unlink(missing_ok=True)
 
 
 def _install_shims(root: Path) -> None:
     interpreter = _interpreter(root)
     # Where systemd is installed these are links to systemctl: whoever writes through them would write over ours.
     for name in ("shutdown", "poweroff", "reboot", "halt"):
-        link = root / "usr/sbin" / name
+        link = own_paths.resolve(root, f"usr/sbin/{name}", follow_last=False)
         if link.is_symlink():
             link.unlink()
     for path in ("usr/bin/systemctl", "usr/sbin/service"):
-        target = root / path
+        target = own_paths.resolve(root, path, follow_last=False)
         target.unlink(missing_ok=True)
         target.write_text(f'#!/bin/sh\nexec {interpreter} -IS {LIBRARY} {target.name} "$@"\n')
         target.chmod(0o755)
@@ -264,7 +264,7 @@ def _install_shims(root: Path) -> None:
 def _interpreter(root: Path) -> str:
     """A Python of the machine, by the path that it has there."""
     for candidate in (sys._base_executable, sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):  # type: ignore[attr-defined]
-        if candidate and (root / candidate.lstrip("/")).exists():
+        if candidate and own_paths.resolve(root, candidate).exists():
             return str(candidate)
     raise FileNotFoundError(f"no Python was found below {root}")
 

@@ -23,9 +23,10 @@ if __name__ == "__main__":
     import disk_face  # type: ignore[import-not-found]
     import own_cgroup  # type: ignore[import-not-found]
     import own_kernel  # type: ignore[import-not-found]
+    import own_paths  # type: ignore[import-not-found]
     import systemd_init  # type: ignore[import-not-found]
 else:
-    from runctl.sandbox.machines import cloud_init, disk_face, own_cgroup, own_kernel, systemd_init
+    from runctl.sandbox.machines import cloud_init, disk_face, own_cgroup, own_kernel, own_paths, systemd_init
 
 POWER = "run/runctl-sandbox/power"
 NODES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "kmsg")
@@ -129,29 +130,28 @@ def build_root(root: Path, boot: dict[str, Any]) -> None:
         lower = f"{image}:/"
     layers = f"lowerdir={lower},upperdir={boot['upper']},workdir={boot['work']}"
     mount("-t", "overlay", "-o", layers, "overlay", str(root))
-    mount("-t", "proc", "proc", str(root / "proc"))
-    mount("-t", "sysfs", "sysfs", str(root / "sys"))
+    mount("-t", "proc", "proc", str(own_paths.make_folder(root, "proc")))
+    mount("-t", "sysfs", "sysfs", str(own_paths.make_folder(root, "sys")))
     for folder, mode in (("run", "755"), ("tmp", "1777"), ("dev", "755")):
-        mount("-t", "tmpfs", "-o", f"mode={mode}", "tmpfs", str(root / folder))
+        mount("-t", "tmpfs", "-o", f"mode={mode}", "tmpfs", str(own_paths.make_folder(root, folder)))
+    dev = own_paths.resolve(root, "dev")
     # The kernel's log is this computer's; systemd would write into it.
     for name in (each for each in NODES if not (boot["systemd"] and each == "kmsg")):
         source = Path("/dev") / name
         if source.exists():
             info = source.stat()
-            os.mknod(root / "dev" / name, info.st_mode, info.st_rdev)
-            os.chmod(root / "dev" / name, info.st_mode & 0o7777)  # noqa: PTH101 - the umask took part of it
+            os.mknod(dev / name, info.st_mode, info.st_rdev)
+            os.chmod(dev / name, info.st_mode & 0o7777)  # noqa: PTH101 - the umask took part of it
     for folder in ("dev/pts", "dev/shm", "dev/disk/by-id", "run/sshd", "run/lock", "run/runctl-sandbox"):
-        (root / folder).mkdir(parents=True)
-    mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=0620,gid=5", "devpts", str(root / "dev/pts"))
-    mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", str(root / "dev/shm"))
+        own_paths.make_folder(root, folder)
+    mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=0620,gid=5", "devpts", str(dev / "pts"))
+    mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", str(dev / "shm"))
     for link, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0")):
-        (root / "dev" / link).symlink_to(target)
-    (root / "dev/stdout").symlink_to("/proc/self/fd/1")
-    (root / "dev/stderr").symlink_to("/proc/self/fd/2")
+        (dev / link).symlink_to(target)
+    (dev / "stdout").symlink_to("/proc/self/fd/1")
+    (dev / "stderr").symlink_to("/proc/self/fd/2")
     for folder, path in boot["shares"]:
-        point = root / path.lstrip("/")
-        point.mkdir(parents=True, exist_ok=True)
-        mount("--bind", folder, str(point))
+        mount("--bind", folder, str(own_paths.make_folder(root, path)))
     subprocess.run(["hostname", boot["hostname"]], check=True)
     disk_face.prepare(root, mount)
 
@@ -167,12 +167,8 @@ def start_services(boot: dict[str, Any]) -> None:
 
 def install_switches(root: Path, *, systemd: bool) -> None:
     """``cloud-init status``, and where there is no systemd ``shutdown`` and the like, which tell the first process."""
-    folder = root / "usr/local/sbin"
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in {**SWITCHES, **({} if systemd else POWER_SWITCHES)}.items():
-        path = folder / name
-        path.write_text(text)
-        path.chmod(0o755)
+        own_paths.write(root, f"usr/local/sbin/{name}", text).chmod(0o755)
 
 
 def reap_until_power_goes() -> int:

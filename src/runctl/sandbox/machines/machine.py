@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import IO
 
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.machines import disk_face, docker_engine, first_process, own_kernel, systemd_init
+from runctl.sandbox.machines import (
+    disk_face,
+    docker_engine,
+    first_process,
+    own_kernel,
+    own_paths,
+    systemd_init,
+)
 from runctl.sandbox.machines.hardware import Hardware, image_disk
 from runctl.sandbox.machines.machine_folder import discard, furnish, own_text
 from runctl.sandbox.machines.network import Network, kill_all
@@ -83,7 +90,8 @@ class Machine:
                 hostname=self._hostname(),
                 address=self.address,
             )
-        ready = self.upper / first_process.UP.lstrip("/")
+        # At a reboot the layer has the machine's own links.
+        ready = own_paths.resolve(self.upper, first_process.UP)
         ready.parent.mkdir(parents=True, exist_ok=True)
         ready.unlink(missing_ok=True)
         console = (self.folder / "console.log").open("ab")

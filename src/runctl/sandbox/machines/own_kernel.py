@@ -13,6 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+if not __package__:
+    import own_paths  # type: ignore[import-not-found]  # beside this file
+else:
+    from runctl.sandbox.machines import own_paths
+
 READ_ONLY = ("proc/sys", "proc/sysrq-trigger", "proc/bus", "proc/fs", "proc/irq", "sys")
 """Of the whole computer. Container runtimes do the same."""
 WRITABLE = ("proc/sys/net", "proc/sys/fs/mqueue")
@@ -26,12 +31,12 @@ _MNT_DETACH = 2
 
 def shield(root: Path, mount: Callable[..., Any]) -> None:
     """The kernel's settings can be read below ``root``, and those changed that are the machine's own."""
-    for name in WRITABLE:
-        if (root / name).exists():
-            mount("--bind", str(root / name), str(root / name))
-    for name in READ_ONLY:
-        if (root / name).exists():
-            _make_read_only(root / name, mount)
+    for path in (own_paths.resolve(root, name) for name in WRITABLE):
+        if path.exists():
+            mount("--bind", str(path), str(path))
+    for path in (own_paths.resolve(root, name) for name in READ_ONLY):
+        if path.exists():
+            _make_read_only(path, mount)
 
 
 def _make_read_only(path: Path, mount: Callable[..., Any]) -> None:

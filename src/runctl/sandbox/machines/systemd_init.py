@@ -12,6 +12,11 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+if not __package__:
+    import own_paths  # type: ignore[import-not-found]  # beside this file
+else:
+    from runctl.sandbox.machines import own_paths
+
 PROGRAMS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 NEEDED = ("systemctl", "dbus-daemon", "sudo", "useradd")
 """What the computer must have besides for its machines to have systemd."""
@@ -133,10 +138,9 @@ def install(
 ) -> None:
     """``root`` has the units of a machine. ``cloud_init`` and ``hub`` are programs in it, ``up`` is the file that
     appears when it can be used; ``dockerd`` is the engine's command line."""
-    folder = root / UNITS
-    folder.mkdir(parents=True, exist_ok=True)
+    own_paths.make_folder(root, UNITS)
     for name in MASKED:
-        _link(folder / name, "/dev/null")
+        own_paths.link(root, f"{UNITS}/{name}", "/dev/null")
     words = " ".join(cloud_init)
     units = {
         "ssh.service": SSH,
@@ -149,18 +153,18 @@ def install(
         units["docker.service"] = DOCKER.format(hub=" ".join(hub), dockerd=" ".join(dockerd))
     else:
         for name in ("docker.service", "docker.socket", "containerd.service"):
-            _link(folder / name, "/dev/null")
+            own_paths.link(root, f"{UNITS}/{name}", "/dev/null")
     for name, text in units.items():
-        (folder / name).write_text(text)
-    wanted = folder / "multi-user.target.wants"
-    wanted.mkdir(exist_ok=True)
+        own_paths.write(root, f"{UNITS}/{name}", text)
+    wanted = f"{UNITS}/multi-user.target.wants"
+    own_paths.make_folder(root, wanted)
     for name in ("ssh.service", "cloud-init.service", "cloud-final.service", "runctl-sandbox-up.service"):
-        _link(wanted / name, f"../{name}")
-    _link(folder / "sshd.service", "ssh.service")
-    _link(folder / "default.target", _unit_of_this_computer("multi-user.target"))
+        own_paths.link(root, f"{wanted}/{name}", f"../{name}")
+    own_paths.link(root, f"{UNITS}/sshd.service", "ssh.service")
+    own_paths.link(root, f"{UNITS}/default.target", _unit_of_this_computer("multi-user.target"))
     if dockerd is not None:
-        (folder / "sockets.target.wants").mkdir(exist_ok=True)
-        _link(folder / "sockets.target.wants/docker.socket", "../docker.socket")
+        own_paths.make_folder(root, f"{UNITS}/sockets.target.wants")
+        own_paths.link(root, f"{UNITS}/sockets.target.wants/docker.socket", "../docker.socket")
     _setting(root, "journald.conf.d", JOURNAL)
     values = " ".join(f'"{name}={value}"' for name, value in environment.items())
     _setting(root, "system.conf.d", f"[Manager]\nDefaultEnvironment={values}\nDefaultTimeoutStopSec=20s\n")
@@ -177,15 +181,8 @@ def begin(path: str, environment: Mapping[str, str]) -> None:
     os.execve(path, command, {**environment, "container": "runctl-sandbox"})  # noqa: S606 - it takes this one's place
 
 
-def _link(path: Path, target: str) -> None:
-    path.unlink(missing_ok=True)
-    path.symlink_to(target)
-
-
 def _setting(root: Path, folder: str, text: str) -> None:
-    path = root / "etc/systemd" / folder / "50-runctl-sandbox.conf"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    own_paths.write(root, f"etc/systemd/{folder}/50-runctl-sandbox.conf", text)
 
 
 def _unit_of_this_computer(name: str) -> str:
