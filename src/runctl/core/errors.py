@@ -51,6 +51,15 @@ class RunctlError(Exception):
             self.code = code
 
 
+ASKED_TOO_OFTEN = "throttled"
+"""The ``code`` of the refusal of a provider, or a store, that was asked too often."""
+
+
+def passes_by_itself(error: RunctlError) -> bool:
+    """Whether who was asked may well answer a moment later: it could not be reached, or was asked too often. Pure."""
+    return isinstance(error, Unreachable) or error.code == ASKED_TOO_OFTEN
+
+
 def add_fact(error: BaseException, fact: str, hint: str = "") -> None:
     """The error says this as well, after its own message; the hint comes before its own."""
     if not isinstance(error, RunctlError):

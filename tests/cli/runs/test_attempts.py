@@ -12,7 +12,7 @@ import pytest
 
 from runctl.agent.end_reason import EndReason
 from runctl.cli.runs import attempts
-from runctl.core.errors import Conflict, InstanceEnded, RunctlError, Unreachable
+from runctl.core.errors import Conflict, InstanceEnded, ProviderError, RunctlError, Unreachable
 from runctl.core.run_models import RunPhase
 from runctl.machines.machine import Machine
 from runctl.runs.records.run_record import RunRecord
@@ -22,6 +22,8 @@ from runctl.testing.progress import RecordedProgress
 from tests.runs.sample_runs import T0, a_run
 
 CLI: Any = SimpleNamespace(session=None)
+THROTTLED = ProviderError("slow down", code="throttled")
+WAITING: Any = SimpleNamespace(session=SimpleNamespace(database=None), progress=RecordedProgress())
 
 
 def going(attempt: int) -> RunRecord:
@@ -63,20 +65,40 @@ def test_an_attempt_that_is_taken_back_before_it_is_heard_of_is_followed_by_the_
     assert record.has_ended is not more
 
 
+@pytest.mark.parametrize("error", [Unreachable("it does not answer"), THROTTLED])
 def test_a_machine_of_which_nobody_says_that_it_has_ended_is_waited_for_and_then_told(
-    monkeypatch: pytest.MonkeyPatch, clock: ManualClock
+    monkeypatch: pytest.MonkeyPatch, clock: ManualClock, error: RunctlError
 ) -> None:
     def asked(record: RunRecord) -> str:
-        raise Unreachable("it does not answer")
+        raise error
 
     machines(monkeypatch, asked)
     monkeypatch.setattr(attempts, "refresh", lambda _, records: [going(2)])
     began = clock.monotonic()
 
-    with pytest.raises(Unreachable):
+    with pytest.raises(type(error)) as told:
         attempts.reached(CLI, going(2))
 
+    assert told.value is error
     assert clock.monotonic() - began == pytest.approx(attempts.PATIENCE_SECONDS, abs=3)
+
+
+def test_what_time_does_not_mend_is_told_at_once(monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> None:
+    refused = ProviderError("it may not")
+
+    def asked(record: RunRecord) -> str:
+        raise refused
+
+    machines(monkeypatch, asked)
+    answers(monkeypatch, refused)
+    began = clock.monotonic()
+
+    with pytest.raises(ProviderError):
+        attempts.reached(CLI, going(2))
+    with pytest.raises(ProviderError):
+        attempts.recovered(WAITING, taken_back(2))
+
+    assert clock.monotonic() == began
 
 
 @pytest.mark.usefixtures("clock")
@@ -86,7 +108,7 @@ def test_a_machine_of_which_nobody_says_that_it_has_ended_is_waited_for_and_then
 def test_the_results_of_a_run_that_moved_and_ended_unseen_are_on_its_last_machine(
     monkeypatch: pytest.MonkeyPatch, gone: RunctlError | None
 ) -> None:
-    refused = [Unreachable("the provider does not answer"), Unreachable("nor now")]
+    refused = [Unreachable("the provider does not answer"), THROTTLED]
     old = SimpleNamespace(instance=SimpleNamespace(id="i-0old"))
     over = replace(going(2), state=RunPhase.ENDED, ended_at=T0, end_reason=EndReason.COMPLETED, exit_code=0)
 
@@ -124,14 +146,14 @@ def answers(monkeypatch: pytest.MonkeyPatch, *told: Recovered | RunctlError) -> 
     monkeypatch.setattr("runctl.runs.stored.recipe.Recipes", lambda _: recipes)
 
 
-def test_a_store_that_does_not_answer_for_a_while_ends_no_waiting(
+def test_a_store_or_a_provider_that_does_not_answer_for_a_while_ends_no_waiting(
     monkeypatch: pytest.MonkeyPatch, clock: ManualClock
 ) -> None:
     away, refused = StoreAway("the store does not answer"), Unreachable("nor does EC2")
     # The machines that were ready have been given back.
     away.rented_on = "spot"
     started = Recovered(going(3), Outcome.STARTED, "goes on as attempt 3")
-    answers(monkeypatch, away, away, refused, started)
+    answers(monkeypatch, away, away, refused, THROTTLED, started)
     cli: Any = SimpleNamespace(session=SimpleNamespace(database=None), progress=RecordedProgress())
     following = attempts.recovered(cli, taken_back(2))
     assert following is not None
@@ -139,6 +161,7 @@ def test_a_store_that_does_not_answer_for_a_while_ends_no_waiting(
     assert [text.partition("; ")[0] for text in cli.progress.warnings] == [
         f"{a_run().id}: the store does not answer",
         f"{a_run().id}: nor does EC2",
+        f"{a_run().id}: slow down",
     ]
 
 

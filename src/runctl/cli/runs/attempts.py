@@ -8,7 +8,7 @@ from runctl.agent.end_reason import RETRIED
 from runctl.cli.context import Cli
 from runctl.cli.runs.show_log import show_log
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Conflict, InstanceEnded, NotFound, Unreachable
+from runctl.core.errors import Conflict, InstanceEnded, NotFound, RunctlError, passes_by_itself
 from runctl.core.waiting import attempts
 from runctl.machines.machine import Machine
 from runctl.runs.asking import machine_of, refresh
@@ -19,7 +19,7 @@ from runctl.runs.records.updates import end_of
 from runctl.runs.recovering.watching import DeadlineWatch
 
 OUT_OF_REACH_SECONDS = 600.0
-"""For which a run's store and its provider may be out of reach, while its next attempt is prepared."""
+"""For which a run's store and its provider may be out of reach, or too busy, while its next attempt is prepared."""
 PATIENCE_SECONDS = 300.0
 """For a provider to say that a machine has ended that nobody can reach."""
 
@@ -61,7 +61,9 @@ def reached(cli: Cli, record: RunRecord) -> tuple[Machine | None, RunRecord]:
     while True:
         try:
             return machine_of(cli.session, record), record
-        except (InstanceEnded, NotFound, Conflict, Unreachable):
+        except RunctlError as error:
+            if not isinstance(error, InstanceEnded | NotFound | Conflict) and not passes_by_itself(error):
+                raise
             (record,) = refresh(cli.session, [record])
             if not record.has_ended:
                 if clock.monotonic() >= until:
@@ -76,15 +78,15 @@ def reached(cli: Cli, record: RunRecord) -> tuple[Machine | None, RunRecord]:
 
 def _last_machine(cli: Cli, machine: Machine, record: RunRecord) -> Machine:
     """The one that the run has ended on, unseen, after it had left ``machine``; its results are there. ``machine``
-    where that does not run either. Raises `Unreachable` where it does not answer for minutes."""
+    where that does not run either. Raises what `machine_of` raises, where nobody answers for minutes."""
     for waited in attempts(SystemClock(), timedelta(seconds=PATIENCE_SECONDS)):
         try:
             return machine_of(cli.session, record)
         except (InstanceEnded, NotFound, Conflict):
             # It has ended, or was stopped: nothing can be fetched from it now.
             return machine
-        except Unreachable:
-            if waited >= PATIENCE_SECONDS:
+        except RunctlError as error:
+            if not passes_by_itself(error) or waited >= PATIENCE_SECONDS:
                 raise
     return machine
 
@@ -113,10 +115,10 @@ def recovered(cli: Cli, record: RunRecord) -> RunRecord | None:
             cli.progress.step(f"waiting for another command that recovers {record.id}")
             clock.sleep(2.0)
             continue
-        except Unreachable as error:
+        except RunctlError as error:
             # The run's store, or its provider, may answer in a moment: nobody else sees to the run.
             in_vain = error.rented_on and not isinstance(error, StoreAway)
-            if in_vain or clock.monotonic() >= until:
+            if in_vain or not passes_by_itself(error) or clock.monotonic() >= until:
                 raise
             if error.message != told:
                 told = error.message

@@ -7,7 +7,7 @@ import sys
 from runctl.cli.context import Cli
 from runctl.cli.runs.node_logs import show_node_logs
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Conflict, Interrupted, MachineError, NotFound, RunctlError, Unreachable
+from runctl.core.errors import Conflict, Interrupted, MachineError, NotFound, RunctlError, passes_by_itself
 from runctl.core.money import hourly, usd
 from runctl.machines.machine import Machine
 from runctl.render.json import line
@@ -247,6 +247,5 @@ def follow_to_the_end(cli: Cli, record: RunRecord, *, tail: int | None, rank: in
 
 def _is_under_way(error: RunctlError) -> bool:
     """The machine is going, or another one is coming and has nothing of the attempt yet."""
-    return isinstance(error, NotFound | Conflict | Unreachable) or (
-        isinstance(error, MachineError) and error.code == "no-such-run"
-    )
+    knows_nothing = isinstance(error, MachineError) and error.code == "no-such-run"
+    return isinstance(error, NotFound | Conflict) or passes_by_itself(error) or knows_nothing

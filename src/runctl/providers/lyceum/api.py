@@ -10,6 +10,7 @@ import msgspec
 
 from runctl._version import __version__
 from runctl.core.errors import (
+    ASKED_TOO_OFTEN,
     CapacityError,
     Conflict,
     CredentialsError,
@@ -278,7 +279,7 @@ def refused(answer: Answer, what: str) -> RunctlError:
     if answer.status == 409:
         return Conflict(message)
     if answer.status == 429:
-        return ProviderError(message, hint="wait a minute and try again", code="throttled")
+        return ProviderError(message, hint="wait a minute and try again", code=ASKED_TOO_OFTEN)
     if answer.status == 400 and _UNKNOWN_PROFILE in said.lower():
         return NotFound(message, hint="runctl lyceum offers", code="instance-type-not-found")
     if answer.status in {400, 422}:

@@ -9,6 +9,7 @@ import msgspec
 
 from runctl._version import __version__
 from runctl.core.errors import (
+    ASKED_TOO_OFTEN,
     CapacityError,
     Conflict,
     CredentialsError,
@@ -369,7 +370,7 @@ def refused(answer: Answer, what: str) -> RunctlError:
     if answer.status == 409:
         return Conflict(message)
     if answer.status == 429:
-        return ProviderError(message, hint="wait a minute and try again", code="throttled")
+        return ProviderError(message, hint="wait a minute and try again", code=ASKED_TOO_OFTEN)
     if answer.status == 400 and any(phrase in lowered for phrase in _NO_CAPACITY):
         return CapacityError(message, hint="try another GPU, cloud or data centre, or again in a few minutes")
     if answer.status in {400, 413, 422}:

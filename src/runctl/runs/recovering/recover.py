@@ -16,7 +16,14 @@ from pathlib import Path
 from runctl.agent.deadline import Why
 from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.core.clock import Clock, SystemClock
-from runctl.core.errors import CapacityError, NotFound, PermissionDenied, ProviderError, Unreachable
+from runctl.core.errors import (
+    CapacityError,
+    NotFound,
+    PermissionDenied,
+    ProviderError,
+    Unreachable,
+    passes_by_itself,
+)
 from runctl.core.files import data_folder, make_private_folder
 from runctl.core.machine_models import InstanceState, Market
 from runctl.core.run_models import RunPhase
@@ -140,7 +147,7 @@ def _leased(run: RecoveredRun) -> Iterator[None]:
             try:
                 run.lease = stack.enter_context(lease_held(run.at, run.record.id))
             except (PermissionDenied, NotFound, ProviderError) as error:
-                if error.code == "throttled":
+                if passes_by_itself(error):
                     # A moment later it answers: somebody else may have the lease.
                     raise Unreachable(error.message, hint=error.hint, code=error.code) from error
                 run.session.progress.detail(

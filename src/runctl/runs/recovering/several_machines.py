@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from runctl.agent.deadline import Why
 from runctl.agent.spec import RunSpec
-from runctl.core.errors import CapacityError, RunctlError, Unreachable, Unsupported
+from runctl.core.errors import CapacityError, RunctlError, Unreachable, Unsupported, passes_by_itself
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Market
 from runctl.core.money import usd
@@ -246,7 +246,7 @@ def _store_answers() -> Iterator[None]:
     try:
         yield
     except RunctlError as error:
-        if not isinstance(error, Unreachable) and error.code != "throttled":
+        if not passes_by_itself(error):
             raise
         raise StoreAway(error.message, hint=error.hint, code=error.code) from error
 

@@ -15,7 +15,7 @@ from runctl.agent.deadline import WATCHER_SECONDS, Policy
 from runctl.agent.end_reason import RETRIED
 from runctl.agent.object_store import is_address
 from runctl.core.clock import Clock, SystemClock
-from runctl.core.errors import CapacityError, Interrupted, RunctlError, Unreachable, UsageError
+from runctl.core.errors import CapacityError, Interrupted, RunctlError, UsageError, passes_by_itself
 from runctl.core.machine_models import Market
 from runctl.core.run_models import Run, RunPhase
 from runctl.core.text import counted
@@ -71,7 +71,7 @@ def goes_on(record: RunRecord) -> bool:
 
 def counts(error: RunctlError) -> bool:
     """Whether what has failed so is to be tried less often: it was paid for, or time alone mends nothing. Pure."""
-    passes = isinstance(error, Unreachable | CapacityError) or error.code == "throttled"
+    passes = passes_by_itself(error) or isinstance(error, CapacityError)
     return bool(error.rented_on) or not passes
 
 

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from runctl.core.errors import (
+    ASKED_TOO_OFTEN,
     CapacityError,
     ConfigError,
     Conflict,
@@ -204,7 +205,7 @@ def _otherwise(code: str, said: str, operation: str) -> RunctlError:
         return ProviderError(
             f"AWS is throttling this account, even after several retries: {said}",
             hint="wait a minute and try again; other tools in the account may be calling AWS too often",
-            code="throttled",
+            code=ASKED_TOO_OFTEN,
         )
     if code in UNAVAILABLE:
         return Unreachable(
