@@ -20,7 +20,13 @@ from runctl.runs.records.agent_models import moment, phase_of
 from runctl.runs.records.node_records import KnownNode, KnownNodes
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
-from runctl.runs.records.updates import end_with_its_machine, from_status, may_be_starting, with_end
+from runctl.runs.records.updates import (
+    end_with_its_machine,
+    from_status,
+    may_be_starting,
+    with_end,
+    without_end,
+)
 from runctl.runs.stored.stored_results import end_in_store
 
 AT_ONCE = 16
@@ -80,17 +86,7 @@ def confirmed(session: Session, record: RunRecord) -> RunRecord:
     node, status = _ask(session, record, replace(head, end=None))
     if status is None or status.orphaned:
         return record
-    open_again = replace(
-        record,
-        end_reason=None,
-        ended_at=None,
-        exit_code=None,
-        signal=None,
-        message="",
-        hand_off=None,
-        log_sha256=None,
-    )
-    told = combined(open_again, nodes.with_node(node), status, SystemClock().now())
+    told = combined(without_end(record), nodes.with_node(node), status, SystemClock().now())
     store = run_store(session)
     return told if store.replace(told, record) else store.get(record.id)
 

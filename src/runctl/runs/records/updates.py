@@ -171,6 +171,21 @@ def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
     )
 
 
+def without_end(record: RunRecord) -> RunRecord:
+    """The record of a run whose end is taken back; its state is for the caller to say. What is known of its log and its
+    checkpoint stays. Pure."""
+    return replace(
+        record,
+        end_reason=None,
+        ended_at=None,
+        exit_code=None,
+        signal=None,
+        message="",
+        hand_off=None,
+        log_sha256=None,
+    )
+
+
 def end_of(record: RunRecord, attempt: int) -> EndRecord | None:
     """How that attempt ended, by what is remembered; the codes are those of the newest alone. Pure."""
     for each in (*record.past, as_known(record)):
@@ -192,19 +207,12 @@ def _handed_over(end: EndRecord) -> CheckpointStatus | None:
 def before_it_began(record: RunRecord, attempt: int) -> RunRecord:
     """The record of an attempt that follows, of which nothing is known yet; the last one is in its past. Pure."""
     return replace(
-        record,
+        without_end(record),
         past=(*record.past, as_known(record)),
         attempt=attempt,
         state=RunPhase.PENDING,
-        end_reason=None,
-        exit_code=None,
-        signal=None,
-        message="",
         started_at=None,
-        ended_at=None,
-        hand_off=None,
         log_bytes=None,
-        log_sha256=None,
         resumed=None,
         search_began_at=None,
     )
