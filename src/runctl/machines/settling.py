@@ -116,8 +116,8 @@ def first_seen(record: LedgerRecord, volume_ids: Collection[str], now: datetime)
 
 
 def _began(record: LedgerRecord, resource_ids: Collection[str]) -> dict[str, datetime]:
-    known = (record.ledger.of_resource(*record.scope[:2], each) for each in resource_ids)
-    return {str(each.resource_id): each.began_at for each in known if each is not None and each.began_at}
+    known = record.ledger.of_resources(*record.scope[:2], resource_ids)
+    return {str(each.resource_id): each.began_at for each in known if each.began_at}
 
 
 def sightings_of(provider: Provider) -> Sightings:
