@@ -101,7 +101,7 @@ def test_a_picture_may_be_png(invoke: Invoke, traces: tuple[str, ...]) -> None:
     ("arguments", "says"),
     [
         (("--job", "4h", "--deadline", "4h"), "shorter than the job and one restart"),
-        ((*JOB, "--spot-price", "free"), "'free' is not a price"),
+        ((*JOB, "--spot-price", "free"), "'free' is not a price; write 1.25, for example"),
         ((*JOB, "--availability", "90"), "'90' is not a share"),
         ((*JOB, "--availability", "nan"), "'nan' is not a share"),
         ((*JOB, "--plot", "saved.gif"), "saved.gif does not end with .svg, .png or .pdf"),

@@ -12,28 +12,14 @@ import click
 from runctl.agent.deadline import Job, Policy
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.values import Duration, WholeNumber, trace_means_option, wide_option
+from runctl.cli.framework.values import Duration, Price, WholeNumber, trace_means_option, wide_option
 from runctl.core.errors import UsageError
-from runctl.core.money import parse_usd
 from runctl.render.simulation import draw, simulation_text
 from runctl.render.tables import screen_of
 from runctl.simulation.comparison import compare
 from runctl.simulation.traces import Means, Trace, read_traces, synthetic_traces
 
-
-class _Price(click.ParamType[Decimal]):
-    name = "price"
-
-    def convert(
-        self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Decimal:
-        try:
-            price = parse_usd(str(value))
-        except ValueError:
-            price = Decimal(0)
-        if not price:
-            self.fail(f"{value!r} is not a price; write 1.25, for example", param, ctx)
-        return price
+PRICE = Price("1.25, for example")
 
 
 class _Share(click.ParamType[float]):
@@ -75,11 +61,11 @@ class _Share(click.ParamType[float]):
     help="Only this policy; may be repeated.",
 )
 @click.option(
-    "--spot-price", type=_Price(), default="0.3", show_default=True, help="Of a spot machine, per hour."
+    "--spot-price", type=PRICE, default="0.3", show_default=True, help="Of a spot machine, per hour."
 )
 @click.option(
     "--on-demand-price",
-    type=_Price(),
+    type=PRICE,
     default="1",
     show_default=True,
     help="Of an on-demand machine, per hour.",

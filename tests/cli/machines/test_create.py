@@ -123,7 +123,7 @@ def test_the_market_is_the_flags_else_the_configurations(
         ("m5.large --instance-type i-0123456789abcdef0", "is an instance"),
         ("--gpu :1", "names no model"),
         ("--gpu A10G:", "is not a GPU"),
-        ("--max-price free", "is not a price"),
+        ("--max-price free", "'free' is not a price; write 0.50 for half a dollar an hour"),
         ("--spot --spot-fallback none:after=1h", "is not one of none, ask, on-demand"),
         ("--spot-fallback on-demand", "--spot-fallback is for spot machines"),
         ("i-0123456789abcdef0", "is an instance"),

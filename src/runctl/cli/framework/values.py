@@ -52,6 +52,25 @@ class Timeout(Duration):
         return timedelta(0) if value == "off" else super().convert(value, param, ctx)
 
 
+class Price(click.ParamType[Decimal]):
+    """An amount of money above zero, such as ``0.50``; ``example`` says how to write one."""
+
+    def __init__(self, example: str, *, name: str = "price") -> None:
+        self.name, self._example = name, example
+
+    def convert(
+        self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        """The amount."""
+        try:
+            amount = parse_usd(str(value))
+        except ValueError:
+            amount = Decimal(0)
+        if not amount:
+            self.fail(f"{value!r} is not a price; write {self._example}", param, ctx)
+        return amount
+
+
 class Budget(click.ParamType[Decimal]):
     """An amount of US dollars above zero: ``25usd``, ``25`` or ``$25``."""
 

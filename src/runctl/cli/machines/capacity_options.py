@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import click
 
-from runctl.cli.framework.values import COUNT, GIB, WholeNumber
+from runctl.cli.framework.values import COUNT, GIB, Price, WholeNumber
 from runctl.core.clock import parse_duration
 from runctl.core.errors import UsageError
-from runctl.core.money import parse_usd
 from runctl.providers.capacity import ARCHITECTURES, FallbackMode, Needs, SpotFallback
 
 GB = WholeNumber(1, unit="GB")
@@ -47,24 +45,6 @@ class Gpu(click.ParamType[GpuNeed]):
         if not model and colon:
             self.fail(f"{value!r} names no model; write A10G:1, or 1 for any", param, ctx)
         return GpuNeed(model or None, int(count or 1))
-
-
-class Usd(click.ParamType[Decimal]):
-    """An amount of US dollars above zero, such as ``0.50``."""
-
-    name = "usd"
-
-    def convert(
-        self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Decimal:
-        """The amount."""
-        try:
-            amount = parse_usd(str(value))
-        except ValueError:
-            amount = Decimal(0)
-        if not amount:
-            self.fail(f"{value!r} is not a price; write 0.50 for half a dollar an hour", param, ctx)
-        return amount
 
 
 class Fallback(click.ParamType[SpotFallback]):
@@ -109,7 +89,7 @@ def capacity_options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]
         ),
         click.option(
             "--max-price",
-            type=Usd(),
+            type=Price("0.50 for half a dollar an hour", name="usd"),
             metavar="USD",
             help="Take no offer that costs more than this an hour. A limit, not a bid.",
         ),
