@@ -37,7 +37,11 @@ def test_a_machine_does_not_end_the_run_of_another_one(
         progress=SimpleNamespace(warn=warnings.append),
     )
     monkeypatch.setattr(adopting, "run_store", lambda _: store)
-    monkeypatch.setattr(adopting, "reach", lambda *_: SimpleNamespace(agent=agent, provider=provider))
+    monkeypatch.setattr(
+        adopting,
+        "reach",
+        lambda _, instance: SimpleNamespace(agent=agent, provider=provider, instance=instance),
+    )
     adoption = object.__new__(Adoption)
     adoption._session, adoption.account = session, SimpleNamespace(now=at("2026-06-01 13:00"))  # type: ignore[assignment]
 

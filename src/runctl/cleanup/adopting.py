@@ -16,8 +16,8 @@ from runctl.core.ids import InstanceId
 from runctl.core.names import did_you_mean
 from runctl.machines.machine import reach
 from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread
+from runctl.runs.records.adopting import adopt
 from runctl.runs.records.store import run_store
-from runctl.runs.records.updates import adopted, is_machine_of
 
 if TYPE_CHECKING:
     from runctl.machines.session import Session
@@ -130,31 +130,19 @@ class Adoption:
         session = self._session.in_region(resource.region)
         store = run_store(session)
         try:
-            instance = session.provider(resource.provider).instance(InstanceId(resource.id))
-            machine = reach(session, instance)
+            machine = reach(session, session.provider(resource.provider).instance(InstanceId(resource.id)))
             newest = {}
             for status in sorted(machine.agent.attempts(), key=lambda each: each.attempt):
                 newest[status.run_id] = status
             found = []
             for run_id, status in newest.items():
                 known = store.find(run_id)
-                if known is not None and not is_machine_of(known, instance):
+                if adopt(machine, status, store, self.account.now) is None:
+                    elsewhere = known.instance_id if known is not None else ""
                     session.progress.warn(
-                        f"{instance.id} says that it has {run_id}, which is on {known.instance_id or 'no machine yet'}"
+                        f"{machine.instance.id} says that it has {run_id}, which is on {elsewhere or 'no machine yet'}"
                     )
-                elif known is None or known.attempt <= status.attempt:
-                    provider = machine.provider
-                    store.put(
-                        adopted(
-                            known,
-                            status,
-                            instance,
-                            self.account.now,
-                            provider.region,
-                            provider.scope().rented_in,
-                        )
-                    )
-                if known is None:
+                elif known is None:
                     found.append(run_id)
         except RunctlError as error:
             return error.message

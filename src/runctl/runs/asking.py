@@ -28,12 +28,11 @@ from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.runs.costs import note_end, note_past_ends
 from runctl.runs.records.account import check_account
+from runctl.runs.records.adopting import adopt, may_tell
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.records.updates import (
-    adopted,
     from_status,
-    is_machine_of,
     may_be_starting,
     never_started,
     with_end,
@@ -202,28 +201,20 @@ def find_on_machine(session: Session, machine: Machine, reference: str | None) -
         status
         for status in attempts
         if (wanted is None or status.run_id in ids or (not ids and status.run_id.startswith(wanted)))
-        and ((known := store.find(status.run_id)) is None or is_machine_of(known, machine.instance))
+        and may_tell(machine, status.run_id, store)
     ]
     if wanted is not None and len({status.run_id for status in matching}) > 1:
         several = ", ".join(sorted({status.run_id for status in matching}))
         raise UsageError(
             f"{wanted} is several runs: {several}", hint="use the id of one of them", code="ambiguous"
         )
-    if not matching:
+    newest = max(matching, key=lambda status: (status.created_at or 0.0, status.attempt), default=None)
+    record = adopt(machine, newest, store, SystemClock().now()) if newest is not None else None
+    if record is None:
         asked = f"no run {reference}" if reference else "no run"
         raise NotFound(
             f"there is {asked} on {machine.instance.id}",
             hint="runctl runs list shows the runs that this computer has started",
             code="run-not-found",
         )
-    newest = max(matching, key=lambda status: (status.created_at or 0.0, status.attempt))
-    record = adopted(
-        store.find(newest.run_id),
-        newest,
-        machine.instance,
-        SystemClock().now(),
-        machine.provider.region,
-        machine.provider.scope().rented_in,
-    )
-    store.put(record)
     return record

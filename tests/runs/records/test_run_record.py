@@ -8,14 +8,10 @@ from decimal import Decimal
 
 import pytest
 
-from runctl.agent.end_reason import EndReason
-from runctl.agent.spec import AttemptStatus, EndRecord, RunState
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase
-from runctl.core.tags import ATTEMPT, RUN
 from runctl.runs.records.run_record import as_known
-from runctl.runs.records.updates import adopted, may_be_starting
-from tests.cli.fake_provider import an_instance
+from runctl.runs.records.updates import may_be_starting
 from tests.costs.entries import at
 from tests.runs.nodes.records import checksum, on_machines
 from tests.runs.sample_runs import a_record
@@ -71,27 +67,3 @@ def test_a_machine_that_knows_nothing_of_an_attempt_may_not_have_been_told_yet(
     state: RunPhase, seconds: float, expected: bool
 ) -> None:
     assert may_be_starting(state, NOW, NOW + timedelta(seconds=seconds)) is expected
-
-
-def test_one_machine_of_several_does_not_tell_how_the_run_is() -> None:
-    several = on_machines("run-a", "i-0", "i-1")
-    end = EndRecord(EndReason.FAILED, 0.0, exit_code=3)
-    failed = AttemptStatus("run-a", 1, RunState.ENDED, end=end)
-
-    assert adopted(several, failed, an_instance("i-1"), NOW, None) == several
-    one = a_record("run-a", "i-1", "2026-06-01 12:00", None)
-    assert adopted(one, failed, an_instance("i-1"), NOW, None).end_reason is EndReason.FAILED
-
-
-def test_only_its_own_machine_tells_how_a_run_is() -> None:
-    known = a_record("run-a", "i-1", "2026-06-01 12:00", None)
-    ended = AttemptStatus("run-a", 1, RunState.ENDED, end=EndRecord(EndReason.COMPLETED, 0.0, exit_code=0))
-
-    assert adopted(known, ended, an_instance("i-2"), NOW, None) == known
-    for tags in ({RUN: "run-a"}, {ATTEMPT: "run-a/2"}):
-        told = adopted(known, ended, an_instance("i-2", tags=tags), NOW, None)
-        assert told.end_reason is EndReason.COMPLETED
-    for tags in ({RUN: "run-b"}, {ATTEMPT: "run-ab/2"}, {"run": "run-a"}):
-        assert adopted(known, ended, an_instance("i-2", tags=tags), NOW, None) == known
-    before = replace(known, instance_id=InstanceId("i-3"), attempt=2, past=(as_known(known),))
-    assert adopted(before, ended, an_instance("i-1"), NOW, None) == before

@@ -33,9 +33,10 @@ from runctl.providers.interface import Provider, require
 from runctl.runs.end_report import sentence
 from runctl.runs.filling.helper_machine import HelperMachine
 from runctl.runs.filling.plan import PROGRAM, PrewarmPlan, PrewarmRequest, plan_prewarm
+from runctl.runs.records.adopting import adopt
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import RunStore
-from runctl.runs.records.updates import adopted, is_machine_of, planned
+from runctl.runs.records.updates import planned
 from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.train.start import start
 from runctl.storage.attaching import MountOptions, attach_and_mount, unmount, unmount_and_detach
@@ -187,19 +188,10 @@ class Prewarm:
                         code="busy",
                     )
                 continue
-            known = self.store.find(status.run_id)
-            if known is not None and not is_machine_of(known, machine.instance):
+            record = adopt(machine, status, self.store, self.clock.now())
+            if record is None:
                 continue
-            self.progress.note(f"{status.run_id} was started by an earlier call, and goes on")
-            record = adopted(
-                known,
-                status,
-                machine.instance,
-                self.clock.now(),
-                self.region,
-                self.provider.scope().rented_in,
-            )
-            self.store.put(record)
+            self.progress.note(f"{record.id} was started by an earlier call, and goes on")
             return record
         return None
 

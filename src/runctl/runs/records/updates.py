@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline import MOST_RESTART_SECONDS
-from runctl.agent.end_reason import EndReason
+from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.agent.spec import AttemptStatus, EndRecord, RunSpec
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import RunId, VolumeId
@@ -94,17 +94,14 @@ def adopted(
     instance: Instance,
     now: datetime,
     region: str | None,
-    account: str | None = None,
-) -> RunRecord:
-    """What is ``known`` here of a run that its machine tells of, or a new record of what the machine knows.
+    account: str | None,
+) -> RunRecord | None:
+    """What is remembered of a run that a machine tells of; ``None``: it is known to be on another machine.
 
-    Of a run on several machines one of them tells nothing that is true of all: that stays as it is known. So does one
-    that is on another machine.
+    Of a run on several machines one of them tells nothing that is true of all, and of an attempt that another one has
+    followed nothing is told any more: what is ``known`` stays. So does an end, unless a machine was only thought to be
+    gone, or never to have heard of the run. Pure.
     """
-    if known is not None and (known.nodes is not None or not is_machine_of(known, instance)):
-        return known
-    if known is not None and known.account is None:
-        known = replace(known, account=account)
     if known is None:
         spec = RunSpec(
             run_id=status.run_id,
@@ -113,8 +110,41 @@ def adopted(
             project=status.project,
             attempt=status.attempt,
         )
-        known = planned(spec, instance, now, region, account=account)
-    return from_status(known, status, now)
+        return from_status(planned(spec, instance, now, region, account=account), status, now)
+    if not is_machine_of(known, instance):
+        return None
+    if known.nodes is not None or status.attempt < known.attempt:
+        return known
+    if known.account is None:
+        known = replace(known, account=account)
+    if status.attempt > known.attempt:
+        known = _on_machine(before_it_began(known, status.attempt), instance)
+    elif not known.instance_id:
+        known = _on_machine(known, instance)
+    elif known.has_ended and not _is_told_better(known, status):
+        return known
+    return from_status(without_end(known), status, now)
+
+
+def _on_machine(record: RunRecord, instance: Instance) -> RunRecord:
+    """The record of an attempt that turns out to be on this machine. Pure."""
+    return replace(
+        record,
+        instance_id=instance.id,
+        instance_type=instance.instance_type,
+        market=instance.market.value,
+        zone=instance.zone,
+        price_per_hour=instance.price_per_hour,
+        instance_name=instance.tags.get(NAME),
+        fallback=None,
+    )
+
+
+def _is_told_better(record: RunRecord, status: AttemptStatus) -> bool:
+    """Whether the machine's word counts more than the end that is known of this attempt. Pure."""
+    if record.end_reason is EndReason.NOT_STARTED:
+        return True
+    return status.end is not None and record.end_reason in RETRIED
 
 
 def is_machine_of(record: RunRecord, instance: Instance) -> bool:

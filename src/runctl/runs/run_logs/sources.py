@@ -24,9 +24,9 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import is_this_computer, volume_command
+from runctl.runs.records.adopting import adopt
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import RunStore, run_store
-from runctl.runs.records.updates import adopted, is_machine_of
 from runctl.runs.run_logs.archive import LogArchive, Span, log_archive, missing
 from runctl.runs.stored.stored_results import run_prefix
 from runctl.transport.agent import AgentClient
@@ -268,20 +268,16 @@ def fetch_logs(session: Session, instances: Sequence[Instance]) -> None:
 
 
 def _fetch_logs(session: Session, machine: Machine, store: RunStore, archive: LogArchive) -> None:
-    instance = machine.instance
     for status in machine.agent.attempts():
         known = store.find(status.run_id)
-        if known is not None and known.rank_on(instance.id) is None and not is_machine_of(known, instance):
+        rank = known.rank_on(machine.instance.id) if known is not None else None
+        if adopt(machine, status, store, SystemClock().now()) is None and rank is None:
             continue
         if status.log_bytes > FETCHED_BYTES:
             session.progress.warn(
                 f"of the log of {status.run_id} only the last {size_text(FETCHED_BYTES)} are fetched"
             )
-        if known is None or (known.attempt <= status.attempt and not known.has_ended):
-            provider, now = machine.provider, SystemClock().now()
-            store.put(adopted(known, status, instance, now, provider.region, provider.scope().rented_in))
-        rank = (known.rank_on(instance.id) if known is not None else None) or 0
-        fetched = fetch_log(machine, status, archive, session.progress.warn, rank)
+        fetched = fetch_log(machine, status, archive, session.progress.warn, rank or 0)
         if fetched:
             session.progress.note(
                 f"fetched the log of {status.run_id} ({size_text(fetched)}): runctl runs logs {status.run_id}"
