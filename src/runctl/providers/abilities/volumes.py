@@ -5,16 +5,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 
 from runctl.core.errors import (
     Conflict,
     NotFound,
-    OutcomeUnknown,
     PermissionDenied,
-    RunctlError,
     Unsupported,
 )
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
@@ -37,6 +34,7 @@ from runctl.providers.abilities.volume_plans import (
     VolumePlan,
     VolumeRequest,
 )
+from runctl.providers.ending_calls import end_once
 from runctl.providers.registry import command, volume_command
 
 
@@ -211,25 +209,17 @@ class ProvidedVolumes(Volumes):
             f"{self.kind_name} {volume.id} is deleted, with its data",
             check=volume_command(self.provider, "show", volume.id),
         )
-        with self.journal.calling(gone), suppress(NotFound):
-            try:
-                self.delete_now(volume.id)
-            except OutcomeUnknown:
-                raise
-            except RunctlError:
-                # What is refused to a repeated call, the first one has done, whose answer was lost.
-                if not self._is_gone(volume.id):
-                    raise
+        entry = self.journal.begin(gone)
+        end_once(
+            lambda: self.delete_now(volume.id),
+            lambda: all(each.id != volume.id for each in self.list(everyone=True)),
+            entry.refused,
+        )
+        entry.done()
         self.forget(volume.id)
 
     def forget(self, volume_id: VolumeId) -> None:
         """What this computer remembers of the volume besides is not needed any more."""
-
-    def _is_gone(self, volume_id: VolumeId) -> bool:
-        """Whether the provider says so; where it says nothing, it is not known to be."""
-        with suppress(RunctlError):
-            return all(each.id != volume_id for each in self.list(everyone=True))
-        return False
 
     def tag(self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()) -> None:
         """Raises `Unsupported`."""

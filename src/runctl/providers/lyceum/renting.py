@@ -11,9 +11,7 @@ from runctl.core import tags as tag
 from runctl.core.errors import (
     Conflict,
     NotFound,
-    OutcomeUnknown,
     PermissionDenied,
-    RunctlError,
     Unreachable,
     Unsupported,
 )
@@ -26,9 +24,10 @@ from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.abilities.limits import settled_limits, unused_tags
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
+from runctl.providers.ending_calls import end_once
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
 from runctl.providers.labels import label_of, left_out, tags_of
-from runctl.providers.lyceum.api import NAME, Terminated, Vm
+from runctl.providers.lyceum.api import NAME, Vm
 from runctl.providers.lyceum.catalogue import ANYWHERE, choose, on_offer, parse_kind, rate_of
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.machines import PROVIDER, state_of, time_of
@@ -166,22 +165,18 @@ class LyceumRenting(Renting):
                 check=f"runctl lyceum status {instance_id}",
             )
         )
-        try:
-            ended = self._context.api.terminate(instance_id)
-        except NotFound:
-            # By now; maybe by this call, whose first answer was lost.
-            ended = Terminated(vm.volumes)
-        except OutcomeUnknown:
-            raise
-        except RunctlError:
-            if not self._is_over(instance_id):
-                # It goes on, and may yet be taken back.
-                self._context.forget_ended(instance_id)
-                entry.refused()
-                raise
-            # What is refused to the second call, the first one has done, whose answer was lost.
-            ended = Terminated(vm.volumes)
-        for volume in ended.detached_volumes or ():
+
+        def goes_on() -> None:
+            # And may yet be taken back.
+            self._context.forget_ended(instance_id)
+            entry.refused()
+
+        ended = end_once(
+            lambda: self._context.api.terminate(instance_id),
+            lambda: state_of(self._context.api.vm(instance_id)) is InstanceState.TERMINATED,
+            goes_on,
+        )
+        for volume in (vm.volumes if ended is None else ended.detached_volumes) or ():
             self._context.note_volume(volume.volume_id)
             progress.note(
                 f"block volume {volume.volume_id} stays, and is billed: runctl lyceum volumes delete {volume.volume_id}"
@@ -256,15 +251,6 @@ class LyceumRenting(Renting):
                 f"VM {vm.vm_id}, which this command had made, has ended", hint="try again", code="token-spent"
             )
         return self._context.instance(vm, self._context.variants())
-
-    def _is_over(self, instance_id: InstanceId) -> bool:
-        """Whether Lyceum says so; where it says nothing, it is not known to be."""
-        try:
-            return state_of(self._context.api.vm(instance_id)) is InstanceState.TERMINATED
-        except NotFound:
-            return True
-        except RunctlError:
-            return False
 
     def _ended(self, instance_id: InstanceId, vm: Vm) -> Vm:
         """As Lyceum shows it after its end; a moment later it may still say that it runs."""

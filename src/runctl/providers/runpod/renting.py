@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,9 +13,7 @@ from runctl.core import tags as tag
 from runctl.core.errors import (
     Conflict,
     NotFound,
-    OutcomeUnknown,
     PermissionDenied,
-    RunctlError,
     Unreachable,
     Unsupported,
     UsageError,
@@ -33,6 +30,7 @@ from runctl.core.waiting import attempts
 from runctl.costs.rates import Rate
 from runctl.providers.abilities.limits import settled_limits, unused_tags
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
+from runctl.providers.ending_calls import end_once
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
 from runctl.providers.labels import label_of, left_out
 from runctl.providers.rental_tags import rental_tags
@@ -219,17 +217,16 @@ class RunPodRenting(Renting):
                 check=f"runctl runpod status {instance_id}",
             )
         )
-        with suppress(NotFound):
-            try:
-                self._context.api.delete(instance_id)
-            except (OutcomeUnknown, NotFound):
-                raise
-            except RunctlError:
-                # What is refused to a repeated call, the first one has done, whose answer was lost.
-                if not self._is_over(instance_id):
-                    self._context.forget_ended(instance_id)
-                    entry.refused()
-                    raise
+
+        def goes_on() -> None:
+            self._context.forget_ended(instance_id)
+            entry.refused()
+
+        end_once(
+            lambda: self._context.api.delete(instance_id),
+            lambda: state_of(self._context.api.pod(instance_id)) is InstanceState.TERMINATED,
+            goes_on,
+        )
         self.wait_ended(instance_id, timeout=timedelta(minutes=1))
         entry.done()
         return instance
@@ -250,15 +247,6 @@ class RunPodRenting(Renting):
             f"{instance_id} has not ended after {time_span(timeout)}",
             hint=f"runctl runpod terminate {instance_id}",
         )
-
-    def _is_over(self, instance_id: InstanceId) -> bool:
-        """Whether RunPod says so; where it says nothing, it is not known to be."""
-        try:
-            return state_of(self._context.api.pod(instance_id)) is InstanceState.TERMINATED
-        except NotFound:
-            return True
-        except RunctlError:
-            return False
 
     def _body(self, plan: CreatePlan, offer: Offer, gpus: tuple[GpuType, ...]) -> dict[str, Any]:
         kind = parse_kind(offer.pool.instance_type, gpus)
