@@ -58,6 +58,13 @@ def found(*resources: Resource, measured: Measured | None = None, **facts: Any) 
             "3",
             "runctl aws terminate i-1",
         ),
+        (
+            [replace(MACHINE, state="stopped")],
+            {"cannot_stop": {"aws": "no machine can be stopped"}},
+            I.STOPPED,
+            "30",
+            "runctl aws terminate i-1",
+        ),
         ([DISK], {}, I.UNATTACHED, "2", "runctl resources cleanup vol-1 --include volumes"),
         ([OLD, NEW], {}, I.SUPERSEDED, "2", "runctl aws ebs snapshot-delete snap-1"),
         (

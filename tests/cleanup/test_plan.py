@@ -121,6 +121,9 @@ def test_what_stopping_means_is_the_providers_affair() -> None:
         "pod",
         "vm",
     ]
+    # Where none can be stopped, one that is has shut itself down and may be billed; the other costs nothing.
+    shut = [replace(each, state="stopped") for each in (vm, pod)]
+    assert [item.resource.id for item in plan_stop(shut, known, one_dollar, end=True)[0].remove] == ["vm"]
 
 
 def test_stopping_all_for_good_ends_each() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -82,6 +83,15 @@ def test_what_a_month_of_a_resource_costs(resource: Resource, usd: str | None) -
     found = MonthlyPrices(lambda _name: Table())(resource)
 
     assert found == (None if usd is None else Decimal(usd))
+
+
+def test_a_machine_that_is_stopped_costs_where_its_provider_may_bill_it() -> None:
+    monthly = MonthlyPrices(lambda _name: Table(), lambda name: name == "aws")
+    stopped = a_resource(K.INSTANCE, "i-1", state="stopped", type="m5.large", market="on-demand")
+
+    assert stopped.provider == "aws"
+    assert monthly(stopped) == Decimal(730)
+    assert monthly(replace(stopped, state="shutting-down")) == 0
 
 
 def test_a_price_is_asked_for_once() -> None:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from runctl.core.machine_models import Instance, InstanceState, Market, SnapshotState, VolumeState
 from runctl.core.tags import ATTEMPT
 from runctl.costs.billing import BillingRules, PriceStep
@@ -256,6 +258,16 @@ def test_a_machine_of_a_runs_attempt_says_so() -> None:
     tagged = machine(InstanceState.RUNNING, "2026-05-01 12:00", tags={ATTEMPT: "run-aaaaaaaaaa/3"})
     entry = live(("2026-05-01 12:00", tagged))
     assert (entry.run_id, entry.attempt) == ("run-aaaaaaaaaa", 3)
+
+
+@pytest.mark.parametrize(("billed", "cost"), [(False, "0.5"), (True, "2")])
+def test_a_machine_that_is_stopped_costs_where_its_provider_may_bill_it(billed: bool, cost: str) -> None:
+    seen = machine(InstanceState.RUNNING, "2026-05-01 12:00")
+    stopped = replace(seen, state=InstanceState.STOPPED)
+    entry = live(
+        ("2026-05-01 12:00", seen), ("2026-05-01 13:00", stopped), rules=BillingRules(bills_stopped=billed)
+    )
+    assert entry.cost(at("2026-05-01 16:00")) == Decimal(cost)
 
 
 def test_an_address_is_billed_while_its_machine_is() -> None:

@@ -124,6 +124,15 @@ def _machines(
         if machine.kind is not K.INSTANCE:
             continue
         cost, terminate = monthly(machine), command(machine.provider, "terminate", machine.id)
+        if machine.state == "stopped" and machine.provider in facts.cannot_stop:
+            yield Insight(
+                InsightKind.STOPPED,
+                machine,
+                "it has shut itself down, and nobody knows that it costs nothing now",
+                cost,
+                terminate,
+            )
+            continue
         if machine.state == "stopped":
             disks = _sum(monthly(each) for each in own if each.ends_with == machine.id)
             yield Insight(

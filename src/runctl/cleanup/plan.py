@@ -149,7 +149,9 @@ def _against_stopping(resource: Resource, facts: Facts) -> Verdict | None:
     foreign = not_ours(resource, facts)
     if foreign is not None:
         return foreign
-    if resource.state in {"stopped", "stopping", "shutting-down"}:
+    # Where nobody can stop a machine, one that is stopped has shut itself down, and may be billed.
+    costs = resource.state in {"stopped", "stopping"} and resource.provider in facts.cannot_stop
+    if resource.state in {"stopped", "stopping", "shutting-down"} and not costs:
         return kept(KeptBecause.WANTED, f"it is {resource.state}")
     if resource.kind is K.SPOT_REQUEST and resource.ends_with is not None:
         return kept(KeptBecause.GOES_ALONG, f"it goes with {resource.ends_with}")

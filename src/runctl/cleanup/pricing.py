@@ -41,9 +41,14 @@ FREE = frozenset(
 class MonthlyPrices:
     """Prices of what one session's providers list; each question is asked once."""
 
-    def __init__(self, prices: Callable[[str], Prices | Unsupported]) -> None:
-        """``prices`` gives a provider's ability by its name."""
+    def __init__(
+        self,
+        prices: Callable[[str], Prices | Unsupported],
+        bills_stopped: Callable[[str], bool] = lambda _provider: False,
+    ) -> None:
+        """``prices`` gives a provider's ability by its name, and ``bills_stopped`` is as in `BillingRules`."""
         self._prices = prices
+        self._bills_stopped = bills_stopped
         self._instance = cache(self._hourly)
 
     def __call__(self, resource: Resource) -> Decimal | None:
@@ -63,8 +68,11 @@ class MonthlyPrices:
         gib = None if resource.size_bytes is None else Decimal(resource.size_bytes) / _GIB
         region = resource.region
         if resource.kind is K.INSTANCE:
-            if resource.state in {"stopped", "stopping", "shutting-down"} or resource.type is None:
-                return Decimal(0) if resource.type else None
+            if resource.type is None:
+                return None
+            stopped = resource.state in {"stopped", "stopping"} and not self._bills_stopped(resource.provider)
+            if stopped or resource.state == "shutting-down":
+                return Decimal(0)
             rate = self._instance(
                 resource.provider,
                 resource.type,
@@ -101,4 +109,7 @@ class MonthlyPrices:
 
 def monthly_of(session: Session) -> MonthlyPrices:
     """The price of any resource that was listed."""
-    return MonthlyPrices(lambda name: session.provider(name).prices)
+    return MonthlyPrices(
+        lambda name: session.provider(name).prices,
+        lambda name: session.provider(name).billing.bills_stopped,
+    )

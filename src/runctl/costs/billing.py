@@ -35,6 +35,10 @@ class BillingRules:
     """A spot machine that the provider takes back so soon costs nothing."""
     spot_price_holds_for: timedelta = timedelta(0)
     """The spot price at the start of each stretch of that length holds for all of it; 0: that of each moment."""
+    bills_addresses: bool = False
+    """A machine's public address is billed by itself; elsewhere it is part of the machine's price."""
+    bills_stopped: bool = False
+    """One that is stopped costs what it costs while it runs, or nobody knows that it does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,7 +231,7 @@ def _with_state(
         entry = _reopened(entry)
     before, now = entry.seen_at, whole_seconds(now)
     entry = replace(entry, state=EntryState.OPEN, seen_at=now)
-    if instance.state in _BILLED:
+    if instance.state in _BILLED or (rules.bills_stopped and instance.state is InstanceState.STOPPED):
         began = whole_seconds(instance.created_at)
         intervals = _running(entry.intervals, began, before, Interval(began, None, usd, Per.HOUR, list_usd))
         missed = len(intervals) > len(entry.intervals) and entry.current is not None

@@ -28,6 +28,7 @@ from runctl.providers.capacity import Needs, Pool
 from runctl.providers.interface import InstanceRequest
 from runctl.providers.lyceum.api import Specs, StorageKeys, Variant, Vm, refused
 from runctl.providers.lyceum.catalogue import ANYWHERE, choose, parse_kind
+from runctl.providers.lyceum.lyceum_provider import LyceumProvider
 from runctl.providers.lyceum.machines import door_of, instance_of, state_of
 from runctl.providers.lyceum.settings import ORIGIN, LyceumConfig, find_account
 from runctl.providers.lyceum.storage import lent_of
@@ -89,6 +90,14 @@ def test_a_state_that_nobody_knows_counts_as_alive(
     status: str, address: str | None, state: InstanceState
 ) -> None:
     assert state_of(Vm("1", status, ip_address=address)) is state
+
+
+def test_a_vm_that_has_shut_down_is_said_to_cost_until_it_is_ended() -> None:
+    vm = Vm("1", "stopped", ip_address="203.0.113.10", instance_specs=Specs("h100", 2), instance_type="spot")
+    instance = instance_of(vm, SOLD, login_user="lyceum")
+    assert (instance.state, instance.price_per_hour) == (InstanceState.STOPPED, Decimal("2.20"))
+    assert "until it is ended: runctl lyceum terminate 1" in (instance.state_reason or "")
+    assert LyceumProvider.billing.bills_stopped
 
 
 def test_a_new_vm_says_what_it_is_in_its_specs_and_when_without_a_zone() -> None:

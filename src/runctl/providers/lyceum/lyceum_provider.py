@@ -18,6 +18,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import SILENT, Progress
+from runctl.costs.billing import BillingRules
 from runctl.providers.abilities import lazy_ability
 from runctl.providers.first_boot import user_data
 from runctl.providers.interface import (
@@ -53,6 +54,8 @@ class LyceumProvider(Provider):
     limits = Unsupported(
         "the limits of a Lyceum machine are settled when it is created: --ttl, --budget, --idle-timeout"
     )
+    # Nobody can stop one: it has shut itself down, and whether that ends its bill Lyceum does not say.
+    billing = BillingRules(bills_stopped=True)
     account = Unsupported("a key is all that Lyceum needs")
     groups = Unsupported("Lyceum does not replace a machine that is gone")
     inventory = Unsupported(

@@ -13,6 +13,7 @@ from runctl.core.machine_models import AttachedVolume, Instance, InstanceState, 
 from runctl.providers.labels import tags_of
 from runctl.providers.lyceum.api import Attached, BlockVolume, Variant, Vm
 from runctl.providers.lyceum.catalogue import ANYWHERE, Kind, on_offer
+from runctl.providers.registry import command
 from runctl.providers.ssh_machines import Door
 
 PROVIDER = "lyceum"
@@ -106,12 +107,17 @@ def instance_of(
             AttachedVolume(VolumeId(each.volume_id), "", each.mount_path) for each in vm.volumes or ()
         ),
         tags={**tags, tag.LOGIN_USER: login_user} if tags else {tag.NAME: vm.display_name or ""},
-        state_reason=_reason(vm, interrupted=interrupted, ended_by_us=ended_by_us) if over else None,
+        state_reason=_reason(vm, state, interrupted=interrupted, ended_by_us=ended_by_us),
         interrupted=interrupted,
     )
 
 
-def _reason(vm: Vm, *, interrupted: bool, ended_by_us: bool) -> str:
+def _reason(vm: Vm, state: InstanceState, *, interrupted: bool, ended_by_us: bool) -> str | None:
+    if state is InstanceState.STOPPED:
+        end = command(PROVIDER, "terminate", vm.vm_id)
+        return f"its system has shut down, and Lyceum may bill it until it is ended: {end}"
+    if not state.is_over:
+        return None
     if vm.status in {"failed", "error"}:
         return f"Lyceum says that it {'failed' if vm.status == 'failed' else 'has an error'}"
     if ended_by_us:
