@@ -19,6 +19,7 @@ from runctl.core.journal import Change, Effect
 from runctl.core.machine_models import Instance, InstanceState, Market, Volume
 from runctl.core.progress import Silent
 from runctl.core.tags import INTENT, RANK
+from runctl.costs.billing import BillingRules
 from runctl.costs.entries import Entry, EntryKind, EntryState
 from runctl.costs.ledger import Ledger
 from runctl.machines.creation import creating
@@ -117,6 +118,16 @@ def test_a_machine_is_in_the_ledger_before_the_call_and_priced_after_it(setup: L
     disk = setup.entry(EntryKind.VOLUME)
     assert (disk.machine, disk.part, disk.shape) == ("i-1", "root", "30 GiB")
     assert disk.cost(NOON + 31 * DAY) == Decimal("2.40129")
+
+
+@pytest.mark.parametrize("billed", [False, True])
+def test_an_address_has_a_row_where_the_provider_bills_it(setup: LedgerSetup, billed: bool) -> None:
+    setup.provider.billing = BillingRules(bills_addresses=billed)
+    setup.rents(lambda plan: replace(as_planned(plan), public_ip="203.0.113.10"))
+
+    assert [entry.shape for entry in setup.entries() if entry.kind is EntryKind.ADDRESS] == (
+        ["public IPv4"] if billed else []
+    )
 
 
 def test_a_ledger_that_cannot_be_written_keeps_a_machine_from_being_rented(setup: LedgerSetup) -> None:

@@ -214,7 +214,8 @@ class LedgerRecord:
                 if part not in parts and part in plan.volume_prices:
                     parts[part] = self._disk(entry, instance, plan, part)
         address = parts.get("address")
-        if instance.public_ip is not None or (address is not None and address.current is not None):
+        billed = self.provider.billing.bills_addresses and instance.public_ip is not None
+        if billed or (address is not None and address.current is not None):
             known_address = address or self._part(entry, instance, EntryKind.ADDRESS, "address")
             parts["address"] = with_address(known_address, instance, now)
         parts = {name: with_its_machine(part, known, entry) for name, part in parts.items()}

@@ -56,12 +56,13 @@ class AwsProvider(Provider):
     transports = TRANSPORTS
     announces_interruptions = True
     # Linux machines: by the second, at least a minute of each start; nothing for a spot machine that EC2 takes back in
-    # its first hour; and the spot price at the start of an instance-hour holds for that hour (EC2 user guide, "Billing
-    # for interrupted Spot Instances"; EC2 FAQ).
+    # its first hour; the spot price at the start of an instance-hour holds for that hour (EC2 user guide, "Billing for
+    # interrupted Spot Instances"; EC2 FAQ); and an hour of a public IPv4 address has a price (VPC pricing).
     billing = BillingRules(
         minimum=timedelta(seconds=60),
         free_if_taken_back_within=timedelta(hours=1),
         spot_price_holds_for=timedelta(hours=1),
+        bills_addresses=True,
     )
 
     def __init__(self, context: AwsContext) -> None:
