@@ -19,6 +19,8 @@ from runctl.transport.interface import Transport
 _COMMAND_TIMEOUT = timedelta(seconds=45)
 _PREPARING = timedelta(minutes=10)
 """An image without Docker may have it installed."""
+LEAST_SECONDS = 60.0
+"""So long a machine runs whose time to live is over when it starts: for somebody to see why it ends."""
 _SCRIPT = PurePosixPath("/tmp/runctl-first-boot.sh")  # noqa: S108 (on the machine, and read by root at once)
 
 
@@ -47,7 +49,7 @@ def limits_of(tags: Mapping[str, str], now: datetime) -> Limits:
     expires, idle, unused = (tags.get(each) for each in (tag.EXPIRES_AT, tag.IDLE_TIMEOUT, tag.UNUSED_FOR))
     left = (parse_rfc3339(expires) - now).total_seconds() if expires else None
     return Limits(
-        ttl_seconds=None if left is None else max(left, 60.0),
+        ttl_seconds=None if left is None else max(left, LEAST_SECONDS),
         idle_seconds=float(idle) if idle else None,
         unused_seconds=float(unused) if unused else None,
     )

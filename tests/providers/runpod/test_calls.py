@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runctl.core.errors import NotFound, OutcomeUnknown, ProviderError, RunctlError
+from runctl.core.clock import rfc3339
+from runctl.core.errors import Conflict, NotFound, OutcomeUnknown, ProviderError, RunctlError
 from runctl.core.ids import InstanceId, VolumeId, new_client_token
 from runctl.core.journal import Journal, Standing
 from runctl.core.machine_models import InstanceState
-from runctl.core.tags import INTENT, OWNED, OWNED_VALUE
+from runctl.core.tags import EXPIRES_AT, INTENT, OWNED, OWNED_VALUE
 from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.interface import InstanceRequest
 from runctl.providers.labels import label_of
@@ -224,6 +226,30 @@ def test_an_end_that_is_refused_to_the_second_call_was_ours_where_the_first_has_
         assert provider._context.ended_ids() == {pod}
         (change,) = provider.journal.changes()
         assert change.standing is Standing.DONE
+
+
+@pytest.mark.parametrize("hours", [1, 3])
+def test_a_pod_whose_time_to_live_is_over_is_not_started_to_end_itself(
+    provider: RunPodProvider, network: ScriptedNetwork, clock: ManualClock, hours: int
+) -> None:
+    token = new_client_token()
+    expires = rfc3339(clock.now() + timedelta(hours=2))
+    label = label_of({OWNED: OWNED_VALUE, INTENT: token, EXPIRES_AT: expires})
+    there = {**POD, "name": pod_name(token), "status": "EXITED", "env": {LABEL: label}}
+    clock.advance(timedelta(hours=hours))
+    path = f"/pods/{POD['id']}"
+    network.answer("GET", path, there)
+    network.answer("POST", f"{path}/action", {**there, "status": "STARTING"})
+    network.answer("GET", path, {**there, "status": "STARTING"})
+
+    pod = InstanceId(POD["id"])
+    if hours < 2:
+        assert provider.stop_and_start.start(pod).state is InstanceState.PENDING
+    else:
+        with pytest.raises(Conflict, match=f"was over at {expires}") as refused:
+            provider.stop_and_start.start(pod)
+        assert f"runctl runpod terminate {pod}" in (refused.value.hint or "")
+        assert [each.method for each in network.sent] == ["GET"]
 
 
 @pytest.mark.parametrize("is_there", [False, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 from hashlib import sha256
 from importlib import resources
@@ -29,11 +29,12 @@ from runctl.providers.abilities.prices import Prices, included
 from runctl.providers.first_boot import user_data
 from runctl.providers.interface import Check, DoctorStatus, Provider, Scope, StopAndStart
 from runctl.providers.labels import listed
-from runctl.providers.preparing import limits_of, prepare
+from runctl.providers.preparing import LEAST_SECONDS, limits_of, prepare
+from runctl.providers.registry import command
 from runctl.providers.runpod.catalogue import SOURCE, parse_kind, sold
 from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.images import RunPodImages
-from runctl.providers.runpod.machines import LOGIN_USER, instance_of, lost_its_gpus, pod_tags
+from runctl.providers.runpod.machines import LOGIN_USER, PROVIDER, instance_of, lost_its_gpus, pod_tags
 from runctl.providers.runpod.money import RunPodBill, funds_check, funds_of
 from runctl.providers.runpod.offers import RunPodOffers
 from runctl.providers.runpod.renting import RunPodRenting
@@ -81,9 +82,12 @@ class RunPodStopAndStart(StopAndStart):
         return self._act(instance_id, "stop", {InstanceState.STOPPED})
 
     def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
-        """It is starting on the host that it was on; where that has no free GPUs, it stays stopped."""
+        """It is starting on the host that it was on; where that has no free GPUs, it stays stopped.
+
+        Raises `Conflict` (code ``expired``) where its time to live has passed: it would end itself at once.
+        """
         del progress
-        self._check_ours(instance_id)
+        self._check_time(instance_id, self._check_ours(instance_id))
         # Its disk, with its host key, was lost when it stopped.
         self._machines.forget_key(instance_id)
         return self._act(instance_id, "start", {InstanceState.PENDING, InstanceState.RUNNING})
@@ -99,11 +103,24 @@ class RunPodStopAndStart(StopAndStart):
             return instance
         return self._context.instance(instance_id)
 
-    def _check_ours(self, instance_id: InstanceId) -> None:
-        if not pod_tags(self._context.api.pod(instance_id)):
+    def _check_time(self, instance_id: InstanceId, tags: Mapping[str, str]) -> None:
+        left = limits_of(tags, self._context.clock.now()).ttl_seconds
+        if left is not None and left <= LEAST_SECONDS:
+            raise Conflict(
+                f"the time to live of pod {instance_id} was over at {tags[tag.EXPIRES_AT]}: started, it would end"
+                " itself within a minute",
+                hint=f"{command(PROVIDER, 'create')} makes another one, with the same network volume if need be;"
+                f" {command(PROVIDER, 'terminate', instance_id)} ends this one",
+                code="expired",
+            )
+
+    def _check_ours(self, instance_id: InstanceId) -> dict[str, str]:
+        tags = pod_tags(self._context.api.pod(instance_id))
+        if not tags:
             raise Conflict(
                 f"pod {instance_id} was not created by runctl", hint="use RunPod's console", code="not-ours"
             )
+        return tags
 
 
 class RunPodPrices(Prices):
