@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,14 @@ RUNCTL = Path(sys.executable).with_name("runctl")
 ZONE = "us-east-1a"
 OTHER_ZONE = "us-east-1b"
 OWNED = "runctl:managed"
+LYCEUM = "/api/v2/external"
+CLOUD_PATHS = {
+    "pod": ("runpod", "/pods"),
+    "network volume": ("runpod", "/network-volumes"),
+    "vm": ("lyceum", f"{LYCEUM}/vms"),
+    "block volume": ("lyceum", f"{LYCEUM}/storage/block"),
+}
+"""Where a thing of that kind is."""
 LIMIT_SECONDS = 240.0
 """A command that takes longer hangs."""
 
@@ -104,7 +113,12 @@ class Account:
         process = client.start(
             argv,
             cwd=cwd or self.folder / "work",
-            env={**self.environment, "AWS_ENDPOINT_URL": endpoint, SANDBOX_VARIABLE: endpoint},
+            env={
+                **self.environment,
+                "AWS_ENDPOINT_URL": endpoint,
+                SANDBOX_VARIABLE: endpoint,
+                **{f"RUNCTL_{name.upper()}_BASE_URL": f"{endpoint}/{name}" for name in ("runpod", "lyceum")},
+            },
             held=True,
         )
         if faulty:
@@ -173,7 +187,7 @@ class Account:
 
     def things(self) -> dict[str, Thing]:
         """Everything that costs money or gives rights, by id."""
-        found = [*self._of_ec2(), *self._of_iam(), *self._of_s3()]
+        found = [*self._of_ec2(), *self._of_iam(), *self._of_s3(), *self._of_clouds()]
         return {thing.id: thing for thing in found}
 
     def _of_ec2(self) -> Iterator[Thing]:
@@ -228,6 +242,26 @@ class Account:
             for item in self.s3.list_objects_v2(Bucket=name, Prefix="staging/").get("Contents", ()):
                 yield Thing(f"object/{name}/{item['Key']}", "staging object", "", {})
 
+    def _of_clouds(self) -> Iterator[Thing]:
+        yield from _machines(self._read("runpod", "/pods")["pods"], "pod", "id")
+        for item in self._read("runpod", "/network-volumes")["networkVolumes"]:
+            yield Thing(item["id"], "network volume", "", {}, zone=item["dataCenter"], size_gib=item["size"])
+        yield from _machines(self._read("lyceum", f"{LYCEUM}/vms/list")["vms"], "vm", "vm_id")
+        for item in self._read("lyceum", f"{LYCEUM}/storage/block")["volumes"]:
+            on = tuple(filter(None, [item.get("attached_vm_id")]))
+            yield Thing(item["volume_id"], "block volume", item["status"], {}, on, size_gib=item["size_gb"])
+
+    def _read(self, cloud: str, path: str, method: str = "GET") -> Any:
+        """What a REST API answers, past the proxy and runctl."""
+        key = self.environment[f"{cloud.upper()}_API_KEY"]
+        request = urllib.request.Request(
+            f"{self.info.endpoint_url}/{cloud}{path}",
+            headers={"Authorization": f"Bearer {key}", "User-Agent": "faults"},
+            method=method,
+        )
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
     def clean(self, keep: frozenset[str] = frozenset()) -> None:
         """Of instances, volumes, snapshots and staging objects only ``keep`` is left."""
         ended = [t.id for t in self.things().values() if t.kind == "instance" and t.id not in keep]
@@ -236,7 +270,12 @@ class Account:
         for thing in self.things().values():
             if thing.kind == "volume" and set(thing.attached_to) & keep:
                 self.run("aws", "ebs", "detach", thing.id, "--force", "--yes")
-        until(lambda: self._delete_volumes(keep), what="the volumes to go")
+        until(lambda: not self._delete_volumes(keep), what="the volumes to go", left=self.things)
+        # Machines before the volumes that they have.
+        for kind, (cloud, path) in CLOUD_PATHS.items():
+            for thing in self.things().values():
+                if thing.kind == kind and thing.id not in keep:
+                    self._read(cloud, f"{path}/{thing.id}", "DELETE")
         for thing in self.things().values():
             if thing.kind == "snapshot":
                 self.ec2.delete_snapshot(SnapshotId=thing.id)
@@ -244,21 +283,30 @@ class Account:
                 _, bucket, key = thing.id.split("/", 2)
                 self.s3.delete_object(Bucket=bucket, Key=key)
 
-    def _delete_volumes(self, keep: frozenset[str]) -> bool:
+    def _delete_volumes(self, keep: frozenset[str]) -> list[Thing]:
+        """Those that are still there."""
         left = [t for t in self.things().values() if t.kind in {"volume", "root disk"} and t.id not in keep]
         left = [t for t in left if not (t.kind == "root disk" and set(t.attached_to) & keep)]
         for thing in left:
             with contextlib.suppress(self.ec2.exceptions.ClientError):
                 self.ec2.delete_volume(VolumeId=thing.id)
-        return not left
+        return left
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 30, what: str) -> None:
-    """It has come about. Raises `AssertionError`."""
+def until(
+    condition: Callable[[], bool], *, seconds: float = 30, what: str, left: Callable[[], object] | None = None
+) -> None:
+    """It has come about. Raises `AssertionError`, with what is ``left`` then."""
     limit = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < limit, f"waited {seconds:.0f} s for {what}"
+        assert time.monotonic() < limit, f"waited {seconds:.0f} s for {what}: {left() if left else ''}"
         time.sleep(0.1)
+
+
+def _machines(items: Sequence[Mapping[str, Any]], kind: str, key: str) -> Iterator[Thing]:
+    for item in items:
+        if item["status"].lower() not in {"terminated", "failed", "error"}:
+            yield Thing(item[key], kind, item["status"], {})
 
 
 def _tags(item: Mapping[str, Any]) -> dict[str, str]:

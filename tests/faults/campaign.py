@@ -14,6 +14,7 @@ from typing import Any
 
 from runctl.sandbox import control
 from tests.faults.account import OWNED, Account, Done, Thing
+from tests.faults.clouds import CLOUDS
 from tests.faults.jobs import JOBS
 from tests.faults.leaks import Leak, cleaned, leak_point
 from tests.faults.leaks import table as leak_table
@@ -30,6 +31,7 @@ _TAGGED = {
     "instance profile",
     "bucket",
 }
+COMMANDS: Mapping[str, type[Scenario]] = {**SCENARIOS, **CLOUDS, **JOBS}
 _MOST = 2
 _LISTED = {
     "instance": ("aws", "list"),
@@ -168,7 +170,9 @@ def _unmarked(account: Account, before: Mapping[str, Thing]) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when nothing was found; the table is on stdout, one JSON line a point in ``--out``."""
     options = _parser().parse_args(argv)
-    names = [*SCENARIOS, *(JOBS if options.leaks else ())] if options.command == ["all"] else options.command
+    names = [name for name in COMMANDS if options.leaks or name not in JOBS]
+    if options.command != ["all"]:
+        names = options.command
     table = Table()
     leaks: list[Leak] = []
     with tempfile.TemporaryDirectory(prefix="runctl-campaign-") as name:
@@ -194,9 +198,13 @@ def _campaign(
     account: Account, names: Sequence[str], options: argparse.Namespace
 ) -> Iterator[Finding | Leak]:
     for name in names:
-        scenario = {**SCENARIOS, **JOBS}[name](account, options.transport)
+        scenario = COMMANDS[name](account, options.transport)
         put = leak_point if options.leaks else point
-        chosen = points(calls_of(scenario), changes_only=options.changes)
+        calls = calls_of(scenario)
+        if options.show:
+            sys.stdout.write(f"{name}: {' '.join(f'{call}={n}' for call, n in Counter(calls).items())}\n")
+            continue
+        chosen = points(calls, changes_only=options.changes)
         if options.leaks:
             # Roles and buckets are made again each time, too.
             cleaned(account)
@@ -225,16 +233,16 @@ def _parser() -> argparse.ArgumentParser:
     faults = "\n".join(f"  {name:14} {phrase}" for name, phrase in FAULTS.items())
     parser = argparse.ArgumentParser(
         prog="scripts/campaign",
-        description="Runs commands in a sandbox of its own, with one fault at each of their calls to AWS, then the"
-        " same command once more, and says what is left: things made twice, jobs not done, what no list shows.",
-        epilog=f"commands:\n  {', '.join((*SCENARIOS, *JOBS))}\n\nfaults:\n{faults}",
+        description="Runs commands in a sandbox of its own, with one fault at each of their calls to a provider, then"
+        " the same command once more, and says what is left: things made twice, jobs not done, what no list shows.",
+        epilog=f"commands:\n  {', '.join(COMMANDS)}\n\nfaults:\n{faults}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "command",
         nargs="*",
         default=["all"],
-        choices=[*SCENARIOS, *JOBS, "all"],
+        choices=[*COMMANDS, "all"],
         metavar="COMMAND",
         help="default: all",
     )
@@ -242,6 +250,9 @@ def _parser() -> argparse.ArgumentParser:
         "--fault", nargs="+", default=["kill_after", "drop_after"], choices=FAULTS, metavar="FAULT"
     )
     parser.add_argument("--calls", nargs="+", metavar="CALL", help="only at these, such as ec2:CreateVolume")
+    parser.add_argument(
+        "--show", action="store_true", help="only show the calls of each command, and how often each is made"
+    )
     parser.add_argument(
         "--leaks",
         action="store_true",

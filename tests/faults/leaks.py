@@ -99,6 +99,7 @@ ALARM = "budget alarm"
 """It costs nothing and is no resource: ``aws setup --remove`` shows it and takes it back."""
 SETUP = ("aws", "setup", "--remove")
 OF_THE_ACCOUNT = frozenset({"role", "instance profile"})
+MACHINES = frozenset({"instance", "pod", "vm"})
 SOURCE = "leaks-source"
 """The user's own bucket, which a prewarm reads from."""
 
@@ -144,7 +145,7 @@ def cleaned(account: Account) -> tuple[int, bool, list[str]]:
             account.ok(*SETUP, "--yes")
             left = everything(account)
         # What a run goes on from, or its next machine needs, stays until somebody says that it is not to go on.
-        none_rented = all(thing.kind != "instance" for thing in left.values())
+        none_rented = all(thing.kind not in MACHINES for thing in left.values())
         unfinished = _runs_left(account) - stopped if none_rented and not problems else set()
         for run in unfinished:
             account.run("runs", "stop", run)
@@ -160,7 +161,7 @@ def cleaned(account: Account) -> tuple[int, bool, list[str]]:
             problems.append(f"left: {', '.join(f'{thing.kind} {thing.id}' for thing in left.values())}")
             problems.append(f"because: {done.err.strip()[-600:]}")
             break
-        if not ended and any(thing.kind == "instance" for thing in left.values()):
+        if not ended and any(thing.kind in MACHINES for thing in left.values()):
             ended = True
             account.run("resources", "stop-all", "--end", "--yes", "--region", account.info.region)
         else:

@@ -1,4 +1,4 @@
-"""An HTTP proxy before an endpoint that speaks for AWS: it counts calls, and makes one of them go wrong."""
+"""An HTTP proxy before an endpoint that speaks for providers: it counts calls, and makes one of them go wrong."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ _CODES = {
         "": (400, "AccessDeniedException"),
     },
 }
+_REST_STATUS = {"http500": 500, "throttle": 429, "expired": 401, "denied": 403}
+_REST_PREFIX = re.compile(r"/(runpod|lyceum)(?:/api/v2/external)?(/[^?]*)")
+_REST_WORDS = re.compile(
+    r"action|aggregate|availability|billing|block|catalog|create|credentials|datacenters|gpus|graphql|list"
+    r"|network-volumes|orgs|pods|registries|status|storage|transactions|user|vms"
+)
+"""Of the paths of REST APIs; other parts of a path are ids."""
 _HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "te", "transfer-encoding", "upgrade"}
 _PAGE = b"<html><head><title>Welcome</title></head><body><p>Sign in to use this network.</p></body></html>"
 
@@ -87,7 +94,8 @@ class Call:
     """One call that passed."""
 
     name: str
-    """``ec2:RunInstances``; ``s3:PUT`` where the operation has no name of its own in the request."""
+    """``ec2:RunInstances``; ``s3:PUT`` where the operation has no name of its own in the request, and
+    ``runpod:DELETE/pods/*`` of a REST API."""
     fault: str = ""
     status: int | None = None
     """``None``: nothing was answered."""
@@ -221,13 +229,20 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def is_change(name: str) -> bool:
-    """Whether a call of this name changes something at AWS. Pure."""
+    """Whether a call of this name changes something. Pure."""
     operation = name.partition(":")[2]
-    return not operation.startswith(("Describe", "Get", "GET", "List", "HEAD", "AssumeRole"))
+    # RunPod's balance is asked for by POST.
+    reads = ("Describe", "Get", "GET", "List", "HEAD", "AssumeRole", "POST/graphql")
+    return not operation.startswith(reads)
 
 
 def name_of(method: str, target: str, headers: Message, body: bytes) -> str:
     """The call's service and operation, from what it looks like on the wire. Pure."""
+    if rest := _REST_PREFIX.match(target):
+        parts = (
+            "/" + (part if _REST_WORDS.fullmatch(part) else "*") for part in rest[2].strip("/").split("/")
+        )
+        return f"{rest[1]}:{method}{''.join(parts)}"
     scope = headers.get("authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
     service = scope[3] if len(scope) > 3 else "s3"
     if "x-amz-target" in headers:
@@ -241,6 +256,9 @@ def name_of(method: str, target: str, headers: Message, body: bytes) -> str:
 
 def _refusal(kind: str, name: str) -> _Answer:
     service = name.partition(":")[0]
+    if service in {"runpod", "lyceum"}:
+        told = json.dumps({"detail": "the fault campaign says so"}).encode()
+        return _Answer(_REST_STATUS[kind], [("Content-Type", "application/json")], told)
     status, code = _CODES[kind].get(service, _CODES[kind][""])
     message = "the fault campaign says so"
     if service in {"ecr", "ec2-instance-connect", "pricing", "ssm"}:
