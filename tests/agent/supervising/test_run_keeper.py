@@ -23,8 +23,9 @@ from runctl.agent.node_spec import NodeSpec, wanted_nodes
 from runctl.agent.records import AttemptFolder, attempt_folder, taking_up_folder
 from runctl.agent.spec import AttemptStatus, ContainerSpec, EndRecord, RunSpec, RunState
 from runctl.agent.stored_run import MEETINGS, RUN, SPEC, StoredMachine, StoredRun, machine_key, status_key
-from runctl.agent.supervising import machine_end, run_keeper
-from runctl.agent.supervising.run_keeper import GIVE_UP_SECONDS, Request, RunKeeper
+from runctl.agent.supervising import machine_end, membership, run_keeper, taken_up_attempt
+from runctl.agent.supervising.membership import GIVE_UP_SECONDS
+from runctl.agent.supervising.run_keeper import Request, RunKeeper
 from tests.agent.metadata_service import metadata_service
 
 ID = "run-1"
@@ -99,8 +100,8 @@ def test_a_store_that_fails_once_after_a_long_attempt_does_not(
         world.keeper.leave()
         return EndRecord(EndReason.COMPLETED, 1.0), None, ""
 
-    monkeypatch.setattr(run_keeper, "conclude_if_gone", conclude)
-    monkeypatch.setattr(run_keeper, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(taken_up_attempt, "conclude_if_gone", conclude)
+    monkeypatch.setattr(taken_up_attempt, "POLL_SECONDS", 0.0)
     world.keeper.run()
     assert next(looks, None) is None
     assert folder.path.exists()
@@ -195,8 +196,8 @@ def test_a_machine_that_comes_to_a_run_of_several_after_its_end_leaves_that_to_r
     world.store.put(machine_key(3), dumps(StoredMachine("i-head", 1.0)).encode())
     world.store.put(end_key(3), dumps(EndRecord(EndReason.COMPLETED, 1.0)).encode())
     provider = Provider(world, 4)
-    monkeypatch.setattr(run_keeper, "this_machine", lambda: provider)
-    monkeypatch.setattr(run_keeper, "HOLDER_SECONDS", 0.0)
+    monkeypatch.setattr(membership, "this_machine", lambda: provider)
+    monkeypatch.setattr(membership, "ASK_PROVIDER_SECONDS", 0.0)
     world.keeper.run()
     assert world.machine_ended
     assert provider.asked == ([] if nodes == 1 else ["i-head"] * 4)
@@ -234,8 +235,8 @@ def test_who_had_a_part_in_the_run_ends_the_group_where_the_machine_that_was_to_
 ) -> None:
     ended_elsewhere(world, node, end)
     provider = Provider(world, 4)
-    monkeypatch.setattr(run_keeper, "this_machine", lambda: provider)
-    monkeypatch.setattr(run_keeper, "HOLDER_SECONDS", 0.0)
+    monkeypatch.setattr(membership, "this_machine", lambda: provider)
+    monkeypatch.setattr(membership, "ASK_PROVIDER_SECONDS", 0.0)
     world.keeper.run()
     assert world.machine_ended
     assert provider.asked == ["i-head"] * 4
@@ -253,8 +254,8 @@ def test_a_machine_that_ends_itself_first_leaves_the_group_to_the_one_that_has_t
             return False
 
     provider = There(world, 4)
-    monkeypatch.setattr(run_keeper, "this_machine", lambda: provider)
-    monkeypatch.setattr(run_keeper, "HOLDER_SECONDS", 0.0)
+    monkeypatch.setattr(membership, "this_machine", lambda: provider)
+    monkeypatch.setattr(membership, "ASK_PROVIDER_SECONDS", 0.0)
     world.keeper.run()
     assert not world.machine_ended
     assert provider.asked == ["i-head"]
@@ -274,8 +275,8 @@ def test_an_attempt_that_goes_on_here_when_the_run_has_ended_has_its_end_in_the_
             return super().has_terminated(instance_id)
 
     provider = There(world, 5)
-    monkeypatch.setattr(run_keeper, "this_machine", lambda: provider)
-    monkeypatch.setattr(run_keeper, "HOLDER_SECONDS", 0.0)
+    monkeypatch.setattr(membership, "this_machine", lambda: provider)
+    monkeypatch.setattr(membership, "ASK_PROVIDER_SECONDS", 0.0)
     world.keeper.run()
     assert list(world.store.keys(key)) == [key]
 
@@ -293,8 +294,8 @@ def test_a_machine_that_keeps_its_results_for_long_is_not_ended_by_the_others(
             return len(asked) == 10
 
     provider = There(world, 4)
-    monkeypatch.setattr(run_keeper, "this_machine", lambda: provider)
-    monkeypatch.setattr(run_keeper, "HOLDER_SECONDS", 0.0)
+    monkeypatch.setattr(membership, "this_machine", lambda: provider)
+    monkeypatch.setattr(membership, "ASK_PROVIDER_SECONDS", 0.0)
     world.keeper.run()
     assert world.machine_ended
     assert len(asked) == 10

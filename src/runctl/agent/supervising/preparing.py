@@ -10,8 +10,9 @@ import socket
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 from runctl.agent.checkpoints.stores import Store
 from runctl.agent.cloud.ec2 import Ec2, of_this_machine, this_machine
@@ -19,12 +20,13 @@ from runctl.agent.cloud.ecr import Ecr
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.disks import disks, volumes
 from runctl.agent.disks.run_folders import run_folders
+from runctl.agent.encoding import from_json, loads
 from runctl.agent.errors import AgentError
 from runctl.agent.images import credentials
 from runctl.agent.machine.root import state_directory
 from runctl.agent.records import AttemptFolder
 from runctl.agent.spec import RunSpec
-from runctl.agent.stored_run import StoredMachine, StoredRun, StoredVolume, manifest_key, pack_key
+from runctl.agent.stored_run import RUN, SPEC, StoredMachine, StoredRun, StoredVolume, manifest_key, pack_key
 from runctl.agent.trees import verbs as trees
 
 RELEASE_SECONDS = 600.0
@@ -35,6 +37,32 @@ DEVICE_SECONDS = 60.0
 _METADATA_SECONDS = 2.0
 
 Say = Callable[[str], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an attempt needs, as the run's prefix has it."""
+
+    spec: RunSpec
+    run: StoredRun
+
+
+def wanted_spec(store: Store) -> RunSpec:
+    """What the prefix says that the run is. Raises `AgentError` (``store-corrupt``), and what the store raises."""
+    return _read(RunSpec, SPEC, store)
+
+
+def needs_of(store: Store, spec: RunSpec) -> Needs:
+    """With what the prefix says of the run besides. Raises as `wanted_spec`."""
+    return Needs(spec, _read(StoredRun, RUN, store))
+
+
+def _read(kind: type[T], key: str, store: Store) -> T:
+    try:
+        return from_json(kind, loads(store.read(key)))
+    except (TypeError, ValueError) as error:
+        raise AgentError("store-corrupt", f"what the run needs cannot be read: {error}") from error
 
 
 def describe(variables: Mapping[str, str]) -> StoredMachine:
