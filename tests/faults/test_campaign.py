@@ -5,13 +5,16 @@ The long one is `scripts/campaign`.
 
 from __future__ import annotations
 
+from email.message import Message
+
 import pytest
 
 from tests.faults.account import Account
-from tests.faults.campaign import calls_of, main, point, points
+from tests.faults.campaign import COMMANDS, calls_of, main, point, points
+from tests.faults.clouds import CLOUDS
 from tests.faults.jobs import JOBS, Cleanup
 from tests.faults.leaks import cleaned, leak_point
-from tests.faults.proxy import Arm, is_change
+from tests.faults.proxy import Arm, is_change, name_of
 from tests.faults.scenarios import SCENARIOS, Scenario
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.root, pytest.mark.linux]
@@ -125,10 +128,27 @@ def test_which_calls_go_wrong(arm: Arm, hit: list[int]) -> None:
         ("ecr:BatchGetImage", True),
         ("sts:GetCallerIdentity", False),
         ("ssm:SendCommand", True),
+        ("runpod:POST/graphql", False),
+        ("runpod:POST/pods", True),
+        ("lyceum:DELETE/vms/*", True),
     ],
 )
 def test_a_change_is_told_from_a_look(name: str, changes: bool) -> None:
     assert is_change(name) is changes
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("POST", "/runpod/pods", "runpod:POST/pods"),
+        ("GET", "/runpod/pods?limit=1000", "runpod:GET/pods"),
+        ("POST", "/runpod/pods/7h9k2m4n6p/action", "runpod:POST/pods/*/action"),
+        ("GET", "/lyceum/api/v2/external/vms/list", "lyceum:GET/vms/list"),
+        ("DELETE", "/lyceum/api/v2/external/vms/9918b72c", "lyceum:DELETE/vms/*"),
+    ],
+)
+def test_a_call_of_a_rest_api_is_named_by_its_path_without_ids(method: str, path: str, name: str) -> None:
+    assert name_of(method, path, Message(), b"") == name
 
 
 @pytest.mark.parametrize(("job", "call"), [(Cleanup, "ec2:TerminateInstances")])
@@ -143,9 +163,9 @@ def test_what_a_killed_command_leaves_is_listed_and_cleaned_up(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["kill_before", "kill_after", "drop_after"])
-@pytest.mark.parametrize("name", ["create", "terminate", "train", "ebs-move", *JOBS])
+@pytest.mark.parametrize("name", ["create", "terminate", "train", "ebs-move", *JOBS, *CLOUDS])
 def test_nothing_is_leaked_wherever_a_command_is_cut_short(account: Account, name: str, fault: str) -> None:
-    scenario = {**SCENARIOS, **JOBS}[name](account)
+    scenario = COMMANDS[name](account)
     chosen = points(calls_of(scenario))
     cleaned(account)
     found = [leak_point(scenario, fault, call, occurrence) for call, occurrence in chosen]
