@@ -207,7 +207,7 @@ def _campaign(
         chosen = points(calls, changes_only=options.changes)
         if options.leaks:
             # Roles and buckets are made again each time, too.
-            cleaned(account)
+            cleaned(account, scenario.where)
         if options.calls:
             chosen = [each for each in chosen if each[0] in options.calls]
         for fault in options.fault:

@@ -18,6 +18,11 @@ class CloudJob(Job):
     asked: ClassVar[tuple[str, ...]]
     """The machine's options."""
 
+    @property
+    def where(self) -> tuple[str, ...]:
+        """It has no regions."""
+        return ("--provider", self.cloud)
+
     def creation(self) -> list[str]:
         """The command that makes the machine of this round."""
         return [self.cloud, "create", *self.asked, "--name", self.name, "--yes", "--quiet"]

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +59,8 @@ def leak_point(
     problems += [
         f"too many: {new[kind]} of {kind}" for kind, most in scenario.makes.items() if new[kind] > most
     ]
-    problems += _unlisted(account, there)
-    cleanups, ended, more = cleaned(account)
+    problems += _unlisted(account, there, scenario.where)
+    cleanups, ended, more = cleaned(account, scenario.where)
     problems += more
     return Leak(
         type(scenario).__name__,
@@ -104,8 +104,8 @@ SOURCE = "leaks-source"
 """The user's own bucket, which a prewarm reads from."""
 
 
-def _unlisted(account: Account, there: Mapping[str, Thing]) -> Iterator[str]:
-    done = account.run(*LIST, "--region", account.info.region)
+def _unlisted(account: Account, there: Mapping[str, Thing], where: Sequence[str]) -> Iterator[str]:
+    done = account.run(*LIST, *where)
     if done.code != 0:
         yield f"the list is not complete: {done.err.strip()[-300:]}"
         return
@@ -129,14 +129,15 @@ def _id_of(thing: Thing) -> str:
     return rest if slash else thing.id
 
 
-def cleaned(account: Account) -> tuple[int, bool, list[str]]:
-    """How many cleanups it took, whether a machine had to be ended on purpose, and what is wrong."""
+def cleaned(account: Account, where: Sequence[str]) -> tuple[int, bool, list[str]]:
+    """How many cleanups it took, whether a machine had to be ended on purpose, and what is wrong; ``where`` is
+    `Scenario.where`."""
     number, ended, limit = 0, False, time.monotonic() + PATIENCE_SECONDS
     stopped: set[str] = set()
-    where: tuple[str, ...] = ("--region", account.info.region)
+    looked: Sequence[str] = where
     while True:
         number += 1
-        done = account.run(*CLEANUP, *where)
+        done = account.run(*CLEANUP, *looked)
         problems = [*_misbehaved(done)]
         if done.code != 0:
             problems.append(f"the cleanup failed: {done.err.strip()[-300:]}")
@@ -146,7 +147,7 @@ def cleaned(account: Account) -> tuple[int, bool, list[str]]:
             left = everything(account)
         # What a run goes on from, or its next machine needs, stays until somebody says that it is not to go on.
         none_rented = all(thing.kind not in MACHINES for thing in left.values())
-        unfinished = _runs_left(account) - stopped if none_rented and not problems else set()
+        unfinished = _runs_left(account, where) - stopped if none_rented and not problems else set()
         for run in unfinished:
             account.run("runs", "stop", run)
         stopped |= unfinished
@@ -156,25 +157,25 @@ def cleaned(account: Account) -> tuple[int, bool, list[str]]:
             break
         if all(thing.kind in OF_THE_ACCOUNT for thing in left.values()):
             # Machines of any region may use them: they go only when all regions were looked at.
-            where = ()
+            looked = ()
         if time.monotonic() > limit:
             problems.append(f"left: {', '.join(f'{thing.kind} {thing.id}' for thing in left.values())}")
             problems.append(f"because: {done.err.strip()[-600:]}")
             break
         if not ended and any(thing.kind in MACHINES for thing in left.values()):
             ended = True
-            account.run("resources", "stop-all", "--end", "--yes", "--region", account.info.region)
+            account.run("resources", "stop-all", "--end", "--yes", *where)
         else:
             time.sleep(2)
-    listed = account.run("resources", "list", "--quiet", "--region", account.info.region)
+    listed = account.run("resources", "list", "--quiet", *where)
     if (listed.code, listed.out.strip()) != (0, "") and not problems:
         problems.append(f"still listed: {listed.out.split()} {listed.err.strip()[-300:]}")
     return number, ended, problems
 
 
-def _runs_left(account: Account) -> set[str]:
+def _runs_left(account: Account, where: Sequence[str]) -> set[str]:
     """The runs of which something is listed."""
-    return set(_RUN.findall(account.run(*LIST, "--region", account.info.region).out))
+    return set(_RUN.findall(account.run(*LIST, *where).out))
 
 
 def _misbehaved(done: Done) -> Iterator[str]:

@@ -35,6 +35,11 @@ class Scenario(ABC):
         """Of what this round is about."""
         return f"{type(self).__name__.lower()}{self.number}"
 
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The options by which the commands about resources look only where this one makes something."""
+        return ("--region", self.account.info.region)
+
     def begin(self) -> None:
         """A clean account with what the command needs."""
         self.number += 1
