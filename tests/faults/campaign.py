@@ -207,7 +207,9 @@ def _campaign(
         chosen = points(calls, changes_only=options.changes)
         if options.leaks:
             # Roles and buckets are made again each time, too.
-            cleaned(account, scenario.where)
+            times, ended, problems = cleaned(account, scenario.where)
+            if problems:
+                yield Leak(type(scenario).__name__, "none", "", 0, 0, {}, times, ended, 0.0, tuple(problems))
         if options.calls:
             chosen = [each for each in chosen if each[0] in options.calls]
         for fault in options.fault:

@@ -167,7 +167,7 @@ def test_what_a_killed_command_leaves_is_listed_and_cleaned_up(
 def test_nothing_is_leaked_wherever_a_command_is_cut_short(account: Account, name: str, fault: str) -> None:
     scenario = COMMANDS[name](account)
     chosen = points(calls_of(scenario))
-    cleaned(account, scenario.where)
+    assert cleaned(account, scenario.where)[2] == []
     found = [leak_point(scenario, fault, call, occurrence) for call, occurrence in chosen]
 
     assert chosen
