@@ -52,6 +52,8 @@ def leak_point(
     began = time.monotonic()
     done = account.run(*scenario.command(), cwd=scenario.cwd, fault=fault, match=call, at=occurrence, **arm)
     if not done.faults:
+        # It did not make this call this time, and came to its end.
+        cleaned(account, scenario.where)
         return None
     problems = [*_misbehaved(done)]
     there = everything(account)
