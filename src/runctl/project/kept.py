@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from runctl.agent.trees.manifest import Entry, Manifest, contents, fault_in
 from runctl.core.errors import NotFound, ProjectError
@@ -31,6 +31,7 @@ from runctl.core.progress import SILENT, Progress
 from runctl.core.text import size
 from runctl.project.caches import SentTrees, write_atomically
 from runctl.project.delivery import Delivery, Sent
+from runctl.project.inside import open_file
 from runctl.project.manifest import write_pack
 from runctl.project.sync import SyncTarget
 
@@ -107,21 +108,21 @@ class KeptProjects:
             for path, entry in manifest.entries.items():
                 if entry[0] == "f" and not self._has(entry[3], entry[2]):
                     try:
-                        size_bytes, sha = self._take(root / path)
+                        file = open_file(root, path)
                     except FileNotFoundError:
-                        if not root.is_dir() or os.path.lexists(root / path):
+                        if not root.is_dir():
                             raise
                         gone.append(path)
                         continue
+                    size_bytes, sha = self._take(file)
                     if sha != entry[3]:
                         changed[path] = ["f", entry[1], size_bytes, sha]
             tree = manifest.with_changes(changed, gone) if changed or gone else manifest
             # Last: a tree is kept once its manifest is there.
             write_atomically(self._trees / f"{tree.digest}.json", tree.text.encode("ascii"))
-        except OSError as error:
-            raise NotKept(
-                f"the project cannot be kept for further attempts: {error.strerror or error}"
-            ) from error
+        except (OSError, ProjectError) as error:
+            why = error.message if isinstance(error, ProjectError) else error.strerror or error
+            raise NotKept(f"the project cannot be kept for further attempts: {why}") from error
         return Kept(tree.digest, tuple(sorted(changed)), tuple(sorted(gone)))
 
     def send(
@@ -239,9 +240,9 @@ class KeptProjects:
         except OSError:
             return False
 
-    def _take(self, source: Path) -> tuple[int, str]:
-        """The file as it is now is here; its size and its hash."""
-        with source.open("rb") as file:
+    def _take(self, source: BinaryIO) -> tuple[int, str]:
+        """The file as it is now is here, and closed; its size and its hash."""
+        with source as file:
             # No more than there is at first: a file that grows as fast as it is copied has no end.
             partial, size_bytes, sha = self._copied(file, os.fstat(file.fileno()).st_size)
         self._place(partial, sha)

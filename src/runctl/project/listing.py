@@ -19,6 +19,7 @@ import pathspec
 
 from runctl.core.errors import ProjectError
 from runctl.project.git import GitFailed, run_git, run_git_with_warnings
+from runctl.project.inside import RealFolders, may_be_sent
 
 DEFAULT_EXCLUDES = (
     ".venv/",
@@ -96,12 +97,21 @@ def list_included(root: Path, patterns: Sequence[str]) -> Found:
     except ValueError as error:
         raise ProjectError(f"--include-pattern {' '.join(patterns)}: {error}") from error
     found: Found = {}
-    for start in _starts(patterns):
-        status = _status(f"{root}/{start}")
-        if status is not None and stat.S_ISDIR(status.st_mode):
-            found.update((path, seen) for path, seen in _files_below(root, start) if spec.match_file(path))
-        elif status is not None and spec.match_file(start):
-            found[start] = status
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        folders = RealFolders(descriptor)
+        for start in _starts(patterns):
+            if start and not (may_be_sent(start) and folders.lead_to(start)):
+                continue
+            status = _status(start or ".", descriptor)
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                found.update(
+                    (path, seen) for path, seen in _files_below(root, start) if spec.match_file(path)
+                )
+            elif status is not None and spec.match_file(start):
+                found[start] = status
+    finally:
+        os.close(descriptor)
     return found
 
 
@@ -134,12 +144,18 @@ def _ask_git(
             seen = _statuses(likely, descriptor)
             names, unreadable = listed.result()
         skipped += [(below + path, f"it cannot be read: {why}") for path, why in unreadable]
+        real_folders = RealFolders(descriptor)
         for name in names:
             # Submodules come as a name without files, untracked repositories with a slash at the end.
             path = (below + name).rstrip("/")
+            if not may_be_sent(path):
+                # git adds no such path: somebody else has written its index.
+                skipped.append((path, "git's index names a path that is outside of the project or git's own"))
+                continue
             status = seen[path] if path in seen else _status(path, descriptor)
-            if status is None:
-                # Tracked and deleted: it does not belong to the project any more.
+            if status is None or not real_folders.lead_to(path):
+                # Tracked and deleted, also where a link is in the place of its folder: it does not belong to the
+                # project any more.
                 continue
             if not stat.S_ISDIR(status.st_mode):
                 found[path] = status

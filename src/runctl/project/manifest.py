@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Final
 from runctl.agent.trees.manifest import Entry, Manifest
 from runctl.core.errors import ProjectError
 from runctl.project.caches import write_atomically
+from runctl.project.inside import open_file
 from runctl.project.selection import Selection, link_target
 
 _RACY_NS = 2 * 10**9
@@ -170,7 +171,7 @@ def pack_of(root: Path, entries: Mapping[str, Entry]) -> bytes:
 def _hash(root: Path, path: str) -> tuple[os.stat_result, str]:
     """The file's status and hash, which belong together: it was the same before and after reading."""
     for _ in range(_ATTEMPTS):
-        with _opened(root, path) as file:
+        with open_file(root, path) as file:
             before = os.fstat(file.fileno())
             digest = hashlib.sha256()
             length = 0
@@ -188,7 +189,7 @@ def _pack_file(root: Path, path: str, size: int, sha: str, stream: BinaryIO | gz
     digest = hashlib.sha256()
     left = size
     try:
-        with _opened(root, path) as file:
+        with open_file(root, path) as file:
             while left > 0 and (data := file.read(min(left, _CHUNK))):
                 digest.update(data)
                 stream.write(data)
@@ -197,23 +198,6 @@ def _pack_file(root: Path, path: str, size: int, sha: str, stream: BinaryIO | gz
         raise _changed(path) from None
     if left or digest.hexdigest() != sha:
         raise _changed(path)
-
-
-def _opened(root: Path, path: str) -> BinaryIO:
-    def without_links(name: str, flags: int) -> int:
-        # A file that has become a link or a pipe meanwhile must not be followed, or waited for.
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-
-    try:
-        return open(f"{root}/{path}", "rb", buffering=0, opener=without_links)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(path) from error
-    except OSError as error:
-        raise ProjectError(
-            f"{path} cannot be read: {error.strerror}",
-            hint="change its mode, or put it into .runctlignore",
-            code="unreadable-file",
-        ) from error
 
 
 def _stamp(found: os.stat_result) -> list[int]:

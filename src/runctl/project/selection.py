@@ -14,6 +14,7 @@ import pathspec
 
 from runctl.core.errors import ProjectError
 from runctl.core.text import counted
+from runctl.project.inside import open_file, read_link
 from runctl.project.listing import Found, Listing, list_included, list_project
 from runctl.project.root import kind_of
 from runctl.project.secrets import is_named, secret_parts
@@ -112,17 +113,15 @@ def lfs_pointers(selection: Selection) -> tuple[str, ...]:
     return tuple(
         path
         for path, status in selection.found.items()
-        if status.st_size in _LFS_SIZES
-        and stat.S_ISREG(status.st_mode)
-        and _is_pointer(selection.root / path)
+        if status.st_size in _LFS_SIZES and stat.S_ISREG(status.st_mode) and _is_pointer(selection.root, path)
     )
 
 
-def _is_pointer(path: Path) -> bool:
+def _is_pointer(root: Path, path: str) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_file(root, path) as file:
             return file.read(len(_LFS_FIRST_LINE)) == _LFS_FIRST_LINE
-    except OSError:
+    except (OSError, ProjectError):
         # What cannot be read is said when it is sent.
         return False
 
@@ -223,7 +222,7 @@ def link_target(root: Path, path: str) -> str | None:
 
     A link by absolute path would point elsewhere there, so that it becomes relative.
     """
-    target = (root / path).readlink()
+    target = read_link(root, path)
     folder = os.path.dirname(path)  # noqa: PTH120
     text = os.fspath(target)
     if target.is_absolute():

@@ -65,10 +65,13 @@ def with_dev_parts(
     ``files`` are what is sent, from the root. Raises `ProjectError` for what cannot be read.
     """
     from runctl.containers.dev_image import dev_image
+    from runctl.project.inside import open_file, read_link
 
     def content(path: str) -> bytes:
-        file = root / path
-        return os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+        if (root / path).is_symlink():
+            return os.fsencode(read_link(root, path))
+        with open_file(root, path) as file:
+            return file.read()
 
     dockerfile = str(container.dockerfile)
     try:
