@@ -80,7 +80,7 @@ def taken_back() -> Iterator[RecoveredRun]:
     record = replace(there.store.get(RUN), nodes=known_nodes("i-first", "i-second"))
     record = with_end(record, EndRecord(EndReason.INTERRUPTED, there.world.clock.now().timestamp()))
     there.store.put(record)
-    run = RecoveredRun(there.session, record, there.world.clock)
+    run = RecoveredRun(there.session, record, there.world.clock, spot_is_put_off=False)
     lease: Any = SimpleNamespace(attempt=1, holds=True, begin_attempt=lambda number: number)
     run.lease = lease
     yield run

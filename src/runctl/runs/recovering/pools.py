@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import cached_property
 
+from runctl.core.clock import Clock
 from runctl.core.errors import CapacityError, QuotaExceeded
 from runctl.core.machine_models import Market
 from runctl.machines.pool_record import PoolEventKind
@@ -14,8 +15,17 @@ from runctl.runs.recovering.machines import request_for
 from runctl.runs.recovering.relocating import volumes_zone
 from runctl.runs.recovering.run import RecoveredRun
 
+PAUSE_SECONDS = 5.0
+"""Between two looks whether there is a machine for the next attempt."""
+REFUSED_FOR = timedelta(seconds=60)
+"""After which capacity that was refused is asked for again, where a machine is waited for."""
 ANY_POOL = "any"
 """Nothing is known against any of them: the provider chooses."""
+
+
+def may_ask_again(refused_at: float, clock: Clock) -> bool:
+    """Whether what was refused then, by the monotonic clock, is asked for again."""
+    return clock.monotonic() - refused_at >= REFUSED_FOR.total_seconds()
 
 
 class SpotPools:

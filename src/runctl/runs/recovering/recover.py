@@ -72,8 +72,7 @@ def recover_run(
             if lives(known):
                 # What rents a second machine for a run whose group is about to rent one pays for nothing.
                 return Recovered(known, Outcome.GOES_ON, group_text(known))
-        run = RecoveredRun(session, known, clock or SystemClock())
-        run.spot_is_put_off = without_spot
+        run = RecoveredRun(session, known, clock or SystemClock(), spot_is_put_off=without_spot)
         if known.nodes is not None:
             return _recover_nodes(run, once=once)
         if not _never_heard(known):

@@ -34,7 +34,7 @@ class HasEndedError(RunctlError):
 class RecoveredRun:
     """One run, from the end of an attempt to the start of the next one."""
 
-    def __init__(self, session: Session, record: RunRecord, clock: Clock) -> None:
+    def __init__(self, session: Session, record: RunRecord, clock: Clock, *, spot_is_put_off: bool) -> None:
         self.session = session.in_region(record.region)
         self.record = record
         self.clock = clock
@@ -42,6 +42,10 @@ class RecoveredRun:
         self.recipes = Recipes(session.database)
         self.rented_on: set[Market] = set()
         """Where something was rented for the next attempt in vain."""
+        self.spot_is_put_off = spot_is_put_off
+        """What was rented on spot has failed lately: it counts as having no capacity."""
+        self.lease: LeaseKeeper | None = None
+        """This computer's right to start the next attempt; ``None``: the run has no store that this computer may use."""
 
     def note_rented(self, error: CapacityError) -> None:
         """There was no capacity, for all of what was needed or for the time that it was needed for."""
@@ -62,12 +66,6 @@ class RecoveredRun:
     def rentals(self) -> Rentals:
         """Its machines."""
         return self.session.rentals(self.record.provider)
-
-    spot_is_put_off = False
-    """What was rented on spot has failed lately: it counts as having no capacity."""
-
-    lease: LeaseKeeper | None = None
-    """This computer's right to start the next attempt; ``None``: the run has no store that this computer may use."""
 
     @cached_property
     def at(self) -> Prefix | None:

@@ -38,14 +38,11 @@ from runctl.runs.recovering.moving import (
 )
 from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of
 from runctl.runs.recovering.outcome import StoreAway
+from runctl.runs.recovering.pools import PAUSE_SECONDS, may_ask_again
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun
 from runctl.runs.recovery import GiveUp, NextAttempt, decide_next
 from runctl.runs.stored.recipe import Recipe
 from runctl.runs.stored.stored_run import put_nodes
-
-PAUSE_SECONDS = 5.0
-REFUSED_SECONDS = 60.0
-"""After which capacity that was refused is asked for again."""
 
 
 def recover_nodes(run: RecoveredRun, *, once: bool) -> tuple[RunRecord | None, str]:
@@ -69,7 +66,7 @@ def recover_nodes(run: RecoveredRun, *, once: bool) -> tuple[RunRecord | None, s
     refused: dict[Market, float] = {}
 
     def may_be_asked(market: Market) -> bool:
-        return market not in refused or clock.monotonic() - refused[market] >= REFUSED_SECONDS
+        return market not in refused or may_ask_again(refused[market], clock)
 
     while True:
         elapsed = elapsed_of(run)

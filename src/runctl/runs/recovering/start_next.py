@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 
 from runctl.agent.deadline import Why
 from runctl.agent.spec import RunSpec
@@ -32,7 +31,7 @@ from runctl.runs.recovering.machines import (
 from runctl.runs.recovering.moving import deadline_of, elapsed_of, give_back_old, leave_machine, progress_of
 from runctl.runs.recovering.next_attempt import history, next_spec, rules_of
 from runctl.runs.recovering.outcome import Outcome, Recovered
-from runctl.runs.recovering.pools import SpotPools
+from runctl.runs.recovering.pools import PAUSE_SECONDS, REFUSED_FOR, SpotPools, may_ask_again
 from runctl.runs.recovering.relocating import bring_volumes, tidy_up
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun
 from runctl.runs.recovering.volumes import volumes_as_before
@@ -41,11 +40,6 @@ from runctl.runs.stored.lent_store import bring_first_keys
 from runctl.runs.train.start import start
 
 TRY_AGAIN = "runctl runs recover tries again"
-
-REFUSED_FOR = 60.0
-"""Seconds after which spot capacity that was refused is asked for again."""
-
-PAUSE = 5.0
 
 
 def move(run: RecoveredRun, market: Market, reason: Why) -> Recovered:
@@ -67,7 +61,7 @@ def start_next(run: RecoveredRun, *, once: bool, afresh: bool) -> Recovered:
     """Rent, attach, send, start; as often as `decide_next` says so."""
     run.begin_search()
     rules, attempts = rules_of(run.recipe), history(run.record)
-    pools = SpotPools(run, timedelta(seconds=REFUSED_FOR), afresh=afresh)
+    pools = SpotPools(run, REFUSED_FOR, afresh=afresh)
     on_spot = run.recipe.request is None or run.recipe.request.market is Market.SPOT
     on_spot = on_spot or run.record.deadline is not None
     refused_at: float | None = None
@@ -78,7 +72,7 @@ def start_next(run: RecoveredRun, *, once: bool, afresh: bool) -> Recovered:
         run.check_wanted()
         elapsed = elapsed_of(run)
         deadline = deadline_of(run.record, elapsed, run)
-        on_demand = refused_at is None or run.clock.monotonic() - refused_at >= REFUSED_FOR
+        on_demand = refused_at is None or may_ask_again(refused_at, run.clock)
         available = pools.available() if on_spot else ()
         progress = progress_of(run.record, deadline, elapsed, available, on_demand=on_demand)
         step = decide_next(attempts, replace(rules, deadline=deadline), progress)
@@ -114,7 +108,7 @@ def start_next(run: RecoveredRun, *, once: bool, afresh: bool) -> Recovered:
             why = f"has no machine: {refusal}"
             return Recovered(run.record, Outcome.NO_CAPACITY, why, frozenset(run.rented_on))
         run.session.progress.step(f"waiting for a machine for {run.record.id}")
-        run.clock.sleep(PAUSE)
+        run.clock.sleep(PAUSE_SECONDS)
 
 
 def _attempt(run: RecoveredRun, market: Market) -> Recovered:
