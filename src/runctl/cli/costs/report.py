@@ -13,7 +13,7 @@ from runctl.cli.context import Cli
 from runctl.cli.costs.common import MOMENT, cached_option, warn_unsettled
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_runs
-from runctl.cli.framework.values import RUN, wide_option
+from runctl.cli.framework.values import RUN, format_option, wide_option
 from runctl.core.errors import UsageError
 from runctl.costs.entries import By
 from runctl.providers.registry import DEFAULT
@@ -45,14 +45,7 @@ if TYPE_CHECKING:
     help="From then on: a date (its first second, UTC), or 7d for seven days ago (default: this month).",
 )
 @click.option("--until", type=MOMENT, metavar="TIME", help="Until then (default: now).")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "html"]),
-    default="table",
-    show_default=True,
-    help="The format on stdout.",
-)
+@format_option("The format on stdout.")
 @click.option(
     "--html",
     "page",

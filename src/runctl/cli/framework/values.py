@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -21,6 +21,8 @@ from runctl.transport.interface import PortForward, parse_forward
 
 if TYPE_CHECKING:
     from runctl.providers.interface import VolumeMount
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Duration(click.ParamType[timedelta]):
@@ -249,6 +251,20 @@ trace_means_option = click.option(
 node_option = click.option(
     "--node", type=WholeNumber(0), metavar="RANK", help="For a run on several machines: only this one."
 )
+
+
+def format_option(help_text: str) -> Callable[[F], F]:
+    """``--format``, as ``form``: a table, or the same as a whole document."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "csv", "json", "html"]),
+        default="table",
+        show_default=True,
+        help=help_text,
+    )
+
+
 wide_option = click.option("--wide", is_flag=True, help="Show every column, however wide the terminal is.")
 
 

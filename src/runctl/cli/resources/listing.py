@@ -12,7 +12,7 @@ import click
 from runctl.cleanup.listing import GroupKey, Priced, SortKey, by_group, grouped, in_order
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.values import COUNT, wide_option
+from runctl.cli.framework.values import COUNT, format_option, wide_option
 from runctl.cli.resources.common import EVERYONE, PROVIDER, check_provider, filters, selection, warn_of_unread
 from runctl.core.clock import SystemClock
 from runctl.core.text import counted
@@ -46,14 +46,7 @@ if TYPE_CHECKING:
     help="Group by this, with a sum for each group; --sort orders what is in a group.",
 )
 @click.option("--limit", type=COUNT, metavar="N", help="Show at most N of them.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "html"]),
-    default="table",
-    show_default=True,
-    help="The format on stdout; resources export writes a file.",
-)
+@format_option("The format on stdout; resources export writes a file.")
 @wide_option
 @click.pass_obj
 def list_command(
@@ -97,7 +90,7 @@ def list_command(
 
     if form == "table":
         cli.emit(
-            {"resources": [flat(each) for each in shown], "unread": found.unread, "regions": found.regions},
+            _parts(shown, found),
             text=text,
             ids=[each.resource.id for each in shown],
         )
@@ -118,12 +111,12 @@ def _written(form: str, shown: Sequence[Priced], found: Overview) -> str:
         return resources.as_csv(shown)
     if form == "html":
         return resources.as_page(shown, found.unread, found.regions, SystemClock().now())
-    parts = {
-        "resources": [flat(each) for each in shown],
-        "unread": found.unread,
-        "regions": found.regions,
-    }
-    return document(parts) + "\n"
+    return document(_parts(shown, found)) + "\n"
+
+
+def _parts(shown: Sequence[Priced], found: Overview) -> dict[str, Any]:
+    """The list as the JSON contract has it."""
+    return {"resources": [flat(each) for each in shown], "unread": found.unread, "regions": found.regions}
 
 
 def _note_nothing(cli: Cli, found: Overview) -> None:
