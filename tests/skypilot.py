@@ -154,15 +154,7 @@ def program() -> Path:
 
 def runtime_image(account: Account, uv: str) -> str:
     """An image with what SkyPilot's own have: uv, and the environment of its runtime."""
-    (instance,) = account.ec2.run_instances(
-        ImageId=IMAGE,
-        InstanceType=KIND,
-        MinCount=1,
-        MaxCount=1,
-        KeyName="tester",
-        SecurityGroupIds=[account.open_group],
-    )["Instances"]
-    machine = Machine(account, account.wait_state(instance["InstanceId"], "running", 100), USER)
+    machine = account.launch(user=USER, seconds=100, ImageId=IMAGE, InstanceType=KIND)
     _copy(machine, uv, "uv")
     machine.run(
         "mkdir -p ~/.local/bin && mv ~/uv ~/.local/bin/ && ~/.local/bin/uv venv --seed ~/skypilot-runtime",

@@ -84,17 +84,7 @@ def machine(account: Account) -> Iterator[Machine]:
 
 def launched(account: Account, **more: Any) -> Machine:
     public = account.key_file.with_suffix(".pub").read_text().strip()
-    (instance,) = account.ec2.run_instances(
-        ImageId=account.image,
-        InstanceType="t3.micro",
-        MinCount=1,
-        MaxCount=1,
-        KeyName="tester",
-        SecurityGroupIds=[account.open_group],
-        UserData=USER_DATA.replace("KEY", public),
-        **more,
-    )["Instances"]
-    machine = Machine(account, account.wait_state(instance["InstanceId"], "running", 100), "ec2-user")
+    machine = account.launch(seconds=100, UserData=USER_DATA.replace("KEY", public), **more)
     wait_for_ssh(machine)
     return machine
 

@@ -101,6 +101,15 @@ class Account:
         )
         return str(created["GroupId"])
 
+    def launch(self, *, user: str = "ec2-user", seconds: float = 30, **more: Any) -> Machine:
+        """A machine that runs, and that SSH can reach with the key; ``more`` is for RunInstances."""
+        self.key_file  # noqa: B018 (makes the key pair)
+        wanted = {"ImageId": self.image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}
+        (created,) = self.ec2.run_instances(
+            **wanted | {"KeyName": "tester", "SecurityGroupIds": [self.open_group]} | more
+        )["Instances"]
+        return Machine(self, self.wait_state(created["InstanceId"], "running", seconds), user)
+
     def describe(self, instance_id: str) -> dict[str, Any]:
         """The instance as DescribeInstances shows it."""
         answer = self.ec2.describe_instances(InstanceIds=[instance_id])

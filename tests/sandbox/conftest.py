@@ -35,19 +35,10 @@ def docker_account(docker_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="session")
 def docker_machine(docker_account: Account) -> Iterator[Machine]:
     """A machine with an engine, for every test that leaves it as it was."""
-    account = docker_account
-    account.key_file  # noqa: B018 (makes the key pair)
-    (instance,) = account.ec2.run_instances(
-        ImageId=account.image,
-        InstanceType="t3.micro",
-        MinCount=1,
-        MaxCount=1,
-        KeyName="tester",
-        SecurityGroupIds=[account.open_group],
-    )["Instances"]
-    yield Machine(account, account.wait_state(instance["InstanceId"], "running"), "ec2-user")
-    account.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
-    account.wait_state(instance["InstanceId"], "terminated")
+    machine = docker_account.launch()
+    yield machine
+    docker_account.ec2.terminate_instances(InstanceIds=[machine.id])
+    docker_account.wait_state(machine.id, "terminated")
 
 
 @pytest.fixture

@@ -45,17 +45,8 @@ def occupied(info: SandboxInfo, folder: Path) -> Machine:
     ecr = account.client("ecr")
     address = ecr.create_repository(repositoryName="app")["repository"]["repositoryUri"]
     Client(address, password_of(ecr)).push_image("1")
-    account.key_file  # noqa: B018 (makes the key pair)
-    instance = account.ec2.run_instances(
-        ImageId=account.image,
-        InstanceType="t3.micro",
-        MinCount=1,
-        MaxCount=1,
-        KeyName="tester",
-        SecurityGroupIds=[account.open_group],
-    )["Instances"][0]["InstanceId"]
+    machine = account.launch()
     volume = account.ec2.create_volume(Size=1, AvailabilityZone=ZONE, VolumeType="gp3")["VolumeId"]
-    machine = Machine(account, account.wait_state(instance, "running"), "ec2-user")
     account.wait_volume(volume, "available")
     machine.attach(volume)
     machine.root("mkfs.ext4 -q /dev/sdf; mkdir /mnt/data; mount /dev/sdf /mnt/data; chmod 777 /mnt/data")

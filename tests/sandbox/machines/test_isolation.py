@@ -28,19 +28,10 @@ print(os.path.exists(MARKER))
 PY"""
 
 
-def started(account: Account) -> Machine:
-    account.key_file  # noqa: B018 (makes the key pair)
-    parameters = {"ImageId": account.image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}
-    (instance,) = account.ec2.run_instances(
-        **parameters, KeyName="tester", SecurityGroupIds=[account.open_group]
-    )["Instances"]
-    return Machine(account, account.wait_state(instance["InstanceId"], "running"), "ec2-user")
-
-
 @pytest.fixture(scope="module")
 def machine(account: Account) -> Iterator[Machine]:
     """One for all tests here; without Docker."""
-    created = started(account)
+    created = account.launch()
     yield created
     account.ec2.terminate_instances(InstanceIds=[created.id])
     account.wait_state(created.id, "terminated")
