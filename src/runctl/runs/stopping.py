@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound
 from runctl.machines.session import Session
@@ -30,8 +31,6 @@ def stop_run(
 
     Of a run that nobody watches the group has ended, too.
     """
-    from runctl.agent.end_reason import EndReason
-
     if record.needs_refresh:
         from runctl.runs.unattended.ending import stop_unattended
 
@@ -62,7 +61,6 @@ def stop_run(
 def _stop_recovery(session: Session, record: RunRecord) -> Stopped:
     """Of a run that has ended: nobody starts another attempt. Whoever prepares one finds that out, and gives back what
     is rented for it."""
-    from runctl.agent.end_reason import RETRIED, EndReason
     from runctl.runs.stored.elsewhere import end_elsewhere
     from runctl.runs.stored.recipe import Recipes
 

@@ -45,7 +45,7 @@ class RecoveredRun:
         self.spot_is_put_off = spot_is_put_off
         """What was rented on spot has failed lately: it counts as having no capacity."""
         self.lease: LeaseKeeper | None = None
-        """This computer's right to start the next attempt; ``None``: the run has no store that this computer may use."""
+        """This computer's right to start the next attempt; ``None``: the run has no store that it may use."""
 
     def note_rented(self, error: CapacityError) -> None:
         """There was no capacity, for all of what was needed or for the time that it was needed for."""
