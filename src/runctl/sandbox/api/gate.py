@@ -23,7 +23,7 @@ from runctl.sandbox.s3 import request as s3_request
 from runctl.sandbox.s3.request import REQUEST_KEY
 from runctl.sandbox.world import ACCOUNT, World, current
 
-IDEMPOTENT = {"CreateFleet", "RunInstances", "CreateVolume", "CopyVolumes"}
+IDEMPOTENT = {"CopyVolumes", "CreateFleet", "CreateLaunchTemplate", "CreateVolume", "RunInstances"}
 EXPIRED_TOKEN = "expired"  # noqa: S105 - the word that tests use for one
 UNKNOWN_KEY = (
     "The access key or security token included in the request is not valid in this sandbox: each start has keys of"

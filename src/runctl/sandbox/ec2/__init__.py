@@ -13,7 +13,14 @@ from moto.core.utils import utcnow
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 
-from runctl.sandbox.ec2 import filter_patterns, fleets, placement_groups, type_answers, volume_answers
+from runctl.sandbox.ec2 import (
+    filter_patterns,
+    fleets,
+    launch_templates,
+    placement_groups,
+    type_answers,
+    volume_answers,
+)
 from runctl.sandbox.ec2.launch import Launch, run_instances
 from runctl.sandbox.ec2.lifecycle import SandboxInstance
 from runctl.sandbox.ec2.snapshots import SandboxSnapshot
@@ -41,6 +48,7 @@ def install() -> None:
         setattr(owner, name, ours)
     volume_answers.install()
     fleets.install()
+    launch_templates.install()
     placement_groups.install()
     filter_patterns.install()
     type_answers.install()
