@@ -13,7 +13,7 @@ import click
 from runctl._version import __version__
 from runctl.cli.framework.command_table import ROOT_HELP, commands_named, entry_of, root
 from runctl.cli.framework.options import GlobalOption, MayBeBytes, MayBeEmpty, global_options
-from runctl.cli.framework.preview import offer_preview
+from runctl.cli.framework.preview import PLAN_ONLY, SECTION, preview_of
 from runctl.cli.framework.root_help import help_line, root_help
 from runctl.core.names import did_you_mean
 from runctl.providers.plugin import Branch, Leaf
@@ -409,5 +409,13 @@ def resolve(name: str, entry: Leaf | Branch) -> click.Command:
         raise TypeError(f"{entry.target} is not a command")
     command.name = name
     if entry.shows_calls and entry.argument is not None and isinstance(command, Command):
-        offer_preview(command, entry.argument)
+        _offer_preview(command, entry.argument)
     return command
+
+
+def _offer_preview(command: Command, provider: str) -> None:
+    """The command takes the provider's option to show its calls, if it has one."""
+    preview = preview_of(provider, command.callback) if command.callback is not None else None
+    if preview is not None:
+        command.callback = preview.callback
+        command.add_option(preview.option, SECTION, excludes=PLAN_ONLY)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from runctl.cli.context import Cli
 from runctl.providers.registry import plugin
-
-if TYPE_CHECKING:
-    from runctl.cli.framework.commands import Command
 
 SECTION = "This command"
 """Where help has the option, where it has sections."""
@@ -22,13 +20,21 @@ PLAN_ONLY = "--dry-run"
 """Shows what would be done in another way: a command shows one of the two."""
 
 
-def offer_preview(command: Command, provider: str) -> None:
-    """The command takes the provider's option, if it has one."""
+@dataclass(frozen=True)
+class Preview:
+    """What a command is given."""
+
+    option: click.Option
+    callback: Callable[..., Any]
+    """Carries the command out, or shows its calls."""
+
+
+def preview_of(provider: str, carry_out: Callable[..., Any]) -> Preview | None:
+    """The provider's option, if it has one, for the command that ``carry_out`` carries out."""
     offered = plugin(provider).preview_option
-    if offered is None or command.callback is None:
-        return
+    if offered is None:
+        return None
     flag, help_text = offered
-    carry_out = command.callback
 
     def callback(*args: Any, show_calls: bool, **values: Any) -> Any:
         if not show_calls:
@@ -40,9 +46,7 @@ def offer_preview(command: Command, provider: str) -> None:
         )
         return None
 
-    command.callback = callback
-    option = click.Option([flag, "show_calls"], is_flag=True, help=help_text)
-    command.add_option(option, SECTION, excludes=PLAN_ONLY)
+    return Preview(click.Option([flag, "show_calls"], is_flag=True, help=help_text), callback)
 
 
 def _preview(cli: Cli, provider: str, run: Callable[[], Any]) -> None:
