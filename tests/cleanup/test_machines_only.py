@@ -32,7 +32,8 @@ from runctl.providers import registry
 from runctl.providers.abilities.inventory import ResourceKind
 from runctl.providers.abilities.prices import FreePrices
 from runctl.providers.capacity import RefusalListener, no_listener
-from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
+from runctl.providers.interface import Renting
 from runctl.testing.clock import ManualClock
 from tests.cleanup.account import Account
 from tests.cleanup.resources import a_resource

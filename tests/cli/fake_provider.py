@@ -44,14 +44,8 @@ from runctl.providers.aws.ebs.purposes import suggest
 from runctl.providers.aws.ebs.types import shape_from_text
 from runctl.providers.aws.prices.shipped import shipped_rates
 from runctl.providers.capacity import RefusalListener, no_listener
-from runctl.providers.interface import (
-    Check,
-    CreatePlan,
-    InstanceRequest,
-    Provider,
-    Renting,
-    StopAndStart,
-)
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
+from runctl.providers.interface import Check, Provider, Renting, StopAndStart
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Completed, PortForward, Transport
 from tests.rates import hourly, monthly

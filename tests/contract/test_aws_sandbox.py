@@ -19,7 +19,8 @@ from runctl.providers import registry
 from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.settings import AwsConfig
-from runctl.providers.interface import InstanceRequest, Provider, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
+from runctl.providers.interface import Provider
 from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
 from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract

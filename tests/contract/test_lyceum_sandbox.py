@@ -15,7 +15,8 @@ from runctl.core.errors import CapacityError, Conflict, PermissionDenied, Unsupp
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.providers import registry
-from runctl.providers.interface import InstanceRequest, Provider, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
+from runctl.providers.interface import Provider
 from runctl.providers.lyceum.lyceum_provider import LyceumProvider
 from runctl.providers.lyceum.settings import LyceumConfig
 from runctl.sandbox.connection import SandboxInfo

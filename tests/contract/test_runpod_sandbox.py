@@ -29,7 +29,8 @@ from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import Instance, InstanceState, Market, VolumeState
 from runctl.providers import registry
 from runctl.providers.abilities.volume_plans import ResizeRequest, VolumeRequest
-from runctl.providers.interface import DoctorStatus, InstanceRequest, Provider, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
+from runctl.providers.interface import DoctorStatus, Provider
 from runctl.providers.runpod.runpod_provider import END_POD, RunPodProvider
 from runctl.providers.runpod.settings import RunPodConfig
 from runctl.sandbox.connection import SandboxInfo

@@ -36,7 +36,7 @@ from runctl.providers.abilities.catalogue import Offers, UnreadRegion
 from runctl.providers.abilities.inventory import Resource, Unread
 from runctl.providers.abilities.prices import FreePrices, PricePoint
 from runctl.providers.capacity import LeftOut, Offer, Pool
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.render.json import to_builtins
 from runctl.render.offers import offers_document
 from runctl.render.plans.machine_plans import plan_document

@@ -12,7 +12,7 @@ from runctl.core.tags import RANK
 from runctl.costs.ledger import Ledger
 from runctl.machines.nodes import Engine, NodesWanted, new_nodes
 from runctl.machines.session import Session
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.sandbox.fault_client import Faults
 from tests.e2e.account import create, volume
 from tests.e2e.command_line import CommandLine

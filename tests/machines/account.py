@@ -16,7 +16,7 @@ from runctl.core.ids import InstanceId
 from runctl.providers.abilities.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.storage.attaching import MountOptions, attach_and_mount
 from tests.machines.conftest import Runctl
 

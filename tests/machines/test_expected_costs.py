@@ -11,7 +11,7 @@ from runctl.machines.expected_costs import Expected, expected_costs, expected_no
 from runctl.machines.node_volumes import NodeVolume, Sharing
 from runctl.machines.nodes import NodeGroupPlan
 from runctl.providers.abilities.nodes import NodesPlan
-from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest, VolumeMount
 from tests.cli.fake_provider import a_plan, a_volume
 from tests.rates import hourly, monthly
 

@@ -17,7 +17,7 @@ from runctl.machines.fallback import NextStep, check_fallback, next_step, pause,
 from runctl.machines.intents import IntentState, IntentStore
 from runctl.machines.renting import Rentals
 from runctl.providers.capacity import FallbackMode, Needs, SpotFallback
-from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from tests.cli.fake_provider import FakeProvider, Script, a_plan, an_instance

@@ -23,7 +23,7 @@ from runctl.machines.intents import (
     taken_up,
 )
 from runctl.providers.abilities.volume_plans import VolumeRequest
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 INTENT = Intent("token", Kind.VOLUME, "aws", "123456789012", "us-east-1", "digest", "data", None, NOW)

@@ -28,7 +28,7 @@ from runctl.machines.ledger_record import LedgerRecord
 from runctl.machines.renting import Rentals
 from runctl.machines.settling import settle_at
 from runctl.providers.abilities.volume_plans import VolumeRequest
-from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
 from runctl.testing.clock import ManualClock
 from tests.cli.fake_provider import FakeProvider, Script, a_plan, a_snapshot, a_volume, an_instance
 

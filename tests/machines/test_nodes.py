@@ -9,7 +9,7 @@ from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Volume, VolumeState
 from runctl.machines.node_volumes import NodeVolume, Sharing, decide_sharing, without_shared
 from runctl.machines.nodes import Engine, NodesWanted, parse_nodes
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 
 VOLUME = Volume(
     id=VolumeId("vol-0000000000000000a"),

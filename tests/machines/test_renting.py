@@ -19,7 +19,7 @@ from runctl.core.tags import HELPER_FOR, INTENT
 from runctl.machines.creation import Creation
 from runctl.machines.intents import LIVES_UNSEEN, IntentState, IntentStore
 from runctl.machines.renting import Rental, RentalEvent, RentalKind, Rentals, rental_of
-from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
 from runctl.sandbox.connection import SandboxInfo
 from runctl.testing.clock import ManualClock
 from tests.cli.fake_provider import FakeProvider, FakeRenting, Script, an_instance

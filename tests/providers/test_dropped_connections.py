@@ -14,7 +14,8 @@ from runctl.core.errors import Conflict, NotFound, OutcomeUnknown, Unreachable
 from runctl.core.journal import Journal
 from runctl.core.machine_models import InstanceState
 from runctl.providers.abilities.volume_plans import ResizeRequest, VolumeRequest
-from runctl.providers.interface import InstanceRequest, Provider, require
+from runctl.providers.instance_plans import InstanceRequest
+from runctl.providers.interface import Provider, require
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.lyceum_provider import LyceumProvider
 from runctl.providers.lyceum.settings import LyceumConfig

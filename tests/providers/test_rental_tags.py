@@ -8,7 +8,7 @@ from decimal import Decimal
 from runctl.core import tags as tag
 from runctl.core.ids import VolumeId
 from runctl.providers.abilities.limits import MachineLimits, unused_tags
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.providers.labels import label_of, left_out, tags_of
 from runctl.providers.rental_tags import LETTERS, NOT_IN_LABELS, rental_tags
 

@@ -26,7 +26,7 @@ from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT
 from runctl.providers import without_tokens
 from runctl.providers.capacity import Offer, Pool, Refusal
-from runctl.providers.interface import CreatePlan
+from runctl.providers.instance_plans import CreatePlan
 from runctl.providers.without_tokens import Calls, Creations
 from runctl.testing.clock import ManualClock
 from tests.providers.scripted_rest import interrupted

@@ -17,7 +17,7 @@ from runctl.machines.nodes import Engine, NodeGroupPlan
 from runctl.providers.abilities.nodes import NodesPlan
 from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.capacity import FallbackMode, LeftOut, Offer, Pool, SpotFallback
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.render.plans.machine_plans import create_plan_text, nodes_plan_text, plan_document
 from runctl.render.plans.volume_plans import snapshots_table, volume_plan_text
 from runctl.render.tables import WIDE, Column, Screen, details, fit, wants_style

@@ -23,7 +23,7 @@ from runctl.providers.abilities.volume_plans import InitializationStatus, Volume
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.volumes import EbsVolumes
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.storage.moving import Moved, abandon, carry_out, check_moved, plan_abandon, plan_move
 from tests.cli.fake_provider import INSTANCE_ID, a_volume
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import StateError
@@ -19,9 +19,6 @@ from runctl.core.tags import INTENT, NAME
 from runctl.machines.creation import is_over
 from runctl.machines.intents import Intent, IntentState, IntentStore, Kind
 from runctl.providers.interface import Provider
-
-if TYPE_CHECKING:
-    from runctl.machines.session import Session
 
 REMEMBERED = timedelta(hours=1)
 """How long an earlier deletion answers for a name or an id that does not exist any more."""
@@ -199,15 +196,12 @@ class Deleting(Generic[Resource]):
 
 
 def deleting(
-    session: Session,
-    provider: Provider,
-    kind: Kind,
+    deletions: Deletions,
     references: Sequence[str],
     find: Callable[[str], Resource],
     delete: Callable[[Resource], Resource],
 ) -> Deleting[Resource]:
     """What the references mean, and ``delete`` with an intent around it. Raises what `Deletions.find` raises."""
-    deletions = session.deletions(provider, kind)
 
     def recorded(resource: Resource) -> Resource:
         with deletions.deleting(resource):

@@ -12,7 +12,7 @@ from runctl.core.money import HOURS_PER_MONTH
 from runctl.costs.rates import hours
 from runctl.machines.node_volumes import Sharing
 from runctl.machines.nodes import NodeGroupPlan
-from runctl.providers.interface import CreatePlan
+from runctl.providers.instance_plans import CreatePlan
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from runctl.core.errors import CapacityError, QuotaExceeded, UsageError
 from runctl.core.machine_models import Market
 from runctl.core.money import hourly, usd
 from runctl.providers.capacity import FallbackMode, SpotFallback
-from runctl.providers.interface import CreatePlan
+from runctl.providers.instance_plans import CreatePlan
 
 RETRY_FIRST = timedelta(seconds=15)
 RETRY_MOST = timedelta(minutes=2)

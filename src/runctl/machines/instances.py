@@ -19,7 +19,8 @@ from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.project.label import project_label
 from runctl.providers.capacity import Needs, SpotFallback
-from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount, require
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest, VolumeMount
+from runctl.providers.interface import require
 from runctl.providers.registry import DEFAULT
 
 ENDED_TIMEOUT = timedelta(minutes=15)
@@ -212,9 +213,7 @@ def ending(
     rentals = session.rentals(provider)
     require(rentals.provider.renting)
     found = deleting(
-        session,
-        rentals.provider,
-        Kind.TERMINATION,
+        session.deletions(rentals.provider, Kind.TERMINATION),
         references,
         instance_finder(session, provider),
         lambda instance: rentals.give_back(instance.id),

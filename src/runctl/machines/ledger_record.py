@@ -44,7 +44,8 @@ from runctl.machines.intents import LIVES_UNSEEN, Intent, IntentState, Kind
 if TYPE_CHECKING:
     from runctl.machines.creation import Thing
     from runctl.machines.renting import Rental
-    from runctl.providers.interface import CreatePlan, Provider
+    from runctl.providers.instance_plans import CreatePlan
+    from runctl.providers.interface import Provider
 
 _CREATED: dict[Kind, EntryKind] = {
     Kind.VOLUME: EntryKind.VOLUME,

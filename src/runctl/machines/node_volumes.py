@@ -23,7 +23,8 @@ from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.machines.volumes import agents, new_clone, new_volume
 from runctl.providers.abilities.volume_plans import CloneRequest, VolumeRequest
-from runctl.providers.interface import InstanceRequest, Provider, Rate, require
+from runctl.providers.instance_plans import InstanceRequest
+from runctl.providers.interface import Provider, Rate, require
 from runctl.storage.attaching import MountOptions, attach_and_mount
 
 if TYPE_CHECKING:

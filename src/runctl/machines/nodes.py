@@ -44,7 +44,8 @@ from runctl.machines.node_volumes import (
 from runctl.machines.renting import READY_TIMEOUT
 from runctl.providers.abilities.nodes import NodesPlan, NodesRequest
 from runctl.providers.capacity import SpotFallback
-from runctl.providers.interface import InstanceRequest, Provider, VolumeMount, require
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
+from runctl.providers.interface import Provider, require
 
 if TYPE_CHECKING:
     from runctl.machines.creation import Creation

@@ -22,7 +22,8 @@ from runctl.providers.capacity import Offer, Pool, RefusalReason
 
 if TYPE_CHECKING:
     from runctl.machines.renting import RefusedPool, Rental
-    from runctl.providers.interface import CreatePlan, Provider
+    from runctl.providers.instance_plans import CreatePlan
+    from runctl.providers.interface import Provider
 
 REMEMBERED = timedelta(days=90)
 REFUSED_LATELY = timedelta(minutes=30)

@@ -25,7 +25,8 @@ from runctl.machines.fallback import AskFallback, NextStep, check_fallback, next
 from runctl.machines.intents import IntentState, IntentStore, Kind
 from runctl.providers.abilities.nodes import NodesPlan
 from runctl.providers.capacity import Refusal, SpotFallback
-from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
+from runctl.providers.interface import Provider, require
 from runctl.providers.registry import command
 
 READY_TIMEOUT = timedelta(minutes=15)

@@ -347,7 +347,7 @@ def volume_deletion(
         volumes.delete(volume.id, session.progress, include_protected=include_protected)
         return replace(volume, state=VolumeState.DELETED)
 
-    return deleting(session, cloud, Kind.VOLUME_DELETION, references, volumes.find, delete)
+    return deleting(session.deletions(cloud, Kind.VOLUME_DELETION), references, volumes.find, delete)
 
 
 def snapshot_deletion(
@@ -361,4 +361,4 @@ def snapshot_deletion(
         snapshots.delete(snapshot.id, session.progress, include_protected=include_protected)
         return replace(snapshot, state=SnapshotState.DELETED)
 
-    return deleting(session, cloud, Kind.SNAPSHOT_DELETION, references, snapshots.find, delete)
+    return deleting(session.deletions(cloud, Kind.SNAPSHOT_DELETION), references, snapshots.find, delete)

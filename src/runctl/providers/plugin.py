@@ -75,7 +75,7 @@ class CreateOption:
     """Such as ``--key-name``."""
     help: str
     field: str | None = None
-    """The field of `runctl.providers.interface.InstanceRequest` that it fills; without one it comes in ``options``
+    """The field of `runctl.providers.instance_plans.InstanceRequest` that it fills; without one it comes in ``options``
     under the flag's name without dashes at its front."""
     section: str = "Machine"
     """Of the help."""

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from runctl.core import tags as tag
 from runctl.providers.abilities.limits import MachineLimits
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 
 LETTERS: Mapping[str, str] = {
     "o": tag.OWNER,

@@ -23,7 +23,7 @@ from runctl.core.progress import Progress
 from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.capacity import Offer, Refusal, RefusalListener, RefusalReason
-from runctl.providers.interface import CreatePlan
+from runctl.providers.instance_plans import CreatePlan
 from runctl.providers.registry import command, volume_command
 
 Created = TypeVar("Created")

@@ -33,7 +33,8 @@ from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.tags import is_ours
 from runctl.costs.rates import Per
 from runctl.providers import interface
-from runctl.providers.interface import CreatePlan, DoctorStatus, InstanceRequest, Provider, require
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
+from runctl.providers.interface import DoctorStatus, Provider, require
 
 
 def _imported_for_types() -> Mapping[str, type]:

@@ -11,7 +11,8 @@ import pytest
 from runctl.core.ids import InstanceId, RunId, new_run_id
 from runctl.core.tags import RUN
 from runctl.providers.abilities.groups import GroupPlan, GroupRequest, MachineGroup, TakeUp
-from runctl.providers.interface import InstanceRequest, Provider, require
+from runctl.providers.instance_plans import InstanceRequest
+from runctl.providers.interface import Provider, require
 
 SECONDS = 90.0
 """For a machine to come or to go."""

@@ -17,7 +17,8 @@ from runctl.providers.abilities.volume_plans import (
     SnapshotRequest,
     VolumeRequest,
 )
-from runctl.providers.interface import InstanceRequest, Provider, VolumeMount, require
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
+from runctl.providers.interface import Provider, require
 
 
 class VolumeContract:

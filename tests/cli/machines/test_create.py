@@ -10,7 +10,7 @@ import pytest
 
 from runctl.core.errors import CapacityError, QuotaExceeded
 from runctl.core.machine_models import InstanceState, Market
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from tests.cli.conftest import Invoke, data_of, error_of
 from tests.cli.fake_provider import INSTANCE_ID, OTHER_ID, Script, a_plan, an_instance
 

@@ -10,7 +10,7 @@ from runctl.cli.context import Cli
 from runctl.cli.machines.renting import Answer, decide, highest_price
 from runctl.core.machine_models import Market
 from runctl.providers.capacity import FallbackMode, SpotFallback
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from tests.cli.conftest import Invoke
 from tests.cli.fake_provider import Script, a_plan, an_instance
 

@@ -16,7 +16,7 @@ from runctl.core.ids import InstanceId, VolumeId, new_client_token
 from runctl.core.journal import Journal, Standing
 from runctl.core.machine_models import InstanceState, Market
 from runctl.core.tags import INTENT, OWNED, OWNED_VALUE
-from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
 from runctl.providers.labels import label_of, tags_of
 from runctl.providers.lyceum.api import LyceumApi
 from runctl.providers.lyceum.context import LyceumContext

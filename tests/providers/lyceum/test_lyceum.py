@@ -25,7 +25,7 @@ from runctl.core.errors import (
 )
 from runctl.core.machine_models import InstanceState, Market
 from runctl.providers.capacity import Needs, Pool
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.providers.lyceum.api import Specs, StorageKeys, Variant, Vm, refused
 from runctl.providers.lyceum.catalogue import ANYWHERE, choose, parse_kind
 from runctl.providers.lyceum.lyceum_provider import LyceumProvider

@@ -17,7 +17,7 @@ from runctl.core.journal import Journal, Standing
 from runctl.core.machine_models import InstanceState
 from runctl.core.tags import EXPIRES_AT, INTENT, OWNED, OWNED_VALUE
 from runctl.providers.abilities.volume_plans import VolumeRequest
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.providers.labels import label_of
 from runctl.providers.runpod.api import RunPodApi
 from runctl.providers.runpod.context import RunPodContext

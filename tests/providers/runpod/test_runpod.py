@@ -27,7 +27,8 @@ from runctl.core.machine_models import InstanceState, Market
 from runctl.core.tags import INTENT, NAME
 from runctl.providers.abilities.catalogue import OfferQuery
 from runctl.providers.capacity import Needs, Pool
-from runctl.providers.interface import DoctorStatus, InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
+from runctl.providers.interface import DoctorStatus
 from runctl.providers.labels import label_of
 from runctl.providers.rest import Answer
 from runctl.providers.runpod.api import (

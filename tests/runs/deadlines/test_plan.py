@@ -13,7 +13,7 @@ from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.core.errors import UsageError
 from runctl.core.machine_models import Market
 from runctl.providers.capacity import FallbackMode, SpotFallback
-from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
 from runctl.runs.deadlines.plan import (
     DeadlineRequest,
     check_deadline,

@@ -17,7 +17,7 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, NotFound, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Market, Volume
-from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest, VolumeMount
 from runctl.render.run_table import machine_end_text
 from runctl.runs.launch.launch_plan import (
     FOLLOWER_SECONDS,

@@ -16,7 +16,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.abilities.image_registry import RegistryLogin
 from runctl.providers.abilities.machine_images import MachineImages
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.runs.images.settled_image import BY_CONFIGURATION, ImageOptions
 from runctl.runs.launch.machine_image import MachineImage, WithMachineImage, settle_machine_image
 from runctl.runs.train.project_plan import TrainRequest

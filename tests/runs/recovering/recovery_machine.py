@@ -25,7 +25,7 @@ from runctl.core.errors import RunctlError
 from runctl.core.machine_models import Instance, Market
 from runctl.machines.intents import IntentStore
 from runctl.machines.session import Session
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.runs import asking, stopping
 from runctl.runs.records.store import run_store
 from runctl.runs.records.updates import from_status, planned

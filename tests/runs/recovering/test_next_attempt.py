@@ -14,7 +14,7 @@ from runctl.core.machine_models import Market
 from runctl.core.run_models import RunPhase
 from runctl.machines.pool_record import Lifetime
 from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.runs.launch.launch_plan import UNUSED_FOR
 from runctl.runs.records.run_record import RunRecord, as_known
 from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of, spent

@@ -19,7 +19,8 @@ from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import ATTEMPT, INTENT
 from runctl.providers.abilities.object_storage import ObjectStorage, ObjectVersion, StoredObject
 from runctl.providers.capacity import RefusalListener, no_listener
-from runctl.providers.interface import Check, CreatePlan, InstanceRequest, Provider, Renting
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
+from runctl.providers.interface import Check, Provider, Renting
 from runctl.testing.clock import ManualClock
 from tests.cli.fake_provider import a_plan, an_instance
 

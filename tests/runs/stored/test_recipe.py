@@ -19,7 +19,7 @@ from runctl.core.machine_models import Market
 from runctl.core.run_models import RunPhase
 from runctl.project.kept import KeptProjects
 from runctl.providers.capacity import Needs, Pool
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.runs.mounts.plan import MountPlan, PlannedMount
 from runctl.runs.records.store import RunStore
 from runctl.runs.recovery import Deadline, RecoveryRules

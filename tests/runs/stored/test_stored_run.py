@@ -23,7 +23,7 @@ from runctl.project.kept import KeptProjects, NotKept
 from runctl.project.manifest import build_manifest
 from runctl.project.selection import select
 from runctl.providers.capacity import FallbackMode, SpotFallback
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.runs.recovery import RecoveryRules
 from runctl.runs.stored import stored_run
 from runctl.runs.stored.leases import note_attempt

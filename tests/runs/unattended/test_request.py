@@ -17,7 +17,7 @@ from runctl.core.ids import new_client_token
 from runctl.core.machine_models import Market
 from runctl.machines.nodes import Engine, NodesWanted
 from runctl.providers.capacity import FallbackMode, SpotFallback
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.runs.launch.launch_plan import AfterRun
 from runctl.runs.train.project_plan import TrainRequest
 from runctl.runs.unattended.request import (

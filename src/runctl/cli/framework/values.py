@@ -20,7 +20,7 @@ from runctl.core.text import with_article
 from runctl.transport.interface import PortForward, parse_forward
 
 if TYPE_CHECKING:
-    from runctl.providers.interface import VolumeMount
+    from runctl.providers.instance_plans import VolumeMount
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -200,7 +200,7 @@ class VolumeAt(click.ParamType["VolumeMount"]):
         self, value: str | VolumeMount, param: click.Parameter | None, ctx: click.Context | None
     ) -> VolumeMount:
         """The two of them."""
-        from runctl.providers.interface import VolumeMount
+        from runctl.providers.instance_plans import VolumeMount
 
         if isinstance(value, VolumeMount):
             return value
@@ -303,7 +303,7 @@ def pair_volumes(volumes: Sequence[str], mount_points: Sequence[str]) -> tuple[V
             hint="each mount point needs a volume; a fresh disk's place is set by --data-mount-point",
             code="unpaired",
         )
-    from runctl.providers.interface import VolumeMount
+    from runctl.providers.instance_plans import VolumeMount
 
     for flag, values in (("--ebs-volume", volumes), ("--mount-point", mount_points)):
         for value in values:

@@ -19,7 +19,7 @@ from runctl.core.errors import UsageError
 from runctl.core.text import with_article
 from runctl.machines.instances import instance_request
 from runctl.machines.session import Session
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.providers.plugin import CreateOption, ProviderPlugin
 from runctl.providers.registry import plugin
 

@@ -14,7 +14,7 @@ from runctl.providers.capacity import FallbackMode
 
 if TYPE_CHECKING:
     from runctl.costs.rates import Rate
-    from runctl.providers.interface import CreatePlan
+    from runctl.providers.instance_plans import CreatePlan
 
 
 class Answer(enum.Enum):

@@ -9,7 +9,7 @@ import click
 
 from runctl.cli.framework.completion import complete_volumes
 from runctl.cli.framework.values import MOUNT_POINT, VOLUME, VOLUME_AT, pair_volumes
-from runctl.providers.interface import VolumeMount
+from runctl.providers.instance_plans import VolumeMount
 from runctl.providers.registry import plugin
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -16,7 +16,7 @@ from runctl.cli.machines.volume_options import volume_flags, volumes_of
 from runctl.containers.container_options import ContainerOptions
 from runctl.containers.mounts import VOLUME_FLAG, MountRequest, parse_mount
 from runctl.core.errors import UsageError
-from runctl.providers.interface import VolumeMount
+from runctl.providers.instance_plans import VolumeMount
 from runctl.providers.registry import plugin
 from runctl.runs.train.request import split_command
 

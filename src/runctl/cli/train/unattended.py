@@ -9,7 +9,7 @@ from runctl.cli.machines.renting import confirm_renting, highest_price
 from runctl.cli.train.launched import show_launch_plan
 from runctl.core.clock import SystemClock
 from runctl.providers.capacity import FallbackMode, SpotFallback
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.render.plans.launch_plan import launch_plan_text
 from runctl.render.plans.machine_plans import types_text
 from runctl.runs.launch.launching import LaunchRequest

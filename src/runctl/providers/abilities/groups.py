@@ -14,7 +14,7 @@ from decimal import Decimal
 from runctl.agent.after_run import GroupEnd
 from runctl.core.ids import InstanceId, RunId
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
 
 START_AGENT = "agent.pyz"
 """Below the run's address: the program that a machine of the group starts with."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from runctl.core.machine_models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.capacity import RefusalListener, no_listener
-from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest, VolumeMount
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ from runctl.providers.abilities.volume_plans import (
     VolumeRequest,
 )
 from runctl.providers.ending_calls import end_once
-from runctl.providers.registry import command, volume_command
 
 
 class Volumes(ABC):
@@ -132,6 +131,8 @@ class ProvidedVolumes(Volumes):
     chosen_at_creation = True
     provider: str
     """Whose they are."""
+    group: str
+    """The provider's group of commands about them."""
     kind_name: str
     """What the provider calls one: a network volume."""
     not_ours: tuple[str, str]
@@ -155,7 +156,7 @@ class ProvidedVolumes(Volumes):
         if not named:
             raise NotFound(
                 f"{self.provider} has no volume {id_or_name!r}",
-                hint=volume_command(self.provider, "list", "--everyone"),
+                hint=self._command(self.group, "list", "--everyone"),
                 code="volume-not-found",
             )
         if len(named) > 1:
@@ -170,7 +171,7 @@ class ProvidedVolumes(Volumes):
         """Raises `Unsupported`."""
         raise Unsupported(
             f"{instance_id} was made without {volume_id}, and cannot have it any more",
-            hint=f"choose volumes when a machine is made: {command(self.provider, 'create', '--volume NAME:/PATH')}",
+            hint=f"choose volumes when a machine is made: {self._command('create', '--volume NAME:/PATH')}",
         )
 
     def detach(
@@ -198,7 +199,7 @@ class ProvidedVolumes(Volumes):
         if volume.instances:
             raise Conflict(
                 f"{self.kind_name} {volume.name or volume.id} is used by {', '.join(volume.instances)}",
-                hint=command(self.provider, "terminate", volume.instances[0]),
+                hint=self._command("terminate", volume.instances[0]),
                 code="volume-in-use",
             )
         progress.step(f"deleting {volume.name or volume.id}")
@@ -207,7 +208,7 @@ class ProvidedVolumes(Volumes):
             (volume.id,),
             Effect.GONE,
             f"{self.kind_name} {volume.id} is deleted, with its data",
-            check=volume_command(self.provider, "show", volume.id),
+            check=self._command(self.group, "show", volume.id),
         )
         entry = self.journal.begin(gone)
         end_once(
@@ -217,6 +218,10 @@ class ProvidedVolumes(Volumes):
         )
         entry.done()
         self.forget(volume.id)
+
+    def _command(self, *argv: str) -> str:
+        """What to type, for hints."""
+        return " ".join(("runctl", self.provider, *argv))
 
     def forget(self, volume_id: VolumeId) -> None:
         """What this computer remembers of the volume besides is not needed any more."""

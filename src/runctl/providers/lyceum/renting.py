@@ -25,7 +25,8 @@ from runctl.core.waiting import attempts
 from runctl.providers.abilities.limits import settled_limits, unused_tags
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.ending_calls import end_once
-from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest, VolumeMount
+from runctl.providers.interface import Renting
 from runctl.providers.labels import label_of, left_out, tags_of
 from runctl.providers.lyceum.api import NAME, Vm
 from runctl.providers.lyceum.catalogue import ANYWHERE, choose, on_offer, parse_kind, rate_of

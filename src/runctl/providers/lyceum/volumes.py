@@ -47,6 +47,7 @@ class LyceumVolumes(ProvidedVolumes):
     """See `Volumes`. Ours are those that a machine of ours has, or was seen to have from this computer."""
 
     provider = PROVIDER
+    group = "volumes"
     kind_name = "block volume"
     not_ours = (
         "was not made from this computer",

@@ -13,7 +13,7 @@ from runctl.core.money import hourly
 from runctl.core.names import did_you_mean
 from runctl.costs.rates import Per, Rate
 from runctl.providers.capacity import LeftOut, Needs, Offer, Pool, RefusalReason
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.providers.runpod.api import GpuType
 
 ANYWHERE = "any"

@@ -31,7 +31,8 @@ from runctl.costs.rates import Rate
 from runctl.providers.abilities.limits import settled_limits, unused_tags
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.ending_calls import end_once
-from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest, VolumeMount
+from runctl.providers.interface import Renting
 from runctl.providers.labels import label_of, left_out
 from runctl.providers.rental_tags import rental_tags
 from runctl.providers.runpod.api import NAME, GpuType, Pod

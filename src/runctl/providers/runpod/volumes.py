@@ -108,6 +108,7 @@ class RunPodVolumes(ProvidedVolumes):
     """See `Volumes`."""
 
     provider = PROVIDER
+    group = "volumes"
     kind_name = "network volume"
     not_ours = ("was not created by runctl", "delete it in RunPod's console")
 

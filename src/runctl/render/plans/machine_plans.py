@@ -16,7 +16,8 @@ from runctl.machines.nodes import Engine, NodeGroupPlan
 from runctl.providers.abilities.groups import GroupNetwork, GroupPlan
 from runctl.providers.abilities.nodes import NodesPlan
 from runctl.providers.capacity import FallbackMode
-from runctl.providers.interface import CreatePlan, Rate
+from runctl.providers.instance_plans import CreatePlan
+from runctl.providers.interface import Rate
 from runctl.render.json import to_builtins
 from runctl.render.things import duration
 

@@ -26,7 +26,7 @@ from runctl.core.errors import UsageError
 from runctl.core.machine_models import Market
 from runctl.core.text import time_span
 from runctl.providers.capacity import FallbackMode, SpotFallback
-from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
 
 USUAL_SHARE = 0.3
 """Price of spot as a share of the price on demand, where one of the two is not known."""

@@ -13,7 +13,8 @@ from runctl.core.mount_points import default_mount_point
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.traffic import Requests, requests_for
 from runctl.providers.abilities.filling import StoredData
-from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
+from runctl.providers.interface import Provider, require
 from runctl.providers.registry import volume_command
 from runctl.runs.train.plan import check_instance
 from runctl.storage.attaching import AgentOn

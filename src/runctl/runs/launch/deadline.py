@@ -14,7 +14,8 @@ from runctl.machines.nodes import NewNodes
 from runctl.machines.renting import NewMachine
 from runctl.machines.session import Session
 from runctl.providers.capacity import Pool
-from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
+from runctl.providers.interface import Provider, require
 from runctl.runs.deadlines.plan import DeadlineRequest, check_deadline, first_spec, on_demand_request, settled
 from runctl.runs.deadlines.standing import restarts
 from runctl.runs.records.run_record import as_known

@@ -25,7 +25,7 @@ from runctl.machines.node_volumes import NodeVolume
 from runctl.machines.nodes import Engine, NodeGroupPlan, NodesWanted
 from runctl.providers.abilities.groups import GroupPlan
 from runctl.providers.abilities.prices import StoragePrices
-from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest, VolumeMount
 from runctl.runs.deadlines.plan import DeadlinePlan
 from runctl.runs.mounts.plan import MountFacts, PlannedMount
 from runctl.runs.train.plan import RunPlan

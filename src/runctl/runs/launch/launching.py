@@ -30,7 +30,8 @@ from runctl.machines.nodes import NewNodes, NodeGroup, NodeGroupPlan, NodesWante
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.providers.abilities.limits import OFF
-from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
+from runctl.providers.interface import Provider, require
 from runctl.runs.deadlines.plan import DeadlinePlan, DeadlineRequest, plan_deadline, with_market
 from runctl.runs.images.settled_image import BY_CONFIGURATION, ImageOptions
 from runctl.runs.launch.deadline import check_nodes, check_on_demand, deadline_spec, settled_deadline

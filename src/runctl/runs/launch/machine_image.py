@@ -10,7 +10,8 @@ from runctl.containers.where import INSTANCE
 from runctl.core.errors import Unsupported, UsageError
 from runctl.machines.session import Session
 from runctl.project.docker.dockerfile import DockerfileRequest
-from runctl.providers.interface import CreatePlan, InstanceRequest, Provider
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
+from runctl.providers.interface import Provider
 from runctl.runs.images.build import ImageBuild
 from runctl.runs.images.registry_logins import keep_pull_login
 from runctl.runs.images.settled_image import ImageOptions

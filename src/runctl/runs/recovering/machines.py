@@ -18,7 +18,7 @@ from runctl.core.tags import ATTEMPT
 from runctl.machines.renting import READY_TIMEOUT
 from runctl.project.kept import kept_projects
 from runctl.providers.abilities.limits import TOO_LITTLE
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.runs.images.registry_logins import keep_pull_login
 from runctl.runs.recovering.next_attempt import next_request
 from runctl.runs.recovering.relocating import relocations_of, volumes_zone

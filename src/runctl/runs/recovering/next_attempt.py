@@ -13,7 +13,7 @@ from runctl.agent.stored_run import by_digest
 from runctl.core.machine_models import Market
 from runctl.machines.pool_record import Lifetime
 from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.runs.deadlines.standing import paid_seconds
 from runctl.runs.launch.launch_plan import FETCH_WITHIN, UNUSED_FOR
 from runctl.runs.records.run_record import KnownAttempt, RunRecord, as_known

@@ -14,7 +14,8 @@ from runctl.core.errors import RunctlError
 from runctl.machines.machine import Machine
 from runctl.machines.session import Session
 from runctl.project.kept import Kept, KeptProjects, NotKept, kept_projects, sent_manifest
-from runctl.providers.interface import InstanceRequest, require
+from runctl.providers.instance_plans import InstanceRequest
+from runctl.providers.interface import require
 from runctl.runs.stored.recipe import Recipe, Recipes
 from runctl.runs.stored.stored_run import RunFacts, prefix_of, put_machine, store_run
 

@@ -17,7 +17,7 @@ from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import Database
 from runctl.core.errors import NotFound
 from runctl.project.kept import KeptProjects
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.runs.mounts.plan import MountPlan
 from runctl.runs.recovery import DEFAULT_RULES, RecoveryRules
 

@@ -24,7 +24,8 @@ from runctl.machines.pool_record import Lifetime
 from runctl.machines.replicas import same_data
 from runctl.machines.session import Session
 from runctl.project.root import project_name
-from runctl.providers.interface import InstanceRequest, require
+from runctl.providers.instance_plans import InstanceRequest
+from runctl.providers.interface import require
 from runctl.providers.registry import is_this_computer
 from runctl.runs.images.run_image import RunImage
 from runctl.runs.images.settled_image import BY_CONFIGURATION, ImageOptions

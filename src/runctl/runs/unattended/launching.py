@@ -35,7 +35,8 @@ from runctl.project.manifest import HashCache, build_manifest
 from runctl.project.root import project_name
 from runctl.providers.abilities.groups import GroupPlan, GroupRequest, Groups, TakeUp
 from runctl.providers.abilities.limits import OFF
-from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
+from runctl.providers.interface import Provider, require
 from runctl.runs.deadlines.plan import (
     check_deadline,
     on_demand_request,

@@ -13,7 +13,7 @@ from runctl.core.ids import RunId, run_id_of
 from runctl.core.machine_models import Market
 from runctl.machines.nodes import NodesWanted
 from runctl.providers.capacity import FallbackMode
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.runs.launch.launch_plan import AfterRun, checked_address
 from runctl.runs.train.project_plan import TrainRequest
 

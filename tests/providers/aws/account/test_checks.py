@@ -12,7 +12,8 @@ from runctl.providers.aws.account.checks import bucket_check, compare_clocks, pr
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.interface import DoctorStatus, InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
+from runctl.providers.interface import DoctorStatus
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

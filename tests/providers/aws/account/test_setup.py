@@ -19,7 +19,7 @@ from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam.policies import machine_policy, policy_for
 from runctl.providers.aws.iam.rights import RIGHTS, Whose
 from runctl.providers.aws.iam.roles import BUCKET_POLICY, DEFAULT_PROFILE, plan_profile, store_profile
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 
 REQUEST = SetupRequest()
 BUCKET = "runctl-123456789012-us-east-1"

@@ -10,7 +10,7 @@ from runctl.core.ids import RunId
 from runctl.core.machine_models import Market
 from runctl.providers.abilities.groups import GroupRequest, TakeUp
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 
 RUN = RunId("run-7kq2m9xd4t")
 

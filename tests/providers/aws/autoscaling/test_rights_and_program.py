@@ -18,7 +18,7 @@ from runctl.providers.aws.autoscaling.rights import POLICY, run_policy
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.first_boot import LIMIT_BYTES, compressed
-from runctl.providers.interface import VolumeMount
+from runctl.providers.instance_plans import VolumeMount
 from tests.providers.aws.autoscaling.group_requests import MACHINE, NAME, REQUEST, RUN, URL
 
 

@@ -16,7 +16,7 @@ from runctl.providers.abilities.volume_plans import SnapshotRequest, VolumeReque
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.filters import has_tags, literal
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.sandbox.ec2.filter_patterns import matches
 
 ODD = ["z*", "z?bra", "*", "[z]ebra", "back\\slash", "tail\\", "\\*"]

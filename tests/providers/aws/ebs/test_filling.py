@@ -20,7 +20,7 @@ from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.filling import EbsFilling, baselines
 from runctl.providers.aws.iam.helper_role import POLICY, role_name
 from runctl.providers.aws.iam.roles import REACH_POLICY
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.runs.filling.plan import PrewarmRequest, plan_prewarm
 from tests.aws_fixtures import Refuse
 

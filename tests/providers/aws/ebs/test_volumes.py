@@ -15,7 +15,7 @@ from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.parse import mounts_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.volume_lookup import is_replayed, wait_created
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.testing.progress import RecordedProgress
 from tests.aws_fixtures import Refuse
 

@@ -18,7 +18,7 @@ from runctl.providers.aws.ec2.hostkeys import host_keys_in
 from runctl.providers.aws.plugin import plugin
 from runctl.providers.aws.settings import TRANSPORTS
 from runctl.providers.aws.ssm.transport import SsmTransport
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from runctl.testing.transport import FakeTransport

@@ -29,7 +29,7 @@ from runctl.providers.aws.ec2.fleets import (
     zones_to_try,
 )
 from runctl.providers.capacity import Needs, Offer, Pool, Refusal, RefusalReason
-from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
 from runctl.testing.clock import ManualClock
 from tests.aws_fixtures import Refuse
 from tests.rates import hourly

@@ -11,7 +11,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 
 
 def make(provider: AwsProvider, **request: Any) -> Instance:

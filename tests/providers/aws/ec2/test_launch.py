@@ -24,7 +24,7 @@ from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2.launch import ended, run_instances_arguments
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from tests.aws_fixtures import Refuse, context_of

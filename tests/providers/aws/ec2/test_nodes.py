@@ -24,7 +24,8 @@ from runctl.providers.aws.ec2.nodes import in_rank, rank_tags
 from runctl.providers.aws.ec2.private_network import entrances_of, permissions, placement_of
 from runctl.providers.aws.ec2.quotas import Quota, beyond_quota, quota_of
 from runctl.providers.capacity import Offer, Pool
-from runctl.providers.interface import InstanceRequest, VolumeMount, require
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
+from runctl.providers.interface import require
 from tests.cli.fake_provider import a_plan
 
 FAR = InstanceType("t3.medium", "x86_64", None, spot=True, vcpus=2)

@@ -19,7 +19,7 @@ from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import DEFAULT_INSTANCE_TYPE
 from runctl.providers.aws.ec2.images import InstanceType, login_user_for, parameter_for
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
-from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.testing.clock import ManualClock
 from tests.aws_fixtures import Refuse, context_of
 

@@ -10,7 +10,7 @@ from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2.images import InstanceType
 from runctl.providers.aws.ec2.quotas import Quota, beyond_quota, quota_of
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 
 SPOT, ON_DEMAND = Market.SPOT, Market.ON_DEMAND
 

@@ -19,7 +19,8 @@ from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam.roles import ensure_store_profile
-from runctl.providers.interface import InstanceRequest, require
+from runctl.providers.instance_plans import InstanceRequest
+from runctl.providers.interface import require
 from runctl.testing.clock import ManualClock
 from tests.aws_fixtures import REGION
 

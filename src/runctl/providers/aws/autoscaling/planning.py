@@ -25,7 +25,7 @@ from runctl.providers.aws.ec2.planning import plan_create
 from runctl.providers.aws.ec2.private_network import plan_network
 from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
 from runctl.providers.first_boot import compressed
-from runctl.providers.interface import CreatePlan
+from runctl.providers.instance_plans import CreatePlan
 
 MOST_TYPES = 40
 """Overrides of a mixed instances policy."""

@@ -27,7 +27,7 @@ from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.capacity import Offer, Pool, Refusal, RefusalListener, RefusalReason, pools_text
 from runctl.providers.first_boot import compressed
-from runctl.providers.interface import CreatePlan
+from runctl.providers.instance_plans import CreatePlan
 
 TEMPLATE_PREFIX = "runctl-fleet-"
 LEFT_BEHIND_AFTER = timedelta(hours=1)

@@ -19,7 +19,8 @@ from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import instance_of, tags_of, utc
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.limits import expiry_after_stop
-from runctl.providers.interface import InstanceRequest, StopAndStart
+from runctl.providers.instance_plans import InstanceRequest
+from runctl.providers.interface import StopAndStart
 
 LIVE = [state.value for state in InstanceState if not state.is_over]
 _ID = re.compile(r"i-[0-9a-f]{8,17}")

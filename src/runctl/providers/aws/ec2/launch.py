@@ -61,7 +61,7 @@ from runctl.providers.aws.iam.roles import (
 )
 from runctl.providers.capacity import Offer, Pool, Refusal, RefusalListener, no_listener
 from runctl.providers.first_boot import compressed, machine_limits, user_data
-from runctl.providers.interface import CreatePlan
+from runctl.providers.instance_plans import CreatePlan
 
 RUNNING_TIMEOUT = timedelta(minutes=5)
 VISIBLE_TIMEOUT = timedelta(minutes=1)

@@ -21,7 +21,7 @@ from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import tag_list, tags_of
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.capacity import Offer, Pool
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 
 LOOKED_BACK = timedelta(days=7)
 """A budget counts on the highest spot price of so many days: a price that moves while the machine runs is paid."""

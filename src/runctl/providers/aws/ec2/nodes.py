@@ -29,7 +29,7 @@ from runctl.providers.aws.ec2.instances import describe, priced
 from runctl.providers.aws.ec2.launch import profile_of, run_instances_arguments, visible
 from runctl.providers.aws.ec2.releasing import let_go
 from runctl.providers.capacity import RefusalListener, no_listener
-from runctl.providers.interface import VolumeMount
+from runctl.providers.instance_plans import VolumeMount
 
 TAGGED_WITHIN = timedelta(minutes=1)
 

@@ -38,7 +38,8 @@ from runctl.providers.aws.prices.items import Item
 from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.aws.prices.region_rates import RegionRates
 from runctl.providers.capacity import Offer, Pool
-from runctl.providers.interface import CreatePlan, InstanceRequest, Rate, VolumeMount
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest, VolumeMount
+from runctl.providers.interface import Rate
 from runctl.providers.names import check_resource_name
 from runctl.providers.rental_tags import rental_tags
 

@@ -21,7 +21,7 @@ from runctl.providers.aws.calls.parse import tag_list, tags_of
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2 import network
 from runctl.providers.aws.ec2.images import InstanceType, describe_instance_types
-from runctl.providers.interface import CreatePlan
+from runctl.providers.instance_plans import CreatePlan
 
 PREFIX = "runctl-nodes-"
 DESCRIPTION = "runctl: the machines of one run reach each other"

@@ -16,7 +16,7 @@ from runctl.providers.aws.calls.parse import instance_of
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.volume_lookup import find_volume, in_use
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
-from runctl.providers.interface import VolumeMount
+from runctl.providers.instance_plans import VolumeMount
 
 RELEASE_TIMEOUT = timedelta(minutes=15)
 """A machine with much memory or a GPU may take as long to shut down."""

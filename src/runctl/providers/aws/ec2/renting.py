@@ -12,7 +12,8 @@ from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2 import instances, launch, planning, releasing
 from runctl.providers.capacity import RefusalListener, no_listener
-from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
+from runctl.providers.instance_plans import CreatePlan, InstanceRequest
+from runctl.providers.interface import Renting
 
 
 @raising_our_errors

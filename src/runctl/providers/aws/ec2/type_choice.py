@@ -17,7 +17,7 @@ from runctl.providers.aws.ec2.images import (
     instance_type_of,
 )
 from runctl.providers.capacity import ARCHITECTURES, Needs
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.instance_plans import InstanceRequest
 
 MOST_PRICED = 60
 """Of the types that have what is needed, so many of the smallest are compared by price."""
