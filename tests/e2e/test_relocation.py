@@ -1,4 +1,4 @@
-"""A run and its data go from zone to zone: on the host and in a container, by ssh and by ssm, by snapshot and anew."""
+"""A run and its data go from zone to zone: by ssh, in a container, by snapshot and anew."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def saved_in(runctl: CommandLine, run: str, attempt: int) -> bool:
     return len(now) == attempt and (now[-1]["step"] or 0) > (now[-1]["resumed_step"] or 0)
 
 
-@pytest.mark.parametrize("way", ["ssh", "ssm"])
-@pytest.mark.parametrize("image", [None, "python:3.11-slim"])
+# On the host by SSM, tests/e2e/test_recovery.py asks it in short.
+@pytest.mark.parametrize(("image", "way"), [(None, "ssh"), ("python:3.11-slim", "ssm")])
 def test_three_interruptions_in_three_zones_end_with_bit_identical_weights(
     runctl: CommandLine, faults: Faults, ssh_account: dict[str, str], image: str | None, way: str
 ) -> None:
