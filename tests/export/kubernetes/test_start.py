@@ -80,10 +80,10 @@ def test_the_first_attempt_has_its_folders_and_nothing_to_resume_from(
 
 def test_a_further_attempt_goes_on_from_the_newest_checkpoint(shell: tuple[str, ...], start: Path) -> None:
     folder = start.parent / "run" / "checkpoints"
-    (folder / "step 2" / "shards").mkdir(parents=True)
+    (folder / "run 1" / "step-2").mkdir(parents=True)
     (folder / "nothing").mkdir()
     for age, name in enumerate(
-        (".step3.pt.partial", "step3.pt.tmp", "empty.pt", "metrics.json", "step 2/shards/0", "step1.pt")
+        (".step3.pt.partial", "step3.pt.tmp", "empty.pt", "metrics.json", "run 1/step-2/0", "step1.pt")
     ):
         path = folder / name
         if not path.is_dir():
@@ -92,7 +92,7 @@ def test_a_further_attempt_goes_on_from_the_newest_checkpoint(shell: tuple[str, 
 
     done = run(shell, start, "2", "--resume={checkpoint}", "{checkpoint}:{checkpoint}!", *PRINT, "last")
 
-    newest = f"{folder}/step 2"
+    newest = f"{folder}/run 1/step-2"
     assert done.stdout == f"{[newest, 'last', f'--resume={newest}', f'{newest}:{newest}!']}\n"
 
 
