@@ -70,6 +70,46 @@ class Recover(Job):
         return ["runs", "recover", self.run, "--yes"]
 
 
+LATE = """\
+import os, pathlib, signal, sys, time
+
+folder = pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"])
+step = 0
+
+def leave(*_):
+    part = folder / ".part"
+    part.write_text(str(step))
+    part.rename(folder / f"step-{step}.json")
+    sys.exit(1)
+
+signal.signal(signal.SIGTERM, leave)
+while True:
+    step += 1
+    print(f"step {step}/10000000", flush=True)
+    time.sleep(0.1)
+"""
+
+
+class MoveRun(Job):
+    """A run that is too slow for its deadline is taken from its spot machine to one on demand."""
+
+    makes: ClassVar[Mapping[str, int]] = {"instance": 1, "root disk": 1}
+
+    def prepare(self) -> None:
+        self.project(LATE)
+        volume = self.volume()
+        until(lambda: self.account.things()[volume].state == "available", what="the volume")
+        how = ("--instance-type", "t3.medium", "--ebs-volume", self.name, "--deadline", "1h")
+        pace = ("--progress-pattern", r"step (?P<step>\d+)/(?P<total>\d+)")
+        started = self.account.ok("aws", "launch", "train.py", *how, *pace, "--yes", "--quiet", cwd=self.cwd)
+        self.run = _RUN.findall(started)[0]
+        log = ("runs", "logs", self.run)
+        until(lambda: "step 50/" in self.account.run(*log).out, seconds=60, what="its pace to be known")
+
+    def command(self) -> list[str]:
+        return ["runs", "recover", self.run, "--yes"]
+
+
 class Cleanup(Job):
     """A cleanup that is cut short itself."""
 
@@ -156,6 +196,7 @@ JOBS: Mapping[str, type[Scenario]] = {
     "launch": Launch,
     "prewarm": Prewarm,
     "recover": Recover,
+    "move-run": MoveRun,
     "cleanup": Cleanup,
     "stop-all": StopAll,
     "create-on-demand": CreateOnDemand,
