@@ -10,6 +10,7 @@ import pytest
 
 from runctl.agent import records
 from runctl.agent.images import credentials
+from tests.agent.driver import Agent
 
 
 @pytest.mark.parametrize(("ended", "kept"), [(False, True), (True, False), (None, False)])
@@ -33,3 +34,14 @@ def test_secrets_are_stale_only_when_no_attempt_of_their_run_goes_on(
 
     assert credentials.folder_of("run-building").exists() is kept
     assert credentials.folder_of("run-another").exists()
+
+
+def test_an_attempt_that_ends_without_an_image_leaves_no_secrets(agent: Agent) -> None:
+    agent.sync({"train.py": "print(1)"})
+    secret = base64.b64encode(b"x").decode()
+    assert agent.call("entrust", {"run_id": "run-1", "secrets": {"token": secret}}).ok == {}
+
+    agent.start("run-1", "train.py")
+    agent.ended("run-1")
+
+    assert not (agent.state / "entrusted" / "run-1").exists()

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from runctl.agent.images import credentials, dev_image, image
 from runctl.agent.images.dev_image import removed_files, why_build
+from runctl.agent.spec import BuildSpec, ContainerSpec
 
 PARTS = {"the Dockerfile": "1", "requirements.txt": "2"}
 
@@ -28,3 +36,49 @@ def test_an_image_is_built_again_only_if_something_but_code_has_changed(
 
 def test_files_that_are_no_more_are_named() -> None:
     assert removed_files({"a": 1, "b": 1}, {"b": 2, "c": 1}) == ("a",)
+
+
+Run = Callable[..., str]
+"""Starts a run in dev-mode, with an attempt and options of its build; its image."""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs on a machine whose engine builds ``new`` and has all that was built; each is entrusted with a secret."""
+    monkeypatch.setattr(credentials, "state_directory", lambda: tmp_path)
+    monkeypatch.setattr(image, "build_image", lambda *_: "new")
+    engine: Any = SimpleNamespace(inspect=lambda *_: ({}, ""))
+    lines: list[str] = []
+
+    def start(attempt_number: int = 1, **options: Any) -> str:
+        container = ContainerSpec(
+            dockerfile="Dockerfile", code="mount", dev_parts=PARTS, build=BuildSpec("new", **options)
+        )
+        attempt: Any = SimpleNamespace(
+            spec=SimpleNamespace(run_id="run-1", project="p"),
+            folder=SimpleNamespace(attempt=attempt_number),
+            log=SimpleNamespace(line=lines.append),
+            live=SimpleNamespace(tree=None),
+            state=tmp_path,
+        )
+        secret = {"token": base64.b64encode(b"x").decode()}
+        credentials.entrust({"run_id": "run-1", "secrets": secret})
+        used = image.ready_image(attempt, engine, container)
+        assert not credentials.folder_of("run-1").exists()
+        return used + (" built" if any("is built" in line for line in lines) else "")
+
+    first: Any = SimpleNamespace(
+        spec=SimpleNamespace(project="p"), live=SimpleNamespace(tree=None), state=tmp_path
+    )
+    dev_image.remember(first, ContainerSpec(dockerfile="Dockerfile", dev_parts=PARTS), "old")
+    return start
+
+
+def test_secrets_are_forgotten_also_where_the_image_is_used_without_a_build(run: Run) -> None:
+    assert run() == "old"
+
+
+@pytest.mark.parametrize("option", ["no_cache", "pull"])
+def test_who_asks_for_a_build_gets_one_once(run: Run, option: str) -> None:
+    assert run(2, **{option: True}) == "old"
+    assert run(1, **{option: True}) == "new built"

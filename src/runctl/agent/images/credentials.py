@@ -1,6 +1,7 @@
 """What a run needs to get its image and nobody else may have: registry logins and build secrets.
 
-They come through stdin, lie below the state directory for the login user alone, and are gone when the image is there.
+They come through stdin, lie below the state directory for the login user alone, and are gone when the image is there,
+or when the attempt ends without one.
 """
 
 from __future__ import annotations

@@ -25,6 +25,14 @@ def why_build(before: Mapping[str, str] | None, now: Mapping[str, str]) -> str |
     return _listed(changes) if changes else None
 
 
+def _asked(container: ContainerSpec) -> str | None:
+    """The option by which the user wants a build, whatever has changed. Pure."""
+    build = container.build
+    if build is None or not (build.no_cache or build.pull):
+        return None
+    return "--rebuild was given" if build.no_cache else "--pull was given"
+
+
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
@@ -36,7 +44,9 @@ def reusable(attempt: Attempt, engine: docker.Engine, container: ContainerSpec) 
         return None
     kept = durable.read_json(_record(attempt)) or {}
     image = str(kept.get("image") or "")
-    why = why_build(kept.get("parts"), container.dev_parts)
+    # Once: a restart by --watch is to be quick all the same.
+    asked = _asked(container) if attempt.folder.attempt == 1 else None
+    why = asked or why_build(kept.get("parts"), container.dev_parts)
     if why is None and engine.inspect("image", image)[0] is None:
         why = f"the image {image} is gone from the machine"
     if why is not None:

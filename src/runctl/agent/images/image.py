@@ -18,10 +18,10 @@ def ready_image(attempt: Attempt, engine: docker.Engine, container: ContainerSpe
 
     Raises `AgentError` (``image-failed``).
     """
-    reusable = dev_image.reusable(attempt, engine, container)
-    if reusable is not None:
-        return reusable
     try:
+        reusable = dev_image.reusable(attempt, engine, container)
+        if reusable is not None:
+            return reusable
         if container.dockerfile is not None:
             image = build_image(attempt, engine, container)
         else:

@@ -261,6 +261,7 @@ class Supervisor:
         self.attempt.collector.finish()
         self.attempt.progress.finish()
         self._tidy()
+        self._forget_credentials()
         self._report(outcome)
         hand_over = self._hand_over(outcome)
         self._publish_last(hand_over)
@@ -372,6 +373,12 @@ class Supervisor:
         if binds and folder_root() is None:
             with contextlib.suppress(OSError):
                 mountns.leave(binds, state_directory() / "targets", self._targets_of_others)
+
+    def _forget_credentials(self) -> None:
+        """Also where the attempt has ended before it had its image."""
+        from runctl.agent.images import credentials
+
+        credentials.forget(self.spec.run_id)
 
     def _targets_of_others(self) -> list[str]:
         found: list[str] = []
