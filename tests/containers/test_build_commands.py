@@ -33,9 +33,10 @@ def option(arguments: list[str], name: str) -> list[str]:
 
 
 def test_buildx_exports_every_stages_cache_and_loads_the_image() -> None:
-    command = PLAN.command(Builder.BUILDX, SECRETS, exports_cache=True)
+    command = PLAN.command(Builder.BUILDX, SECRETS, exports_cache=True, name=PLAN.unchecked)
     arguments = command.arguments(Builder.BUILDX)
 
+    assert option(arguments, "--tag") == [PLAN.unchecked]
     assert arguments[:5] == ["buildx", "build", "--progress", "plain", "--load"]
     (exported,) = option(arguments, "--cache-to")
     assert exported.startswith("type=registry,ref=host/path:buildcache,mode=max,image-manifest=true")
@@ -53,11 +54,31 @@ def test_buildx_that_cannot_export_makes_the_image_a_cache() -> None:
     assert option(arguments, "--cache-to") == ["type=inline"]
 
 
-def test_a_builder_in_a_container_pushes_at_once() -> None:
-    arguments = PLAN.command(Builder.BUILDX, (), exports_cache=True, push=True).arguments(Builder.BUILDX)
+def test_a_builder_in_a_container_pushes_at_once_and_without_a_tag() -> None:
+    command = PLAN.command(Builder.BUILDX, (), exports_cache=True, digest_file=Path("/d"))
+    arguments = command.arguments(Builder.BUILDX)
 
-    assert "--push" in arguments
-    assert option(arguments, "--tag") == [f"host/path:{INPUTS.tag}"]
+    assert option(arguments, "--output") == [
+        "type=image,name=host/path,push-by-digest=true,name-canonical=true,push=true"
+    ]
+    assert option(arguments, "--metadata-file") == ["/d"]
+    assert option(arguments, "--tag") == []
+
+
+def test_a_build_for_its_caches_alone_leaves_no_image() -> None:
+    arguments = PLAN.command(Builder.BUILDX, (), exports_cache=True).arguments(Builder.BUILDX)
+
+    assert option(arguments, "--output") == ["type=cacheonly"]
+    assert option(arguments, "--tag") == []
+    assert "--load" not in arguments
+
+
+def test_a_folder_has_one_name_for_what_is_not_checked_yet() -> None:
+    other = dataclasses.replace(PLAN, root=Path("/q"))
+
+    assert PLAN.unchecked.startswith("runctl/digits:unchecked-")
+    assert PLAN.unchecked == dataclasses.replace(PLAN, inputs=dataclasses.replace(INPUTS, args={})).unchecked
+    assert other.unchecked != PLAN.unchecked
 
 
 def test_the_built_in_buildkit_looks_at_the_images_of_every_stage() -> None:
@@ -71,11 +92,13 @@ def test_the_built_in_buildkit_looks_at_the_images_of_every_stage() -> None:
 
 def test_without_a_registry_there_is_no_cache_to_speak_of() -> None:
     arguments = (
-        dataclasses.replace(PLAN, repository=None).command(Builder.BUILT_IN, ()).arguments(Builder.BUILT_IN)
+        dataclasses.replace(PLAN, repository=None)
+        .command(Builder.BUILT_IN, (), name="n:1")
+        .arguments(Builder.BUILT_IN)
     )
 
     assert option(arguments, "--cache-from") == []
-    assert option(arguments, "--tag") == [f"runctl/digits:{INPUTS.tag}"]
+    assert option(arguments, "--tag") == ["n:1"]
     # It may be pushed later, by a command of its own, and is to be a cache then.
     assert "BUILDKIT_INLINE_CACHE=1" in arguments
 

@@ -107,8 +107,12 @@ class BuildCommand:
     pull: bool = False
     """Look for newer base images."""
     no_cache: bool = False
-    push: bool = False
-    """buildx pushes at once; else the image is in the engine afterwards."""
+    push_to: str | None = None
+    """The repository to which buildx pushes at once, by digest alone: the image has no tag there yet."""
+    metadata_file: Path | None = None
+    """Where buildx writes what it has made: the digest, with ``push_to``."""
+    keeps_image: bool = True
+    """Else only the caches are left; where nothing is pushed the image is in the engine afterwards."""
 
     def arguments(self, builder: Builder) -> list[str]:
         """Everything after ``docker``. Raises `Unsupported` for what the old builder cannot do."""
@@ -119,7 +123,7 @@ class BuildCommand:
                 code="no-buildkit",
             )
         arguments = {
-            Builder.BUILDX: ["buildx", "build", "--progress", "plain", "--push" if self.push else "--load"],
+            Builder.BUILDX: ["buildx", "build", "--progress", "plain", *self._output()],
             Builder.BUILT_IN: ["build", "--progress", "plain"],
             # The old builder leaves the container of a step that fails, unless it is told not to.
             Builder.LEGACY: ["build", "--force-rm"],
@@ -142,6 +146,13 @@ class BuildCommand:
         ]
         arguments += self._cache(builder)
         return [*arguments, str(self.context)]
+
+    def _output(self) -> list[str]:
+        metadata = [] if self.metadata_file is None else ["--metadata-file", str(self.metadata_file)]
+        if self.push_to is not None:
+            pushed = f"type=image,name={self.push_to},push-by-digest=true,name-canonical=true,push=true"
+            return ["--output", pushed, *metadata]
+        return ["--load", *metadata] if self.keeps_image else ["--output", "type=cacheonly", *metadata]
 
     def _cache(self, builder: Builder) -> list[str]:
         if builder is not Builder.BUILDX:

@@ -6,11 +6,13 @@ import json
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from runctl.containers.build_commands import BuildCommand, Secret
@@ -28,6 +30,10 @@ _GIVE_UP_SECONDS = 10.0
 """For docker to end a build that is not wanted any more."""
 _LAYER = re.compile(r"([0-9a-f]{6,}): (.*)")
 _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
+
+
+_Now = Callable[[], str] | None
+"""The digest of what is on the disk at that moment."""
 
 
 @dataclass(frozen=True)
@@ -102,23 +108,10 @@ class ImageBuilder:
                 return Built(plan.local, plan.tag, False, "engine", 0.0)
             started = time.monotonic()
             sends = push and self.client.builder is Builder.BUILDX and not self.client.keeps_images
-            command = plan.command(
-                self.client.builder,
-                secrets,
-                rebuild=rebuild,
-                exports_cache=self.client.exports_cache and push,
-                push=sends,
-            )
             before = self.records.last(plan.root, plan.inputs)
             self.progress.step(f"building {plan.local} from {plan.inputs.dockerfile} ({self.client.builder})")
-            log = self._run_build(command)
-            if now is not None and now() != plan.inputs.digest:
-                self._forget(plan)
-                raise ProjectError(
-                    f"files of {plan.root} changed while {plan.local} was being built",
-                    hint="build again when they are at rest; .dockerignore leaves out what is written all the time",
-                    code="file-changed",
-                )
+            build = self._build_in_registry if sends else self._build_in_engine
+            log = build(plan, secrets, rebuild, self.client.exports_cache and push, now)
             report = None
             if self.client.builder is not Builder.LEGACY:
                 report = explain(log.ordered, hashed(plan.inputs), before)
@@ -126,6 +119,37 @@ class ImageBuilder:
             where = "registry" if sends else "engine"
             reference = str(plan.remote) if sends else plan.local
             return Built(reference, plan.tag, True, where, time.monotonic() - started, report)
+
+    def _build_in_engine(
+        self, plan: ImagePlan, secrets: tuple[Secret, ...], rebuild: Rebuild, exports_cache: bool, now: _Now
+    ) -> BuildLog:
+        """The image has its names, which say what it was made from, once that is known to be so."""
+        command = plan.command(
+            self.client.builder, secrets, rebuild=rebuild, exports_cache=exports_cache, name=plan.unchecked
+        )
+        try:
+            log = self._run_build(command)
+            _check_unchanged(plan, now)
+            for name in filter(None, (plan.local, plan.remote)):
+                self._tag(plan.unchecked, name)
+        finally:
+            self.client.run("image", "rm", "--no-prune", plan.unchecked)
+        return log
+
+    def _build_in_registry(
+        self, plan: ImagePlan, secrets: tuple[Secret, ...], rebuild: Rebuild, exports_cache: bool, now: _Now
+    ) -> BuildLog:
+        """As `_build_in_engine`; what is refused stays in the registry without a name, until that removes it."""
+        with tempfile.TemporaryDirectory(prefix="runctl-build-") as folder:
+            file = Path(folder) / "built.json"
+            command = plan.command(
+                self.client.builder, secrets, rebuild=rebuild, exports_cache=exports_cache, digest_file=file
+            )
+            log = self._run_build(command)
+            digest = str(json.loads(file.read_bytes())["containerimage.digest"])
+        _check_unchanged(plan, now)
+        self._tag_in_registry(f"{plan.repository}@{digest}", str(plan.remote))
+        return log
 
     def push(
         self,
@@ -202,6 +226,15 @@ class ImageBuilder:
             kept.append(cache.tag)
         return tuple(kept)
 
+    def _tag_in_registry(self, source: str, reference: str) -> None:
+        create = ("buildx", "imagetools", "create", "--tag", reference)
+        # The image itself, and no list of one image; older ones of buildx have no such option.
+        done = self.client.run(*create, "--prefer-index=false", source)
+        if done.returncode != 0 and b"unknown flag" in done.stderr:
+            done = self.client.run(*create, source)
+        if done.returncode != 0:
+            raise registry_failure(done.stderr.decode(errors="replace"), reference, "naming")
+
     def _tag(self, local: str, reference: str) -> None:
         done = self.client.run("image", "tag", local, reference)
         if done.returncode != 0:
@@ -240,11 +273,6 @@ class ImageBuilder:
             raise build_failure(log.tail, code)
         return log
 
-    def _forget(self, plan: ImagePlan) -> None:
-        for name in (plan.local, plan.remote):
-            if name is not None:
-                self.client.run("image", "rm", "--no-prune", name)
-
     def _remember(self, plan: ImagePlan) -> None:
         self.records.remember(plan.root, plan.inputs)
 
@@ -253,6 +281,15 @@ class ImageBuilder:
         if is_insecure(host, b""):
             return True
         return is_insecure(host, self.client.run("info", "--format", "{{json .RegistryConfig}}").stdout)
+
+
+def _check_unchanged(plan: ImagePlan, now: _Now) -> None:
+    if now is not None and now() != plan.inputs.digest:
+        raise ProjectError(
+            f"files of {plan.root} changed while {plan.local} was being built",
+            hint="build again when they are at rest; .dockerignore leaves out what is written all the time",
+            code="file-changed",
+        )
 
 
 def is_insecure(host: str, registry_config: bytes) -> bool:
@@ -283,8 +320,9 @@ def stream(argv: Sequence[str], env: Mapping[str, str], hear: Callable[[str], No
     )
     try:
         assert process.stdout is not None  # noqa: S101 - asked for above
-        for line in _lines(process.stdout):
-            hear(line)
+        with process.stdout:
+            for line in _lines(process.stdout):
+                hear(line)
         return process.wait()
     except BaseException:
         with suppress(ProcessLookupError):

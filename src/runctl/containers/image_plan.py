@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +85,13 @@ class ImagePlan:
         return f"{self.repository}:{self.tag}" if self.repository else None
 
     @property
+    def unchecked(self) -> str:
+        """Its name in an engine until it is known that no file changed under the build: one for each project's folder,
+        so that what a killed command leaves is replaced by the next."""
+        folder = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+        return f"{repository_name(self.project)}:unchecked-{folder}"
+
+    @property
     def labels(self) -> Mapping[str, str]:
         """What the image itself says of where it comes from."""
         return {PROJECT_LABEL: self.project, INPUTS_LABEL: self.inputs.digest}
@@ -124,15 +133,16 @@ class ImagePlan:
         *,
         rebuild: Rebuild = NO_REBUILD,
         exports_cache: bool = False,
-        push: bool = False,
+        name: str | None = None,
+        digest_file: Path | None = None,
     ) -> BuildCommand:
-        """The build of the whole image."""
+        """The build of the whole image, which is in the engine by this ``name`` afterwards; or, with ``digest_file``,
+        in the registry by the digest in that file. With neither only its caches are kept."""
         exports = exports_cache and self.repository is not None
-        tags = (self.local,) if self.remote is None else (self.remote,) if push else (self.local, self.remote)
         return BuildCommand(
             context=self.root,
             dockerfile=self.inputs.dockerfile,
-            tags=tags,
+            tags=() if name is None else (name,),
             target=self.inputs.target,
             args=self.inputs.args,
             secrets=secrets,
@@ -144,7 +154,9 @@ class ImagePlan:
             inline_cache=not exports,
             pull=rebuild.pull,
             no_cache=rebuild.no_cache,
-            push=push,
+            push_to=self.repository if digest_file is not None else None,
+            metadata_file=digest_file,
+            keeps_image=name is not None,
         )
 
     def stage_command(self, command: BuildCommand, target: str, reference: str) -> BuildCommand:
