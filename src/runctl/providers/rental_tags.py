@@ -7,10 +7,13 @@ providers without tags would drop it otherwise (`runctl.providers.labels`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from runctl.core import tags as tag
-from runctl.providers.abilities.limits import MachineLimits
+from runctl.core.ids import new_client_token
+from runctl.providers.abilities.limits import MachineLimits, settled_limits, unused_tags
 from runctl.providers.instance_plans import InstanceRequest
 
 LETTERS: Mapping[str, str] = {
@@ -55,3 +58,31 @@ def rental_tags(
         **{key: value for key, value in optional.items() if value},
         **limits.tags(now),
     }
+
+
+@dataclass(frozen=True)
+class RentalTerms:
+    """By what a machine is known again, and when it ends."""
+
+    token: str
+    limits: MachineLimits
+    tags: Mapping[str, str]
+
+
+def terms_by_label(
+    request: InstanceRequest, *, owner: str, per_hour: Decimal | None, now: datetime
+) -> RentalTerms:
+    """Those of a machine that costs ``per_hour``, and whose guard is told by its label: its provider keeps no tags.
+
+    Raises as `settled_limits` does.
+    """
+    token = request.token or new_client_token()
+    limits = settled_limits(
+        ttl=request.ttl,
+        budget=request.budget,
+        idle_timeout=request.idle_timeout,
+        for_a_run=request.attempt is not None or request.unused_for is not None,
+        per_hour=per_hour,
+    )
+    tags = rental_tags(request, limits, project=request.project, owner=owner, token=token, now=now)
+    return RentalTerms(token, limits, {**tags, **unused_tags(request.unused_for)})

@@ -15,14 +15,13 @@ from runctl.core.errors import (
     Unreachable,
     Unsupported,
 )
-from runctl.core.ids import InstanceId, new_client_token
+from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
 from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import SILENT, Progress
 from runctl.core.text import time_span
 from runctl.core.waiting import attempts
-from runctl.providers.abilities.limits import settled_limits, unused_tags
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.ending_calls import end_once
 from runctl.providers.instance_plans import CreatePlan, InstanceRequest, VolumeMount
@@ -33,7 +32,7 @@ from runctl.providers.lyceum.catalogue import ANYWHERE, choose, on_offer, parse_
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.machines import PROVIDER, state_of, time_of
 from runctl.providers.lyceum.volumes import LyceumVolumes
-from runctl.providers.rental_tags import rental_tags
+from runctl.providers.rental_tags import terms_by_label
 from runctl.providers.without_tokens import Calls, Creations
 
 FOUND_WITHIN = timedelta(minutes=10)
@@ -75,20 +74,12 @@ class LyceumRenting(Renting):
         first = choice.offers[0]
         kind = parse_kind(first.pool.instance_type)
         on_demand = on_offer(variants, Market.ON_DEMAND).get(kind)
-        token = request.token or new_client_token()
-        limits = settled_limits(
-            ttl=request.ttl,
-            budget=request.budget,
-            idle_timeout=request.idle_timeout,
-            for_a_run=request.attempt is not None or request.unused_for is not None,
+        terms = terms_by_label(
+            request,
+            owner=context.owner,
             per_hour=first.price.usd if first.price is not None else None,
+            now=now,
         )
-        tags = {
-            **rental_tags(
-                request, limits, project=request.project, owner=context.owner, token=token, now=now
-            ),
-            **unused_tags(request.unused_for),
-        }
         return CreatePlan(
             provider=PROVIDER,
             instance_type=first.pool.instance_type,
@@ -113,9 +104,9 @@ class LyceumRenting(Renting):
             project=request.project,
             owner=context.owner,
             name=request.name,
-            ttl=limits.ttl,
-            tags=tags,
-            client_token=token,
+            ttl=terms.limits.ttl,
+            tags=terms.tags,
+            client_token=terms.token,
             warnings=_warnings(request, first),
             will_also_create=_new_volume_text(request),
             new_volume_gib=new_volume(request),
@@ -124,9 +115,9 @@ class LyceumRenting(Renting):
             max_price=request.max_price,
             fallback=request.fallback,
             unused_for=request.unused_for,
-            budget=limits.budget,
-            budget_time=limits.budget_time,
-            idle_timeout=limits.idle_timeout,
+            budget=terms.limits.budget,
+            budget_time=terms.limits.budget_time,
+            idle_timeout=terms.limits.idle_timeout,
         )
 
     def create(

@@ -19,7 +19,7 @@ from runctl.core.errors import (
     UsageError,
     ZoneMismatch,
 )
-from runctl.core.ids import InstanceId, new_client_token
+from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
 from runctl.core.machine_models import Instance, InstanceState, Market, Volume
 from runctl.core.mount_points import is_system_folder, usual_mount_points
@@ -28,13 +28,12 @@ from runctl.core.progress import SILENT, Progress
 from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.costs.rates import Rate
-from runctl.providers.abilities.limits import settled_limits, unused_tags
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.ending_calls import end_once
 from runctl.providers.instance_plans import CreatePlan, InstanceRequest, VolumeMount
 from runctl.providers.interface import Renting
 from runctl.providers.labels import label_of, left_out
-from runctl.providers.rental_tags import rental_tags
+from runctl.providers.rental_tags import terms_by_label
 from runctl.providers.runpod.api import NAME, GpuType, Pod
 from runctl.providers.runpod.catalogue import ANYWHERE, CLOUDS, choose, parse_kind
 from runctl.providers.runpod.context import RunPodContext
@@ -118,20 +117,12 @@ class RunPodRenting(Renting):
             self._check_data_centre(request.zone, gpus)
         choice = choose(request, gpus, cloud, now, settings.instance_type)
         first = choice.offers[0]
-        token = request.token or new_client_token()
-        limits = settled_limits(
-            ttl=request.ttl,
-            budget=request.budget,
-            idle_timeout=request.idle_timeout,
-            for_a_run=request.attempt is not None or request.unused_for is not None,
+        terms = terms_by_label(
+            request,
+            owner=context.owner,
             per_hour=first.price.usd if first.price is not None else None,
+            now=now,
         )
-        tags = {
-            **rental_tags(
-                request, limits, project=request.project, owner=context.owner, token=token, now=now
-            ),
-            **unused_tags(request.unused_for),
-        }
         configured = "the default" if request.image is None else "as you asked"
         return CreatePlan(
             provider=PROVIDER,
@@ -157,9 +148,9 @@ class RunPodRenting(Renting):
             project=request.project,
             owner=context.owner,
             name=request.name,
-            ttl=limits.ttl,
-            tags=tags,
-            client_token=token,
+            ttl=terms.limits.ttl,
+            tags=terms.tags,
+            client_token=terms.token,
             warnings=(
                 *_warnings(request, first, mounts, volume),
                 *(funds_warnings(funds_of(context), first.price.usd) if first.price is not None else ()),
@@ -169,9 +160,9 @@ class RunPodRenting(Renting):
             max_price=request.max_price,
             fallback=request.fallback,
             unused_for=request.unused_for,
-            budget=limits.budget,
-            budget_time=limits.budget_time,
-            idle_timeout=limits.idle_timeout,
+            budget=terms.limits.budget,
+            budget_time=terms.limits.budget_time,
+            idle_timeout=terms.limits.idle_timeout,
         )
 
     def create(
