@@ -31,7 +31,8 @@ from runctl.providers import registry
 from runctl.providers.abilities.volume_plans import ResizeRequest, VolumeRequest
 from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.providers.interface import DoctorStatus, Provider
-from runctl.providers.runpod.runpod_provider import END_POD, RunPodProvider
+from runctl.providers.runpod.pod_preparing import END_POD
+from runctl.providers.runpod.runpod_provider import RunPodProvider
 from runctl.providers.runpod.settings import RunPodConfig
 from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults

@@ -1,4 +1,4 @@
-"""What may be told of a provider before anybody has a key for it."""
+"""What may be told of a provider before anybody has a key for it, and what its refusals mean."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 
 from runctl.core.clock import SystemClock
 from runctl.core.config import SANDBOX_VARIABLE
+from runctl.core.errors import Conflict, ProviderError, RunctlError, Unreachable, UsageError, passes_by_itself
 from runctl.core.journal import Journal
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.settings import LyceumConfig
-from runctl.providers.rest import leads_to_sandbox
+from runctl.providers.rest import leads_to_sandbox, usual_refusal
 from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.settings import RunPodConfig
 
@@ -53,3 +54,22 @@ def test_whether_it_costs_money_is_known_without_a_key(
 
     assert LyceumContext(LyceumConfig(base_url=address), *shared).in_sandbox is (address is not None)
     assert RunPodContext(RunPodConfig(base_url=address), *shared).in_sandbox is (address is not None)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "passes"),
+    [
+        (400, UsageError, False),
+        (409, Conflict, False),
+        (413, UsageError, False),
+        (418, ProviderError, False),
+        (422, UsageError, False),
+        (429, ProviderError, True),
+        (500, Unreachable, True),
+        (503, Unreachable, True),
+    ],
+)
+def test_a_status_means_the_same_of_every_api(status: int, kind: type[RunctlError], passes: bool) -> None:
+    error = usual_refusal(status, "it refused")
+
+    assert (type(error), passes_by_itself(error)) == (kind, passes)

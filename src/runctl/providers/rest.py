@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from runctl.core.config import SANDBOX_VARIABLE
-from runctl.core.errors import OutcomeUnknown, ProviderError, Unreachable
+from runctl.core.errors import (
+    ASKED_TOO_OFTEN,
+    Conflict,
+    OutcomeUnknown,
+    ProviderError,
+    RunctlError,
+    Unreachable,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     import urllib3
@@ -200,6 +208,19 @@ def created(answer: Answer, shape: type[Shape], provider: str) -> Shape:
         return decoded(answer, shape, provider)
     except ProviderError as error:
         raise OutcomeUnknown(error.message, may_still_happen=True) from error
+
+
+def usual_refusal(status: int, message: str) -> RunctlError:
+    """The error of a status that means the same of every API. Pure."""
+    if status == 409:
+        return Conflict(message)
+    if status == 429:
+        return ProviderError(message, hint="wait a minute and try again", code=ASKED_TOO_OFTEN)
+    if status in {400, 413, 422}:
+        return UsageError(message)
+    if status >= 500:
+        return Unreachable(message, hint="try again in a moment")
+    return ProviderError(message)
 
 
 def leads_to_sandbox(base_url: str | None) -> bool:

@@ -10,9 +10,7 @@ import msgspec
 
 from runctl._version import __version__
 from runctl.core.errors import (
-    ASKED_TOO_OFTEN,
     CapacityError,
-    Conflict,
     CredentialsError,
     NotFound,
     OutcomeUnknown,
@@ -20,11 +18,9 @@ from runctl.core.errors import (
     ProviderError,
     QuotaExceeded,
     RunctlError,
-    Unreachable,
-    UsageError,
 )
 from runctl.providers.lyceum.settings import Account
-from runctl.providers.rest import Answer, RestClient, created, decoded
+from runctl.providers.rest import Answer, RestClient, created, decoded, usual_refusal
 
 NAME = "Lyceum"
 _ROOT = "/api/v2/external"
@@ -276,17 +272,9 @@ def refused(answer: Answer, what: str) -> RunctlError:
         return QuotaExceeded(message, hint="add credit at dashboard.lyceum.technology", code="no-credit")
     if answer.status == 404:
         return NotFound(message, hint="runctl lyceum list", code="instance-not-found")
-    if answer.status == 409:
-        return Conflict(message)
-    if answer.status == 429:
-        return ProviderError(message, hint="wait a minute and try again", code=ASKED_TOO_OFTEN)
     if answer.status == 400 and _UNKNOWN_PROFILE in said.lower():
         return NotFound(message, hint="runctl lyceum offers", code="instance-type-not-found")
-    if answer.status in {400, 422}:
-        return UsageError(message)
-    if answer.status >= 500:
-        return Unreachable(message, hint="try again in a moment")
-    return ProviderError(message)
+    return usual_refusal(answer.status, message)
 
 
 def _detail(answer: Answer) -> str:

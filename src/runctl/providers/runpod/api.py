@@ -9,9 +9,7 @@ import msgspec
 
 from runctl._version import __version__
 from runctl.core.errors import (
-    ASKED_TOO_OFTEN,
     CapacityError,
-    Conflict,
     CredentialsError,
     NotFound,
     OutcomeUnknown,
@@ -19,10 +17,8 @@ from runctl.core.errors import (
     ProviderError,
     QuotaExceeded,
     RunctlError,
-    Unreachable,
-    UsageError,
 )
-from runctl.providers.rest import Answer, RestClient, created, decoded
+from runctl.providers.rest import Answer, RestClient, created, decoded, usual_refusal
 from runctl.providers.runpod.settings import Account
 
 NAME = "RunPod"
@@ -367,17 +363,9 @@ def refused(answer: Answer, what: str) -> RunctlError:
         return QuotaExceeded(message, hint="add credit at console.runpod.io", code="no-credit")
     if answer.status == 404:
         return NotFound(message, hint="runctl runpod list", code="instance-not-found")
-    if answer.status == 409:
-        return Conflict(message)
-    if answer.status == 429:
-        return ProviderError(message, hint="wait a minute and try again", code=ASKED_TOO_OFTEN)
     if answer.status == 400 and any(phrase in lowered for phrase in _NO_CAPACITY):
         return CapacityError(message, hint="try another GPU, cloud or data centre, or again in a few minutes")
-    if answer.status in {400, 413, 422}:
-        return UsageError(message)
-    if answer.status >= 500:
-        return Unreachable(message, hint="try again in a moment")
-    return ProviderError(message)
+    return usual_refusal(answer.status, message)
 
 
 def _detail(answer: Answer) -> str:
