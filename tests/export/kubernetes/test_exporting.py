@@ -91,24 +91,28 @@ def test_several_nodes_run_a_script_of_python_by_torchrun_and_a_command_as_it_is
     command = planned(export(job, script=None, is_command=True, args=("python", "-m", "digits")))
     by_itself = planned(export(replace(job, engine=Engine.NONE)))
 
-    assert (script.command, script.torchrun, script.attempts) == (("train.py",), True, 3)
+    assert (script.command, script.torchrun, script.attempts) == (("train.py",), True, 1)
     assert (command.command, command.torchrun) == (("python", "-m", "digits"), False)
     assert (by_itself.command, by_itself.torchrun) == (("python3", "-u", "train.py"), False)
     assert script.nodes.spot_labels == (("example/spot", "yes"),)
 
 
 @pytest.mark.parametrize(
-    ("market", "recovery", "attempts"),
+    ("nodes", "recovery", "attempts"),
     [
-        (Market.ON_DEMAND, Recovery(), 1),
-        (Market.SPOT, Recovery(), 20),
-        (Market.ON_DEMAND, Recovery(True, RecoveryRules(5, 60)), 5),
+        (1, Recovery(), 1),
+        (1, Recovery(True), 20),
+        (2, Recovery(), 1),
+        (2, Recovery(True), 3),
+        (1, Recovery(True, RecoveryRules(5, 60)), 5),
     ],
 )
 def test_further_attempts_are_those_that_runctl_would_start(
-    export: Export, market: Market, recovery: Recovery, attempts: int
+    export: Export, nodes: int, recovery: Recovery, attempts: int
 ) -> None:
-    assert planned(export(JobRequest(market=market), recovery=recovery)).attempts == attempts
+    # On spot, too: whether it is usual there has been settled before.
+    job = JobRequest(market=Market.SPOT, nodes=nodes)
+    assert planned(export(job, recovery=recovery)).attempts == attempts
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ _AS_IT_IS = ("--docker", "--no-ebs-auto")
 """Options that say what is so anyhow: they may be given."""
 _HELP: Mapping[str, str] = {
     "--auto-resume": "Replace a pod that was evicted, or whose node was taken back or lost (default with --spot).",
-    "--max-attempts": "Attempts in all, the first included (default 20, of several nodes 3); implies --auto-resume.",
+    "--max-attempts": "Attempts in all, the first included (default 20 with --auto-resume, of several nodes 3); implies"
+    " --auto-resume.",
     "--checkpoint-s3": "Copy checkpoints there each minute and at the end, and from there before the script starts.",
     "--ebs-mount": "Mount a volume (by its id or name) at TARGET for the script. Repeatable.",
     "--ebs-volume": "Mount a volume where train would. Repeatable.",
@@ -269,7 +270,7 @@ def kubernetes_command(
     export = KubernetesExport(
         cli.session,
         DEFAULT,
-        run.request(cli, DEFAULT, script, rest),
+        run.request(cli, DEFAULT, script, rest, auto_resume=on_spot),
         JobRequest(
             name=name,
             namespace=namespace,

@@ -75,9 +75,8 @@ class RunOptions:
     progress_pattern: str | None = None
     contract: str | None = None
 
-    @property
-    def recovery(self) -> Recovery:
-        """Whether further attempts are started, and how many."""
+    def recovery(self, *, usual: bool = False) -> Recovery:
+        """Whether further attempts are started, and how many; ``usual`` where nobody says whether."""
         from runctl.runs.recovery import DEFAULT_RULES, Recovery, RecoveryRules
 
         asked = self.max_attempts is not None or self.retry_within is not None
@@ -92,7 +91,7 @@ class RunOptions:
             if self.retry_within is not None
             else DEFAULT_RULES.retry_within,
         )
-        return Recovery(bool(self.auto_resume) or asked, rules)
+        return Recovery(asked or (usual if self.auto_resume is None else self.auto_resume), rules)
 
     @property
     def image_options(self) -> ImageOptions:
@@ -101,8 +100,17 @@ class RunOptions:
 
         return ImageOptions(self.build, self.build_on)
 
-    def request(self, cli: Cli, provider: str, script: Path | None, args: tuple[str, ...]) -> TrainRequest:
-        """The request, with what the configuration says where the options say nothing. Raises `UsageError`."""
+    def request(
+        self,
+        cli: Cli,
+        provider: str,
+        script: Path | None,
+        args: tuple[str, ...],
+        *,
+        auto_resume: bool = False,
+    ) -> TrainRequest:
+        """The request, with what the configuration says where the options say nothing; ``auto_resume`` where they do
+        not say that either. Raises `UsageError`."""
         from runctl.checkpoints.resume import parse_arguments
         from runctl.project.docker.dockerfile import DockerfileRequest
         from runctl.runs.train.environment import gather
@@ -134,7 +142,7 @@ class RunOptions:
             include_patterns=self.include_patterns,
             name=self.run_name,
             resume_args=parse_arguments(self.resume_arg),
-            recovery=self.recovery,
+            recovery=self.recovery(usual=auto_resume),
             progress_pattern=self.progress_pattern,
             contract=self.contract,
         )

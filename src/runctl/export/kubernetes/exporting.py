@@ -312,7 +312,7 @@ class KubernetesExport:
         return None if has_folder else container.workdir
 
     def _attempts(self) -> int:
-        if not self.train.recovery.auto_resume and self.job.market is not Market.SPOT:
+        if not self.train.recovery.auto_resume:
             return 1
         if self.job.nodes > 1 and self.job.max_attempts is None:
             return ATTEMPTS_OF_SEVERAL

@@ -210,13 +210,15 @@ def _job_comments(plan: JobPlan) -> list[str]:
         if plan.attempts > 1
         else "A pod that is lost is not replaced: one attempt, as nobody asked for more (--auto-resume, --spot)."
     )
-    if plan.nodes.count > 1:
+    if plan.nodes.count == 1:
+        retries += " A script that fails by itself is not tried again: it would fail in the same way."
+    elif plan.attempts > 1:
         retries += (
             " When one pod is lost the others fail, so that a script's own failure is tried again, too: a Job cannot"
             " tell the two apart."
         )
     else:
-        retries += " A script that fails by itself is not tried again: it would fail in the same way."
+        retries += " The others fail with it, and the Job has failed."
     lines.append(retries)
     lines.append(
         f"At its end a pod gets SIGTERM, and {int(plan.grace.total_seconds())} s to save. A script that then ends with"
