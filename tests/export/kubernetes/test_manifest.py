@@ -166,6 +166,13 @@ def test_a_store_is_fetched_from_before_and_published_to_until_after_the_script(
     assert "- All checkpoints stay in the store." in manifest(STORED)
 
 
+def test_each_of_several_nodes_says_for_itself_when_its_checkpoints_were_written() -> None:
+    for container in pod_of(SEVERAL)["initContainers"]:
+        (rank,) = container["env"]
+        assert rank["name"] == "RUNCTL_NODE_RANK"
+        assert rank["valueFrom"]["fieldRef"]["fieldPath"].endswith("job-completion-index']")
+
+
 def test_spot_nodes_are_found_by_the_label_of_whoever_made_them() -> None:
     terms = pod_of(SPOT)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
         "nodeSelectorTerms"

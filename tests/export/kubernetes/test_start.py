@@ -151,9 +151,10 @@ def test_a_store_gives_what_it_has_and_gets_what_was_saved_last(tmp_path: Path) 
     address = f"s3://{bucket}/runs/digits/checkpoints"
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
-    def carry(what: str) -> subprocess.Popen[bytes]:
+    def carry(what: str, rank: int = 0) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            ["/bin/sh", str(program), what, address, str(folder), "3600"], env=environment
+            ["/bin/sh", str(program), what, address, str(folder), "3600"],
+            env={**environment, "RUNCTL_NODE_RANK": str(rank)},
         )
 
     with carry("fetch") as fetching:
@@ -164,6 +165,7 @@ def test_a_store_gives_what_it_has_and_gets_what_was_saved_last(tmp_path: Path) 
         until(lambda: "sleep" in _children(publishing.pid) or None, what="the first copy to be waited for")
         (folder / "step2").mkdir()
         (folder / "step2" / "weights").write_bytes(b"2")
+        (folder / "step2" / ".metadata").write_bytes(b"its index")
         (folder / ".step3.pt.partial").write_bytes(b"half")
         os.utime(folder / "step1.pt", (1_000_000.5, 1_000_000.5))
         os.utime(folder / "step2" / "weights", (1_000_000.25, 1_000_000.25))
@@ -172,7 +174,14 @@ def test_a_store_gives_what_it_has_and_gets_what_was_saved_last(tmp_path: Path) 
     there = {
         item["Key"].rpartition("checkpoints/")[2] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]
     }
-    assert there == {"step1.pt", "step2/weights", ".times"}
+    assert there == {"step1.pt", "step2/weights", "step2/.metadata", ".times-0"}
+
+    # Another node, which has saved nothing and is the last to publish.
+    folder = tmp_path / "another node"
+    with carry("publish", rank=1) as publishing:
+        until(lambda: "sleep" in _children(publishing.pid) or None, what="the first copy to be waited for")
+        publishing.send_signal(signal.SIGTERM)
+        assert publishing.wait(timeout=60) == 0
 
     # Another pod, after one that died when it had sent a file and not yet the times.
     s3.put_object(Bucket=bucket, Key="runs/digits/checkpoints/step4.pt", Body=b"4")
@@ -182,6 +191,7 @@ def test_a_store_gives_what_it_has_and_gets_what_was_saved_last(tmp_path: Path) 
     assert (folder / "step1.pt").stat().st_mtime == 1_000_000.5
     assert (folder / "step2" / "weights").stat().st_mtime == 1_000_000.25
     assert (folder / "step4.pt").stat().st_mtime > 1_700_000_000
+    assert (folder / "step2" / ".metadata").read_bytes() == b"its index"
     assert not list(folder.glob(".*"))
 
 

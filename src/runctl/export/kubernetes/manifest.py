@@ -25,6 +25,7 @@ _ZONE, _TYPE, _HOST = (
 )
 _GPU = "nvidia.com/gpu"
 _ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
+_RANK = "RUNCTL_NODE_RANK"
 _JOB_LABEL = "batch.kubernetes.io/job-name"
 _INDEX = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 
@@ -326,7 +327,7 @@ def _torchrun(plan: JobPlan) -> tuple[str, ...]:
         "torchrun",
         f"--nnodes={plan.nodes.count}",
         f"--nproc-per-node={plan.nodes.gpus or 1}",
-        "--node-rank=$(RUNCTL_NODE_RANK)",
+        f"--node-rank=$({_RANK})",
         f"--master-addr={_meeting_point(plan)}",
         f"--master-port={MASTER_PORT}",
         *(() if plan.command[0].endswith(".py") else ("--no-python",)),
@@ -367,7 +368,7 @@ def _rank_variables(plan: JobPlan) -> list[dict[str, Any]]:
     """As `runctl.agent.engines` has them; torchrun sets the others itself."""
     count = plan.nodes.count
     ranks, values = (
-        ["RUNCTL_NODE_RANK"],
+        [_RANK],
         {
             "RUNCTL_NODES": str(count),
             "RUNCTL_NODE_ADDRESSES": ",".join(f"{plan.name}-{rank}.{plan.name}" for rank in range(count)),
@@ -379,9 +380,13 @@ def _rank_variables(plan: JobPlan) -> list[dict[str, Any]]:
         ranks += ["NODE_RANK", "GROUP_RANK", "RANK"]
         values |= {"WORLD_SIZE": str(count), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     return [
-        *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": _INDEX}}} for name in ranks),
+        *(_rank_as(name) for name in ranks),
         *({"name": name, "value": value} for name, value in values.items()),
     ]
+
+
+def _rank_as(name: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": _INDEX}}}
 
 
 def _mounts(plan: JobPlan) -> list[dict[str, Any]]:
@@ -424,6 +429,7 @@ def _carrier(plan: JobPlan, what: str) -> dict[str, Any]:
         "image": plan.store.carrier.image,
         **extra,
         "command": ["/bin/sh", program, what, _literal(address), folder, str(plan.store.every_seconds)],
+        **({"env": [_rank_as(_RANK)]} if plan.nodes.count > 1 else {}),
         "securityContext": {"allowPrivilegeEscalation": False},
         "volumeMounts": mounts,
     }

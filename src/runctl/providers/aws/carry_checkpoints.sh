@@ -1,18 +1,21 @@
 # carry_checkpoints.sh fetch|publish STORE FOLDER SECONDS
 # Copies a run's checkpoints between a folder of the pod and a store. Names that begin with a dot are not copied: a
-# script writes its checkpoint under such a name and renames it when it is whole. The store also gets ".times": when
-# each file was written, for a copy is as old as its upload, and several are uploaded at once.
+# script writes its checkpoint under such a name and renames it when it is whole. Only ".metadata" is: PyTorch's
+# distributed checkpoints have their index in it. The store also gets ".times-RANK" of each node: when each file was
+# written, for a copy is as old as its upload, and several are uploaded at once.
+# Several nodes start from the same checkpoint only if all had published when the first of them fetched.
 set -u
-what=$1 store=$2 folder=$3 seconds=$4
+what=$1 store=$2 folder=$3 seconds=$4 rank=${RUNCTL_NODE_RANK:-0}
 export HOME=/tmp
 times=/tmp/checkpoint-times-$$
+all_times=$times-of-all
 
 copy() {
-    aws s3 sync "$1" "$2" --only-show-errors --exclude '.*' --exclude '*/.*'
+    aws s3 sync "$1" "$2" --only-show-errors --exclude '.*' --exclude '*/.*' --include .metadata --include '*/.metadata'
 }
 
 times_of() {
-    for path in "$1"/*; do
+    for path in "$1"/* "$1"/.metadata; do
         [ -e "$path" ] || continue
         if [ -d "$path" ]; then
             times_of "$path"
@@ -25,7 +28,7 @@ times_of() {
 publish() {
     # As they were before they are copied: one that is written meanwhile is newer than what is said of it.
     times_of "$folder" >"$times"
-    copy "$folder" "$store" && aws s3 cp "$times" "$store/.times" --only-show-errors
+    copy "$folder" "$store" && aws s3 cp "$times" "$store/.times-$rank" --only-show-errors
 }
 
 # The script may run as another user.
@@ -33,14 +36,21 @@ mkdir -p "$folder" && chmod a+rwx "$folder" 2>/dev/null
 if [ "$what" = fetch ]; then
     copy "$store" "$folder" || exit
     # A store that this has never published to has none.
-    aws s3 cp "$store/.times" "$times" --only-show-errors 2>/dev/null || exit 0
-    while read -r at path; do
-        case "/$path/" in */../*) continue ;; esac
-        # One that was uploaded after the times were is newer than they say.
-        if [ -f "$folder/$path" ] && [ ! "$folder/$path" -nt "$times" ]; then
-            touch -d "@$at" "$folder/$path"
-        fi
-    done <"$times"
+    mkdir -p "$all_times"
+    aws s3 sync "$store" "$all_times" --only-show-errors --exclude '*' --include '.times-*' || exit
+    # Each is compared with the upload before any is changed; of two nodes that tell of a file, the last to write it.
+    for times in "$all_times"/.times-*; do
+        [ -f "$times" ] || continue
+        while read -r at path; do
+            case "/$path/" in */../*) continue ;; esac
+            # One that was uploaded after the times were is newer than they say.
+            if [ -f "$folder/$path" ] && [ ! "$folder/$path" -nt "$times" ]; then
+                printf '%s %s\n' "$at" "$path"
+            fi
+        done <"$times"
+    done | LC_ALL=C sort -n | while read -r at path; do
+        touch -d "@$at" "$folder/$path"
+    done
     exit 0
 fi
 
