@@ -154,6 +154,15 @@ def test_a_volume_that_may_be_written_has_the_checkpoints_and_is_never_deleted()
     assert pod_of(PLAIN)["volumes"][-1] == {"name": "run", "emptyDir": {}}
 
 
+def test_all_that_was_made_is_in_the_lines_that_remove_it() -> None:
+    for plan in PLANS.values():
+        made = {(each["kind"].lower(), each["metadata"]["name"]) for each in documents(plan)}
+        lines = [line for line in manifest(plan).splitlines() if line.startswith("#   kubectl delete")]
+        removed = {tuple(word.split("/")) for line in lines for word in line.split() if "/" in word}
+
+        assert removed == made
+
+
 def test_a_store_is_fetched_from_before_and_published_to_until_after_the_script() -> None:
     pod = pod_of(STORED)
 

@@ -49,12 +49,23 @@ def manifest(plan: JobPlan) -> str:
 
 def _header(plan: JobPlan) -> list[str]:
     options = f" --namespace {plan.namespace}" if plan.namespace else ""
+    made = [f"job/{plan.name}", f"configmap/{plan.name}-start"]
+    if plan.nodes.count > 1:
+        made.append(f"service/{plan.name}")
     lines = [
         f"The run {plan.name} of {plan.project}, written by runctl export kubernetes, for Kubernetes 1.29 and newer.",
         "Follow it, and remove it (what is on its volumes stays):",
         f"$ kubectl logs{options} --follow job/{plan.name} --container {MAIN}",
-        f"$ kubectl delete{options} job/{plan.name} configmap/{plan.name}-start",
+        f"$ kubectl delete{options} {' '.join(made)}",
     ]
+    if plan.volumes:
+        claims = " ".join(f"persistentvolumeclaim/{volume.resource}" for volume in plan.volumes)
+        volumes = " ".join(f"persistentvolume/{volume.resource}" for volume in plan.volumes)
+        lines += [
+            "When no run needs its volumes in the cluster any more, it forgets them, and they stay where they are:",
+            f"$ kubectl delete{options} {claims}",
+            f"$ kubectl delete {volumes}",
+        ]
     if plan.secret_env:
         literals = " ".join(f'--from-literal={name}="${name}"' for name in plan.secret_env)
         lines += [
