@@ -163,6 +163,15 @@ def test_all_that_was_made_is_in_the_lines_that_remove_it() -> None:
         assert removed == made
 
 
+def test_a_claim_is_the_same_when_its_volume_has_grown() -> None:
+    def claims(plan: JobPlan) -> list[dict[str, Any]]:
+        return [each for each in documents(plan) if each["kind"] == "PersistentVolumeClaim"]
+
+    grown = replace(SPOT, volumes=tuple(replace(each, size_gib=2 * each.size_gib) for each in SPOT.volumes))
+
+    assert claims(grown) == claims(SPOT)
+
+
 def test_a_store_is_fetched_from_before_and_published_to_until_after_the_script() -> None:
     pod = pod_of(STORED)
 

@@ -152,7 +152,8 @@ def _claim(plan: JobPlan, volume: VolumeClaim) -> Document:
                 "accessModes": ["ReadWriteOnce"],
                 "storageClassName": "",
                 "volumeName": volume.resource,
-                "resources": {"requests": {"storage": f"{volume.size_gib}Gi"}},
+                # Not its size, which may grow: a cluster changes no claim to a volume that it did not make.
+                "resources": {"requests": {"storage": "1Gi"}},
             },
         }
     )
