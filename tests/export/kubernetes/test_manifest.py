@@ -172,6 +172,19 @@ def test_a_claim_is_the_same_when_its_volume_has_grown() -> None:
     assert claims(grown) == claims(SPOT)
 
 
+@pytest.mark.parametrize("plan", [PLAIN, SEVERAL, changed(command=("run.sh",))])
+def test_python_does_not_keep_its_log_back(plan: JobPlan) -> None:
+    variables = {each["name"]: each.get("value") for each in pod_of(plan)["containers"][0]["env"]}
+
+    assert variables["PYTHONUNBUFFERED"] == "1"
+
+
+def test_a_script_may_want_its_log_kept_back() -> None:
+    variables = pod_of(changed(env={"PYTHONUNBUFFERED": ""}))["containers"][0]["env"]
+
+    assert [each["value"] for each in variables if each["name"] == "PYTHONUNBUFFERED"] == [""]
+
+
 def test_a_store_is_fetched_from_before_and_published_to_until_after_the_script() -> None:
     pod = pod_of(STORED)
 

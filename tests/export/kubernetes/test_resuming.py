@@ -53,7 +53,9 @@ def chosen_in_a_cluster(shell: tuple[str, ...], folder: Path) -> str:
 
 def chosen_on_a_machine(folder: Path) -> str:
     """By name and date: what is in the files is another matter."""
-    whole = (each.path for each in by_age(candidates(folder)) if each.path.is_dir() or each.path.stat().st_size)
+    whole = (
+        each.path for each in by_age(candidates(folder)) if each.path.is_dir() or each.path.stat().st_size
+    )
     return next(map(str, whole), "")
 
 

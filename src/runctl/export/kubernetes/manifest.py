@@ -363,6 +363,8 @@ def _variables(plan: JobPlan) -> list[dict[str, Any]]:
         "RUNCTL_CHECKPOINT_DIR": f"{plan.folder}/checkpoints",
         "RUNCTL_OUTPUT_DIR": f"{plan.folder}/output",
         "RUNCTL_DATA_DIR": data,
+        # Else a log comes late, and its end is lost with the pod.
+        **({} if "PYTHONUNBUFFERED" in {*plan.env, *plan.secret_env} else {"PYTHONUNBUFFERED": "1"}),
     }
     found: list[dict[str, Any]] = [
         {"name": name, "value": _literal(value)} for name, value in (*ours.items(), *sorted(plan.env.items()))
