@@ -14,6 +14,7 @@ from runctl.core.config import Config
 from runctl.core.errors import CapacityError, Conflict, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import Instance, InstanceState, Market
+from runctl.core.progress import SILENT
 from runctl.providers import registry
 from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.providers.interface import Provider
@@ -178,6 +179,6 @@ def test_a_block_volume_is_made_with_a_machine_outlives_it_and_is_on_the_next_on
     lyceum._context.forget_volume(volume.id)
     with pytest.raises(PermissionDenied):
         lyceum.volumes.delete(volume.id)
-    lyceum._context.note_volume(volume.id)
+    lyceum._context.note_volume(volume.id, SILENT)
     lyceum.volumes.delete(VolumeId(volume.id))
     assert lyceum.volumes.list(everyone=True) == ()

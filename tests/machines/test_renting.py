@@ -118,6 +118,7 @@ def test_what_a_machine_is_for_and_whose_intent_it_is_stand_in_its_tags(
     ("answers", "told"),
     [
         ([KeyboardInterrupt, Unreachable("no answer"), None], ("i-1 is given back", "")),
+        ([OSError("no space"), KeyError("state"), None], ("i-1 is given back", "")),
         (
             [Unreachable("no answer"), KeyboardInterrupt, Unreachable("no answer")],
             ("i-1 MAY STILL BE RUNNING (no answer)", "end it: runctl aws terminate i-1"),

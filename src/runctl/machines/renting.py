@@ -258,8 +258,8 @@ class Rentals:
                 self.give_back(instance_id)
             except KeyboardInterrupt:
                 problem = "interrupted"
-            except RunctlError as error:
-                problem = error.message
+            except Exception as error:  # noqa: BLE001 - whatever it is, somebody must be told
+                problem = error.message if isinstance(error, RunctlError) else repr(error)
                 with suppress(KeyboardInterrupt):
                     self.clock.sleep(PAUSE_SECONDS)
             else:

@@ -15,6 +15,7 @@ from runctl.core.errors import CapacityError, NotFound, OutcomeUnknown, RunctlEr
 from runctl.core.ids import InstanceId, VolumeId, new_client_token
 from runctl.core.journal import Journal, Standing
 from runctl.core.machine_models import InstanceState, Market
+from runctl.core.progress import SILENT
 from runctl.core.tags import INTENT, OWNED, OWNED_VALUE
 from runctl.providers.instance_plans import CreatePlan, InstanceRequest
 from runctl.providers.labels import label_of, tags_of
@@ -24,6 +25,7 @@ from runctl.providers.lyceum.lyceum_provider import LyceumProvider
 from runctl.providers.lyceum.renting import FOUND_WITHIN
 from runctl.providers.lyceum.settings import LyceumConfig, this_account
 from runctl.testing.clock import ManualClock
+from runctl.testing.progress import RecordedProgress
 from tests.providers.scripted_rest import ScriptedNetwork, Unscripted, interrupted
 
 KEY = "lk_not-to-be-seen"
@@ -218,21 +220,39 @@ def test_an_end_that_is_refused_to_the_second_call_was_ours_where_the_first_has_
     if after == "running":
         with pytest.raises(RunctlError, match="already terminating"):
             provider.renting.terminate(InstanceId("1"))
-        assert not provider._context._ended_file("1").exists()
+        assert not provider._context._ended.has("1")
         assert provider.journal.changes() == ()
     else:
         ended = provider.renting.terminate(InstanceId("1"))
         assert (ended.state, ended.interrupted) == (InstanceState.TERMINATED, False)
-        assert provider._context._ended_file("1").exists()
+        assert provider._context._ended.has("1")
         (change,) = provider.journal.changes()
         assert change.standing is Standing.DONE
+
+
+def test_a_vm_is_ended_where_nothing_can_be_noted(
+    provider: LyceumProvider, network: ScriptedNetwork, tmp_path: Path
+) -> None:
+    for folder in ("ended", "volumes"):
+        (provider._context.state_directory / folder).write_text("a file where the folder should be")
+    name = label_of({OWNED: OWNED_VALUE, INTENT: new_client_token()})
+    disk = {"volume_id": "vol-1", "size_gb": 20, "location": "eu", "attached_vm_id": "1"}
+    there = {"vm_id": "1", "status": "running", "display_name": name, "volumes": [disk]}
+    network.answer("GET", f"{ROOT}/vms/1/status", there)
+    network.answer("DELETE", f"{ROOT}/vms/1", {"detached_volumes": [disk]})
+    network.answer("GET", f"{ROOT}/vms/1/status", {"detail": "VM not found"}, 404)
+    progress = RecordedProgress()
+
+    assert provider.renting.terminate(InstanceId("1"), progress).state is InstanceState.TERMINATED
+    assert any("runctl will not know volume vol-1 for its own" in each for each in progress.warnings)
+    assert any("block volume vol-1 stays" in each for each in progress.notes)
 
 
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_deletion_that_is_refused_to_the_second_call_was_ours_where_the_first_has_done_it(
     provider: LyceumProvider, network: ScriptedNetwork, is_there: bool
 ) -> None:
-    provider._context.note_volume("vol-1")
+    provider._context.note_volume("vol-1", SILENT)
     volume = {"volume_id": "vol-1", "size_gb": 20, "location": "eu", "attached_vm_id": None}
 
     def list_volumes(*found: dict[str, Any]) -> None:

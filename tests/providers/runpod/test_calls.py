@@ -25,6 +25,7 @@ from runctl.providers.runpod.machines import LABEL, pod_name
 from runctl.providers.runpod.runpod_provider import RunPodProvider
 from runctl.providers.runpod.settings import Account, RunPodConfig
 from runctl.testing.clock import ManualClock
+from runctl.testing.progress import RecordedProgress
 from tests.providers.scripted_rest import ScriptedNetwork, Unscripted, interrupted
 
 KEY = "rpa_not-to-be-seen"
@@ -226,6 +227,35 @@ def test_an_end_that_is_refused_to_the_second_call_was_ours_where_the_first_has_
         assert provider._context.ended_ids() == {pod}
         (change,) = provider.journal.changes()
         assert change.standing is Standing.DONE
+
+
+def test_a_pod_is_ended_where_nothing_can_be_noted(
+    provider: RunPodProvider, network: ScriptedNetwork, tmp_path: Path
+) -> None:
+    (tmp_path / "ended").write_text("a file where the folder should be")
+    token = new_client_token()
+    label = label_of({OWNED: OWNED_VALUE, INTENT: token})
+    path = f"/pods/{POD['id']}"
+    network.answer("GET", path, {**POD, "name": pod_name(token), "status": "RUNNING", "env": {LABEL: label}})
+    network.answer("DELETE", path, {})
+    network.answer("GET", path, {"error": "pod not found"}, 404)
+    progress = RecordedProgress()
+
+    assert provider.renting.terminate(InstanceId(POD["id"]), progress).state is InstanceState.TERMINATED
+    (warning,) = progress.warnings
+    assert f"runctl will not show {POD['id']} any more" in warning
+
+
+@pytest.mark.parametrize("noted", [b"", b"{", b'{"id": "of another version"}'])
+def test_a_note_that_cannot_be_read_is_passed_over(
+    provider: RunPodProvider, tmp_path: Path, noted: bytes
+) -> None:
+    (tmp_path / "ended").mkdir()
+    (tmp_path / "ended" / "gone.json").write_bytes(noted)
+    (tmp_path / "ended" / ".other.json.half-written").write_bytes(b"{")
+
+    assert provider._context.remembered() == {}
+    assert provider._context.ended_ids() == {"gone"}
 
 
 @pytest.mark.parametrize("hours", [1, 3])

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from runctl.core.clock import Clock
 from runctl.core.errors import CredentialsError, RunctlError
-from runctl.core.files import make_private_folder
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.machine_models import Instance
+from runctl.core.progress import Progress
 from runctl.providers.lyceum.api import LyceumApi, User, Variant, Vm
 from runctl.providers.lyceum.machines import PROVIDER, door_of, instance_of
 from runctl.providers.lyceum.settings import LyceumConfig, this_account
+from runctl.providers.notes import Notes
 from runctl.providers.rest import leads_to_sandbox
 from runctl.providers.ssh_machines import SshAccess
 
@@ -75,41 +76,47 @@ class LyceumContext:
         except RunctlError:
             return ()
 
-    def instance(self, vm: Vm, variants: tuple[Variant, ...] = ()) -> Instance:
-        """The VM as runctl shows it."""
+    def instance(self, vm: Vm, variants: tuple[Variant, ...] = (), *, ended_by_us: bool = False) -> Instance:
+        """The VM as runctl shows it; ``ended_by_us`` need not be noted then."""
         return instance_of(
             vm,
             variants,
             login_user=self.settings.login_user,
-            ended_by_us=self._ended_file(vm.vm_id).exists(),
+            ended_by_us=ended_by_us or self._ended.has(vm.vm_id),
         )
 
-    def note_ended(self, instance_id: InstanceId) -> None:
-        """It is ended from here: it was not taken back. Raises `OSError`."""
-        file = self._ended_file(instance_id)
-        make_private_folder(file.parent)
-        file.touch()
+    def note_ended(self, instance_id: InstanceId, progress: Progress) -> None:
+        """It is ended from here: it was not taken back."""
+        self._ended.write(
+            instance_id,
+            progress=progress,
+            else_=f"runctl will take {instance_id} for one that was taken back",
+        )
 
     def forget_ended(self, instance_id: InstanceId) -> None:
         """It was not ended after all."""
-        self._ended_file(instance_id).unlink(missing_ok=True)
+        self._ended.forget(instance_id)
 
-    def note_volume(self, volume_id: str) -> None:
-        """It is a machine's of ours: Lyceum keeps no word of that when the machine has ended. Raises `OSError`."""
-        file = self._volume_file(volume_id)
-        make_private_folder(file.parent)
-        file.touch()
+    def note_volume(self, volume_id: str, progress: Progress) -> None:
+        """It is a machine's of ours: Lyceum keeps no word of that when the machine has ended."""
+        self._volumes.write(
+            volume_id,
+            progress=progress,
+            else_=f"runctl will not know volume {volume_id} for its own when its machine has ended; note its id",
+        )
 
     def known_volumes(self) -> frozenset[str]:
         """Those that were noted."""
-        return frozenset(file.name for file in self._volume_file("any").parent.glob("*"))
+        return frozenset(self._volumes.all())
 
     def forget_volume(self, volume_id: str) -> None:
         """It does not exist any more."""
-        self._volume_file(volume_id).unlink(missing_ok=True)
+        self._volumes.forget(volume_id)
 
-    def _volume_file(self, volume_id: str) -> Path:
-        return self.state_directory / "volumes" / volume_id.replace("/", "_")
+    @property
+    def _volumes(self) -> Notes:
+        return Notes(self.state_directory / "volumes")
 
-    def _ended_file(self, vm_id: str) -> Path:
-        return self.state_directory / "ended" / vm_id.replace("/", "_")
+    @property
+    def _ended(self) -> Notes:
+        return Notes(self.state_directory / "ended")

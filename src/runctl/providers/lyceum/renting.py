@@ -143,11 +143,12 @@ class LyceumRenting(Renting):
             )
         if state_of(vm) is InstanceState.TERMINATED:
             return self._context.instance(vm)
-        for attached in vm.volumes or ():
+        attached = {each.volume_id for each in vm.volumes or ()}
+        for volume_id in attached:
             # Whoever ends it by an answer that is lost knows the volume all the same.
-            self._context.note_volume(attached.volume_id)
+            self._context.note_volume(volume_id, progress)
         # Before the call: a VM that ends after it is not to be taken for one that was taken back.
-        self._context.note_ended(instance_id)
+        self._context.note_ended(instance_id, progress)
         entry = self._context.journal.begin(
             Change(
                 "instance",
@@ -169,13 +170,14 @@ class LyceumRenting(Renting):
             goes_on,
         )
         for volume in (vm.volumes if ended is None else ended.detached_volumes) or ():
-            self._context.note_volume(volume.volume_id)
+            if volume.volume_id not in attached:
+                self._context.note_volume(volume.volume_id, progress)
             progress.note(
                 f"block volume {volume.volume_id} stays, and is billed: runctl lyceum volumes delete {volume.volume_id}"
             )
         vm = self._ended(instance_id, vm)
         entry.done()
-        return self._context.instance(vm)
+        return self._context.instance(vm, ended_by_us=True)
 
     def wait_ended(
         self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT

@@ -71,13 +71,13 @@ class LyceumVolumes(ProvidedVolumes):
         """In Lyceum's order: it does not tell how old they are."""
         context = self._context
         volumes = context.api.volumes()
-        ours = {vm.vm_id for vm in context.api.vms() if tags_of(vm.display_name)} if volumes else set()
-        for each in volumes:
-            if each.attached_vm_id in ours:
-                context.note_volume(each.volume_id)
-        kept = context.known_volumes()
+        machines = {vm.vm_id for vm in context.api.vms() if tags_of(vm.display_name)} if volumes else set()
+        attached = {each.volume_id for each in volumes if each.attached_vm_id in machines}
+        for volume_id in attached - context.known_volumes():
+            context.note_volume(volume_id, SILENT)
+        ours = attached | context.known_volumes()
         found = [
-            volume_of(each, is_ours=each.volume_id in kept, owner=context.owner if volumes else "")
+            volume_of(each, is_ours=each.volume_id in ours, owner=context.owner if volumes else "")
             for each in volumes
         ]
         return tuple(each for each in found if everyone or tag.is_ours(each.tags))

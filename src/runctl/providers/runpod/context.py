@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -12,10 +13,11 @@ import msgspec
 
 from runctl.core.clock import Clock
 from runctl.core.errors import CredentialsError, NotFound
-from runctl.core.files import make_private_folder
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.machine_models import Instance
+from runctl.core.progress import Progress
+from runctl.providers.notes import Notes
 from runctl.providers.rest import leads_to_sandbox
 from runctl.providers.runpod.api import Pod, RunPodApi
 from runctl.providers.runpod.machines import LOGIN_USER, PROVIDER, door_of, ended, instance_of
@@ -82,37 +84,40 @@ class RunPodContext:
                 raise
             return known
 
-    def remember_ended(self, pod: Pod) -> Instance:
-        """It is ended from here, and can be shown for a while. Raises `OSError`."""
-        folder = self._ended_folder
-        make_private_folder(folder)
+    def remember_ended(self, pod: Pod, progress: Progress) -> Instance:
+        """It is ended from here, and can be shown for a while."""
         instance = ended(instance_of(pod))
-        (folder / f"{pod.id}.json").write_bytes(msgspec.json.encode(instance))
+        self._ended.write(
+            f"{pod.id}.json",
+            msgspec.json.encode(instance).decode(),
+            progress=progress,
+            else_=f"runctl will not show {pod.id} any more once it has ended",
+        )
         return instance
 
     def forget_ended(self, pod_id: InstanceId) -> None:
         """It was not ended after all."""
-        (self._ended_folder / f"{pod_id}.json").unlink(missing_ok=True)
+        self._ended.forget(f"{pod_id}.json")
 
     def remembered(self) -> dict[InstanceId, Instance]:
         """The pods that were ended from here within `SHOWN_FOR`, by id."""
         found = {}
         now = self.clock.now()
-        shown, kept = ((now - span).timestamp() for span in (SHOWN_FOR, KEPT_FOR))
-        for file in sorted(self._ended_folder.glob("*.json")):
-            ended_at = file.stat().st_mtime
-            if ended_at < kept:
-                file.unlink(missing_ok=True)
-            if ended_at < shown:
+        for name, ended_at in self._ended.all().items():
+            if ended_at < now - KEPT_FOR:
+                self._ended.forget(name)
+            if ended_at < now - SHOWN_FOR:
                 continue
-            instance = msgspec.json.decode(file.read_bytes(), type=Instance)
-            found[instance.id] = instance
+            # Another version of runctl may have written it.
+            with suppress(msgspec.DecodeError):
+                instance = msgspec.json.decode(self._ended.read(name), type=Instance)
+                found[instance.id] = instance
         return found
 
     def ended_ids(self) -> frozenset[str]:
         """The pods that were ended from here within `KEPT_FOR`."""
-        return frozenset(file.stem for file in self._ended_folder.glob("*.json"))
+        return frozenset(name.removesuffix(".json") for name in self._ended.all())
 
     @property
-    def _ended_folder(self) -> Path:
-        return self.state_directory / "ended"
+    def _ended(self) -> Notes:
+        return Notes(self.state_directory / "ended")

@@ -187,7 +187,6 @@ class RunPodRenting(Renting):
 
     def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
         """It is gone, with its own disk; network volumes stay."""
-        del progress
         try:
             pod = self._context.api.pod(instance_id)
         except NotFound:
@@ -199,7 +198,7 @@ class RunPodRenting(Renting):
                 code="not-ours",
             )
         # Before the call: RunPod does not show a pod any more that has ended.
-        instance = self._context.remember_ended(pod)
+        instance = self._context.remember_ended(pod, progress)
         entry = self._context.journal.begin(
             Change(
                 "instance",
@@ -219,7 +218,7 @@ class RunPodRenting(Renting):
             lambda: state_of(self._context.api.pod(instance_id)) is InstanceState.TERMINATED,
             goes_on,
         )
-        self.wait_ended(instance_id, timeout=timedelta(minutes=1))
+        self._wait_until_gone(instance_id, timedelta(minutes=1))
         entry.done()
         return instance
 
@@ -228,13 +227,17 @@ class RunPodRenting(Renting):
     ) -> Instance:
         """RunPod does not know it any more."""
         progress.step(f"waiting until {instance_id} has ended")
+        self._wait_until_gone(instance_id, timeout)
+        return self._context.instance(instance_id)
+
+    def _wait_until_gone(self, instance_id: InstanceId, timeout: timedelta) -> None:
         for _ in attempts(self._context.clock, timeout):
             try:
                 pod = self._context.api.pod(instance_id)
             except NotFound:
-                return self._context.instance(instance_id)
+                return
             if state_of(pod) is InstanceState.TERMINATED:
-                return self._context.instance(instance_id)
+                return
         raise Unreachable(
             f"{instance_id} has not ended after {time_span(timeout)}",
             hint=f"runctl runpod terminate {instance_id}",
