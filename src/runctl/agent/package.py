@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import os
+import re
 import tokenize
 import zipfile
 import zlib
@@ -82,10 +83,12 @@ def without_prose(source: str) -> str:
     # The parser counts columns in bytes.
     code: list[bytes] = [line.encode() for line in lines]
     for node in ast.walk(ast.parse(source)):
+        # A dataclass without a docstring makes itself one of its signature, which takes longer than the class.
+        stands_for = b'"-"' if isinstance(node, ast.ClassDef) else b'""'
         for statement in _prose(node):
             first, last = statement.lineno - 1, (statement.end_lineno or statement.lineno) - 1
             before, after = code[first][: statement.col_offset], code[last][statement.end_col_offset or 0 :]
-            code[first : last + 1] = [before + b'""' + after] + [b"\n"] * (last - first)
+            code[first : last + 1] = [before + stands_for + after] + [b"\n"] * (last - first)
     return b"".join(code).decode()
 
 
@@ -100,6 +103,15 @@ def _prose(node: ast.AST) -> list[ast.Expr]:
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
     ]
+
+
+def with_light_dataclasses(source: str) -> str:
+    """The same program, line by line, with `runctl.agent.light_dataclasses` in place of the standard library's own."""
+    light = "runctl.agent.light_dataclasses"
+    source = re.sub(
+        r"^( *)import dataclasses$", rf"\1import {light} as dataclasses", source, flags=re.MULTILINE
+    )
+    return re.sub(r"^( *)from dataclasses import ", rf"\1from {light} import ", source, flags=re.MULTILINE)
 
 
 def _sources() -> dict[str, bytes]:
@@ -134,7 +146,10 @@ def guard() -> bytes:
 
 
 def _archive() -> bytes:
-    members = {name: without_prose(data.decode()).encode() for name, data in _sources().items()}
+    members = {
+        name: with_light_dataclasses(without_prose(data.decode())).encode()
+        for name, data in _sources().items()
+    }
     members["runctl/__init__.py"] = b""
     members["__main__.py"] = LAUNCH.replace("{digest}", digest()[:16]).encode()
     packed = b"#!/usr/bin/env python3\n" + _packed(members, zipfile.ZIP_DEFLATED, b"0" * CHECKSUM_LENGTH)
