@@ -56,6 +56,7 @@ def load() -> None:
     rules()
     package.digest()
     package.guard()
+    package.zipapp()
     # As for the script: what lies in the folder where a command runs is none of its modules.
     sys.path[0] = str(PROGRAM.parent)
 
