@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,10 @@ from runctl.transport.agent import AgentClient
 from runctl.transport.files import Entry, MachineFiles, Piece, _PieceReader
 from runctl.transport.interface import Transport
 from runctl.transport.local import LocalTransport
+
+NOT_UTF_8 = tuple(map(os.fsdecode, (b"stra\xdfe", b"link\xff"))) if sys.platform == "linux" else ()
+"""Names that Linux has and a Mac's disk refuses."""
+BEFORE_1970 = -86_400.0
 
 
 def test_pieces_of_a_file_are_read(transport: Transport, tmp_path: Path) -> None:
@@ -80,6 +85,11 @@ def test_a_folder_is_copied_with_its_modes_and_links_and_a_second_time_nothing_i
     (source / "ünï *").write_text("x")
     (source / "empty").touch()
     (source / "a/inside").symlink_to("../empty")
+    os.utime(source / "a/run.sh", (BEFORE_1970, BEFORE_1970))
+    for name in NOT_UTF_8:
+        (source / name).symlink_to("empty") if name.startswith("link") else (source / name).write_text(
+            name[:1]
+        )
     machine, here = machine_files(transport, tmp_path), machine_files(LocalTransport(), tmp_path / "here")
     item, other = (here, machine) if towards == "the machine" else (machine, here)
 
@@ -88,8 +98,10 @@ def test_a_folder_is_copied_with_its_modes_and_links_and_a_second_time_nothing_i
     second = copy(item, str(source), other, str(target))
 
     assert tree(target) == tree(source)
-    assert (first.files, first.sent_files) == (4, 4)
-    assert (second.files, second.sent_bytes) == (4, 0)
+    files = 4 + sum(not name.startswith("link") for name in NOT_UTF_8)
+    assert (first.files, first.sent_files) == (files, files)
+    assert (second.files, second.sent_bytes) == (files, 0)
+    assert (target / "a/run.sh").stat().st_mtime == BEFORE_1970
     assert (target / "a/b/big").stat().st_mtime_ns == kept == (source / "a/b/big").stat().st_mtime_ns
 
 

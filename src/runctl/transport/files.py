@@ -187,6 +187,7 @@ def _entry(value: Any) -> Entry:
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\0" in path + text:
         raise wrong
-    numbers = {"mode": mode, "size": size, "mtime": mtime_ns}
+    # A file may be older than 1970.
+    numbers = {"mode": mode, "size": size, "mtime": abs(mtime_ns) if isinstance(mtime_ns, int) else mtime_ns}
     checked = {name: count(numbers, name) for name in numbers}
-    return Entry(path, kind, checked["mode"] & 0o777, checked["size"], checked["mtime"], text)
+    return Entry(path, kind, checked["mode"] & 0o777, checked["size"], mtime_ns, text)

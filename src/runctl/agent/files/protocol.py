@@ -117,7 +117,7 @@ def finish(request: Mapping[str, Any]) -> dict[str, Any]:
             if not stays_inside(path, str(target)):
                 raise AgentError("bad-request", f"the link {path} leads out of the folder")
             _make_parents(root, link)
-            partial = link.with_name(PART.format(hashlib.sha256(path.encode()).hexdigest()[:24]))
+            partial = link.with_name(PART.format(hashlib.sha256(os.fsencode(path)).hexdigest()[:24]))
             with contextlib.suppress(FileNotFoundError):
                 partial.unlink()
             partial.symlink_to(target)
@@ -142,7 +142,7 @@ def stays_inside(link: str, target: str) -> bool:
 def part_of(target: Path, sha: str) -> Path:
     """Where a file is while it arrives: the same content and the same place have the same name."""
     identity = f"{sha}/{target.name}"
-    return target.with_name(PART.format(hashlib.sha256(identity.encode()).hexdigest()[:24]))
+    return target.with_name(PART.format(hashlib.sha256(os.fsencode(identity)).hexdigest()[:24]))
 
 
 def sha256_of(path: Path) -> str:
@@ -279,8 +279,11 @@ def _pieces(request: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _is_piece(piece: Any) -> bool:
     if not isinstance(piece, dict) or not all(isinstance(piece.get(n, ""), str) for n in ("path", "sha256")):
         return False
-    numbers = [piece.get(name, 0) for name in ("offset", "length", "size", "mode", "mtime_ns")]
-    return all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)
+    counts = [piece.get(name, 0) for name in ("offset", "length", "size", "mode")]
+    # A file may be older than 1970.
+    numbers = [*counts, piece.get("mtime_ns", 0)]
+    are_whole = all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+    return are_whole and min(counts) >= 0
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
