@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -149,6 +150,39 @@ def test_what_is_there_can_be_read_where_nothing_can_be_written(
         assert connection.execute("SELECT n FROM kept").fetchone()[0] == 7
     with pytest.raises(StateError, match="Read-only"), database.transaction():
         pass
+
+
+def test_what_a_killed_command_wrote_can_be_read_where_nothing_can_be_written(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    written = Database(tmp_path / "state.db")
+    with written.transaction() as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    killed = shutil.copytree(tmp_path, tmp_path.with_name("killed"))
+    written.close()
+    request.getfixturevalue("read_only_disk")
+
+    with Database(killed / "state.db").reading() as connection:
+        assert connection.execute("SELECT n FROM kept").fetchone()[0] == 7
+
+
+def test_a_file_that_another_has_for_itself_is_not_read_past_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runctl.core.database.LOCK_TIMEOUT", 0.1)
+    path = tmp_path / "state.db"
+    first = Database(path)
+    with first.transaction():
+        pass
+    first.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(StateError, match="in use by another command") as refused, Database(path).reading():
+        pass
+    assert refused.value.hint == "run the command again when that one is done"
+    other.close()
 
 
 @pytest.mark.usefixtures("read_only_disk")

@@ -205,6 +205,10 @@ MIGRATIONS: tuple[str, ...] = (
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 
 
+LOCK_TIMEOUT = 10.0
+"""Seconds: as long is waited for another command that has the file for itself."""
+
+
 class StateError(RunctlError):
     """The state file cannot be used; the message names it."""
 
@@ -255,6 +259,8 @@ class Database:
         try:
             connection = self._open()
         except (sqlite3.Error, OSError) as error:
+            if _is_busy(error):
+                raise self._unusable(error) from error
             connection = self._open_read_only(error)
         try:
             yield connection
@@ -264,10 +270,11 @@ class Database:
     def _open_read_only(self, why: Exception) -> sqlite3.Connection:
         try:
             if self.path.exists():
-                # Without a writable folder there is no room for the files of a shared WAL: the file is taken as it is.
-                connection = sqlite3.connect(
-                    f"{self.path.as_uri()}?immutable=1", uri=True, check_same_thread=False
-                )
+                # Without a writable folder there is no room for the files of a shared WAL: the file is taken as it is,
+                # but where a killed command has left them. Then the newest rows are in those.
+                wal = self.path.with_name(f"{self.path.name}-wal")
+                how = "mode=ro" if wal.exists() and wal.stat().st_size else "immutable=1"
+                connection = sqlite3.connect(f"{self.path.as_uri()}?{how}", uri=True, check_same_thread=False)
                 connection.row_factory = sqlite3.Row
                 version = int(connection.execute("PRAGMA user_version").fetchone()[0])
                 if version != len(MIGRATIONS):
@@ -293,7 +300,7 @@ class Database:
             with self._alone():
                 make_private_file(self.path)
                 connection = sqlite3.connect(
-                    self.path, timeout=10, isolation_level=None, check_same_thread=False
+                    self.path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
                 )
                 try:
                     connection.row_factory = sqlite3.Row
@@ -344,8 +351,20 @@ class Database:
                 raise
 
     def _unusable(self, error: Exception) -> StateError:
+        if _is_busy(error):
+            return StateError(
+                f"the state file {self.path} is in use by another command: {error}",
+                hint="run the command again when that one is done",
+            )
         return StateError(
             f"the state file {self.path} cannot be used: {error}",
             hint="check its permissions and the disk's free space; if it is damaged, move it away: it holds history,"
             " no control over what is rented",
         )
+
+
+def _is_busy(error: Exception) -> bool:
+    """Whether another process has the file for itself, which passes."""
+    # The low byte is SQLite's primary code: https://www.sqlite.org/rescode.html
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
