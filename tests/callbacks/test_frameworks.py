@@ -195,3 +195,45 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     assert (second.code, second.said("begins at")) == (0, "7")
     assert second.said("weights") == without.said("weights")
     assert json.loads((tmp_path / "progress.json").read_text()) == {"step": 12, "total": 12}
+
+
+SEVERAL = """\
+import os, signal
+
+def pause(done):
+    # The signals reach one process only, and not the one that writes.
+    asked = {3: signal.SIGUSR1, 7: signal.SIGTERM}.get(done)
+    if os.environ["RANK"] == "1" and asked is not None:
+        os.kill(os.getpid(), asked)
+
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600, func_only=True)
+def test_several_processes_of_a_trainer_save_and_end_at_the_same_step(python: Path, tmp_path: Path) -> None:
+    script, folder = tmp_path / "train.py", tmp_path / "checkpoints"
+    script.write_text(COMMON + SEVERAL + TRANSFORMERS)
+    folder.mkdir()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(SOURCE),
+        "RUNCTL_CHECKPOINT_DIR": str(folder),
+        "RUNCTL_RESUME_FROM": "",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    torchrun = (str(python), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    # Where they do not agree, one of them waits for ever.
+    done = subprocess.run(
+        [*torchrun, script],
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-3", "checkpoint-7"], done.stderr
+    assert newest(folder).chosen == folder / "checkpoint-7"
+    assert "exitcode  : 143" in done.stderr

@@ -68,7 +68,9 @@ class Checkpoints:
             part.load_state_dict(saved["parts"][name])
         torch.set_rng_state(saved["rng"])
         if torch.cuda.is_available() and saved["cuda_rng"]:
-            torch.cuda.set_rng_state_all(saved["cuda_rng"])
+            # The machine may have fewer GPUs than the one that saved.
+            for device, state in enumerate(saved["cuda_rng"][: torch.cuda.device_count()]):
+                torch.cuda.set_rng_state(state, device)
         return int(saved["step"])
 
     def step(self, done: int, **parts: Stateful) -> None:
