@@ -70,7 +70,7 @@ class RunImage:
         built = self.container is not None and self.container.dockerfile is not None
         if not built and (self.options.build.given or self.options.build_on):
             raise UsageError(
-                "build options have no effect here: the run has no Dockerfile",
+                "build options have no effect here: the run is not built from a Dockerfile",
                 hint="name one with --dockerfile PATH, or leave them out",
             )
         return built
@@ -115,9 +115,10 @@ class RunImage:
 
         ``script`` is the one that runs, from the root; ``None`` for a command.
         """
+        is_built = self.is_built
         if self.container is None:
             return None
-        if not self.is_built or selection is None:
+        if not is_built or selection is None:
             return SettledImage(self.container)
         if self.location.where == LOCAL:
             return self._settle_local(self.container)

@@ -1,0 +1,45 @@
+"""What the options of a build are to a run that builds nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runctl.agent.spec import ContainerSpec
+from runctl.containers.image_plan import BuildOptions, Rebuild
+from runctl.core.config import Config
+from runctl.core.errors import UsageError
+from runctl.machines.session import Session
+from runctl.runs.images.run_image import RunImage
+from runctl.runs.images.settled_image import BY_CONFIGURATION, ImageOptions
+
+BUILD_OPTIONS = {
+    "--target": ImageOptions(BuildOptions(target="train"), None),
+    "--build-arg": ImageOptions(BuildOptions(args=("A=1",)), None),
+    "--secret": ImageOptions(BuildOptions(secrets=("id=a,src=a",)), None),
+    "--platform": ImageOptions(BuildOptions(platform="linux/arm64"), None),
+    "--rebuild": ImageOptions(BuildOptions(rebuild=Rebuild(no_cache=True)), None),
+    "--pull": ImageOptions(BuildOptions(rebuild=Rebuild(pull=True)), None),
+    "--build-on": ImageOptions(BuildOptions(), "local"),
+}
+
+
+def image_of(container: ContainerSpec | None, options: ImageOptions) -> RunImage:
+    instance: Any = SimpleNamespace(provider="local")
+    return RunImage(Session(config=Config()), options, container, Path(), instance, None)
+
+
+@pytest.mark.parametrize("container", [None, ContainerSpec(image="ubuntu:22.04")], ids=["host", "image"])
+@pytest.mark.parametrize("option", BUILD_OPTIONS)
+def test_an_option_of_a_build_is_refused_where_nothing_is_built(
+    option: str, container: ContainerSpec | None
+) -> None:
+    with pytest.raises(UsageError, match="not built from a Dockerfile"):
+        image_of(container, BUILD_OPTIONS[option]).settle(None, "train.py")
+
+
+def test_a_run_on_the_host_has_no_image() -> None:
+    assert image_of(None, BY_CONFIGURATION).settle(None, "train.py") is None
