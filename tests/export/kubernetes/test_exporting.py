@@ -12,6 +12,7 @@ import pytest
 
 from runctl.checkpoints.keeping import Keeping
 from runctl.containers.container_options import ContainerOptions
+from runctl.containers.image_plan import BuildOptions
 from runctl.containers.mounts import CONFIG, VOLUME_FLAG, MountRequest, parse_mount
 from runctl.core.config import Config
 from runctl.core.errors import RunctlError
@@ -200,6 +201,13 @@ def test_what_the_configuration_has_and_a_pod_cannot_is_said(export: Export) -> 
         (JobRequest(), {"script": None, "is_command": True}, "no-command"),
         (JobRequest(instance_types=("p4d",), needs=Needs(gpu="A100")), {}, "usage"),
         (JobRequest(), {"keeping": Keeping(s3="s3://mine/runs", endpoint="https://minio.example")}, "usage"),
+        (JobRequest(build=BuildOptions(target="train")), {}, "usage"),
+        (JobRequest(fstype="xfs"), {}, "usage"),
+        (JobRequest(csi_driver="other.example"), {}, "usage"),
+        (JobRequest(secret="mine"), {"env": {"LR": "1e-4"}}, "usage"),
+        (JobRequest(), {"resume_args": ("--resume", "{checkpoint}")}, "usage"),
+        (JobRequest(needs=Needs(gpu="T4", gpu_count=1)), {"container": ContainerOptions(gpus="9")}, "usage"),
+        (JobRequest(instance_types=("p4d",)), {"container": ContainerOptions(gpus="5")}, "usage"),
     ],
 )
 def test_what_cannot_be_is_refused(

@@ -182,9 +182,7 @@ def _options(function: Any) -> Any:
             click.option(
                 "--fstype",
                 type=click.Choice(["ext4", "xfs"]),
-                default="ext4",
-                show_default=True,
-                help="The file system on the volumes.",
+                help="The file system on the volumes (default: ext4).",
             ),
             click.option(
                 "--to",
@@ -242,7 +240,7 @@ def kubernetes_command(
     service_account: str | None,
     env_secret: str | None,
     csi_driver: str | None,
-    fstype: str,
+    fstype: str | None,
     to: Path | None,
     rest: tuple[str, ...],
     max_price: object,  # noqa: ARG001 (refused)

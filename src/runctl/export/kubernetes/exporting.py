@@ -38,6 +38,7 @@ from runctl.runs.train.project_plan import DEFAULT_GRACE, ProjectPlan, TrainRequ
 ATTEMPTS_OF_SEVERAL = 3
 """In all, where nobody says how many: of several nodes a script's own failure counts, too."""
 PUBLISHED_EVERY = 60
+USUAL_FSTYPE = "ext4"
 _HARMLESS = re.compile(r"[0-9.eE+-]*|true|false", re.IGNORECASE)
 _GONE = {VolumeState.DELETING, VolumeState.DELETED, VolumeState.ERROR}
 
@@ -52,8 +53,8 @@ class JobRequest:
     service_account: str | None = None
     csi_driver: str | None = None
     """``None``: the provider's usual one."""
-    fstype: str = "ext4"
-    """Of the volumes."""
+    fstype: str | None = None
+    """Of the volumes; ``None``: ext4."""
     secret: str | None = None
     """The Secret that has secret variables; ``None``: by the project's name."""
     nodes: int = 1
@@ -153,7 +154,7 @@ class KubernetesExport:
                 request.target,
                 request.read_only,
                 self.job.csi_driver or self.cluster.volume_driver,
-                self.job.fstype,
+                self.job.fstype or USUAL_FSTYPE,
             )
             for request, volume in placed
         )
@@ -204,6 +205,12 @@ class KubernetesExport:
     def _gpus(self, types: NodeTypes) -> int:
         asked, needs = self.container.gpus, self.job.needs
         if asked.isdigit():
+            there = (needs.gpu_count or 1) if needs.wants_gpu else types.gpus
+            if types.names and int(asked) > there:
+                raise UsageError(
+                    f"--gpus {asked}: the nodes that are asked for may have only {there}",
+                    hint="ask for nodes that have as many: --gpu MODEL:N, or another --instance-type",
+                )
             return int(asked)
         if asked == "none":
             return 0
@@ -265,7 +272,22 @@ class KubernetesExport:
             service_account=job.service_account,
             left_out=tuple(self._left_out()),
         )
+        self._check_effects(plan)
         return plan if job.name else named(plan)
+
+    def _check_effects(self, plan: JobPlan) -> None:
+        """Whoever gives an option that changes nothing means something else."""
+        job = self.job
+        if job.build.given and self.container.dockerfile is None:
+            raise _without_effect("a build option", "the image is named, and not built")
+        if not plan.volumes:
+            for option, given in (("--fstype", job.fstype), ("--csi-driver", job.csi_driver)):
+                if given is not None:
+                    raise _without_effect(option, "the run has no volume")
+        if job.secret is not None and not plan.secret_env:
+            raise _without_effect("--env-secret", "no variable looks secret")
+        if plan.resume_args and plan.saves_to is None and plan.store is None:
+            raise _without_effect("--resume-arg", "checkpoints end with their pod, and none is ever there")
 
     def _command(self) -> tuple[tuple[str, ...], bool]:
         project, container = self.project, self.container
@@ -347,6 +369,10 @@ class KubernetesExport:
                 "The nodes' own role must be able to write to the store: --service-account names one that can."
             )
         return found
+
+
+def _without_effect(what: str, why: str) -> UsageError:
+    return UsageError(f"{what} has no effect here: {why}", hint="leave it out")
 
 
 def _placed(request: MountRequest, volume: Volume) -> MountRequest:
