@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from runctl.core.machine_models import Market
-from runctl.machines.expected_costs import Expected, expected_costs, expected_nodes_costs
+from runctl.machines.expected_costs import Expected, estimate_warning, expected_costs, expected_nodes_costs
 from runctl.machines.node_volumes import NodeVolume, Sharing
 from runctl.machines.nodes import NodeGroupPlan
 from runctl.providers.abilities.nodes import NodesPlan
@@ -52,6 +52,33 @@ def test_a_budget_speaks_for_itself() -> None:
     plan = replace(PLAN, ttl=timedelta(hours=12), budget=Decimal(5), budget_time=timedelta(hours=4))
 
     assert expected_costs(plan).expected is None
+
+
+def test_nothing_is_expected_for_longer_than_the_machine_lives() -> None:
+    day = timedelta(hours=24)
+    to_live = replace(PLAN, ttl=timedelta(hours=12))
+    paid = replace(to_live, budget=Decimal(5), budget_time=timedelta(hours=4))
+
+    assert expected_costs(to_live, day).expected == Expected(
+        timedelta(hours=12), Decimal("12.636"), at_most=True
+    )
+    assert expected_costs(paid, day).expected == Expected(timedelta(hours=4), Decimal("4.212"), at_most=True)
+
+
+def test_whoever_expects_more_than_the_limits_leave_is_warned() -> None:
+    day, half = timedelta(hours=24), timedelta(hours=12)
+    to_live = replace(PLAN, ttl=half)
+    paid = replace(to_live, budget=Decimal(5), budget_time=timedelta(hours=4))
+    begins = "it is to take 1d0h (--estimate), and is ended after"
+
+    assert estimate_warning(to_live, day) == f"{begins} 12h00m (--ttl)"
+    assert estimate_warning(paid, day, timedelta(hours=6)) == f"{begins} 4h00m (--budget)"
+    assert estimate_warning(PLAN, day, half) == f"{begins} 12h00m (--timeout)"
+    assert [
+        estimate_warning(to_live, half),
+        estimate_warning(to_live, None),
+        estimate_warning(PLAN, day),
+    ] == [None] * 3
 
 
 def test_without_a_price_nothing_is_added_up() -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from runctl.core.machine_models import Market
 from runctl.core.money import HOURS_PER_MONTH
+from runctl.core.text import time_span
 from runctl.costs.rates import hours
 from runctl.machines.node_volumes import Sharing
 from runctl.machines.nodes import NodeGroupPlan
@@ -44,7 +45,7 @@ class ExpectedCosts:
 
 
 def expected_costs(plan: CreatePlan, estimate: timedelta | None = None) -> ExpectedCosts:
-    """Without an ``estimate`` the time is the machine's time to live. Pure."""
+    """For the ``estimate``, or for as long as the machine lives where that is shorter or nothing is said. Pure."""
     brought = {mount.volume for mount in plan.volumes}
     disks = _sum(rate.usd for name, rate in plan.volume_prices.items() if name not in brought)
     volumes = _sum(rate.usd for name, rate in plan.volume_prices.items() if name in brought)
@@ -54,9 +55,12 @@ def expected_costs(plan: CreatePlan, estimate: timedelta | None = None) -> Expec
         per_hour = plan.price.usd + address + (disks + volumes) / HOURS_PER_MONTH
     # What a budget pays for is said with the budget.
     duration = estimate or (plan.ttl if plan.ttl == plan.longest else None)
+    ends_first = duration is not None and plan.longest is not None and plan.longest < duration
+    if ends_first:
+        duration = plan.longest
     expected = None
     if per_hour is not None and duration is not None:
-        expected = Expected(duration, per_hour * hours(duration), at_most=estimate is None)
+        expected = Expected(duration, per_hour * hours(duration), at_most=estimate is None or ends_first)
     return ExpectedCosts(
         per_hour=per_hour,
         disks_per_month=disks,
@@ -64,6 +68,25 @@ def expected_costs(plan: CreatePlan, estimate: timedelta | None = None) -> Expec
         address_per_hour=address,
         stopped_per_month=disks + volumes if plan.market is Market.ON_DEMAND else None,
         expected=expected,
+    )
+
+
+def estimate_warning(
+    plan: CreatePlan, estimate: timedelta | None, timeout: timedelta | None = None
+) -> str | None:
+    """That what is estimated to take so long is ended before that, in words. Pure."""
+    limits = [
+        (limit, option)
+        for limit, option in ((plan.ttl, "--ttl"), (plan.budget_time, "--budget"), (timeout, "--timeout"))
+        if limit is not None
+    ]
+    if estimate is None or not limits:
+        return None
+    limit, option = min(limits)
+    if limit >= estimate:
+        return None
+    return (
+        f"it is to take {time_span(estimate)} (--estimate), and is ended after {time_span(limit)} ({option})"
     )
 
 

@@ -41,6 +41,17 @@ def test_spot_without_checkpoints_that_outlive_the_machine_is_refused_unless_tha
 
 
 @pytest.mark.usefixtures("aws")
+def test_an_estimate_beyond_a_limit_is_warned_of_and_not_paid_for(invoke: Invoke) -> None:
+    planned = invoke(*LAUNCH, "--on-demand", "--estimate", "24h", "--timeout", "12h")
+    created = invoke("aws", "create", "--ttl", "2h", "--estimate", "24h", "--dry-run", "--output", "json")
+
+    assert "and is ended after 12h00m (--timeout)" in planned.stderr
+    assert data_of(planned)["machine"]["costs"]["expected"]["duration"] == 12 * 3600
+    assert "and is ended after 2h00m (--ttl)" in created.stderr
+    assert data_of(created)["costs"]["expected"]["duration"] == 2 * 3600
+
+
+@pytest.mark.usefixtures("aws")
 def test_no_checkpoint_leaves_out_the_configured_store_and_contradicts_one_that_is_named(
     invoke: Invoke,
 ) -> None:

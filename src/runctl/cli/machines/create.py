@@ -21,6 +21,7 @@ from runctl.cli.machines.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.machines.renting import ask_fallback, confirm_renting, highest_price, may_be_asked
 from runctl.cli.machines.volume_options import FLAGS as VOLUME_FLAGS
 from runctl.cli.machines.volume_options import volume_flags, volumes_of
+from runctl.machines.expected_costs import estimate_warning
 from runctl.machines.instances import new_machine
 from runctl.providers.registry import plugin
 from runctl.render.plans.machine_plans import create_plan_document, create_plan_text, types_text
@@ -106,6 +107,9 @@ def create_command(provider: str) -> click.Command:
         request = wanted.request(cli.session, provider, volumes_of(**volumes), terminal=may_be_asked(cli))
         with new_machine(cli.session, provider, request) as machine:
             plan = machine.plan
+            warning = estimate_warning(plan, estimate)
+            if warning is not None:
+                cli.progress.warn(warning)
             if dry_run:
                 cli.emit(
                     create_plan_document(plan, estimate), text=lambda: create_plan_text(plan, "", estimate)

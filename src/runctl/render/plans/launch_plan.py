@@ -34,7 +34,7 @@ def launch_plan_text(plan: LaunchPlan) -> str:
     deadline = deadline_lines(plan.deadline) if plan.deadline is not None else []
     run = run_plan_lines(plan.run, price=False)
     # With a deadline the estimate is about spot and on-demand machines together; its own lines say that.
-    estimate = plan.estimate if plan.deadline is None else None
+    estimate = _estimate(plan) if plan.deadline is None else None
     if plan.group is not None:
         attempts = plan.run.recovery.rules.max_attempts
         count = "one instance" if plan.group.count == 1 else f"{plan.group.count} instances"
@@ -53,13 +53,21 @@ def launch_plan_text(plan: LaunchPlan) -> str:
     return "\n".join([machine, *run, *deadline, results, *_storing(plan.storing), *_home(plan.data_out)])
 
 
+def _estimate(plan: LaunchPlan) -> timedelta | None:
+    """What the run is expected to take, of what its limit leaves it."""
+    limit = plan.run.spec.timeout_seconds
+    if plan.estimate is None or limit is None:
+        return plan.estimate
+    return min(plan.estimate, timedelta(seconds=limit))
+
+
 def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
     """The same for programs. Of a machine that is not rented yet ``run.instance`` is null; ``machine`` describes it."""
     run, end = run_plan_document(plan.run), plan.run.spec.machine_end
     if plan.machine is not None:
         run["instance"] = None
     document: dict[str, Any] = {
-        "machine": create_plan_document(plan.machine, plan.estimate) if plan.machine is not None else None,
+        "machine": create_plan_document(plan.machine, _estimate(plan)) if plan.machine is not None else None,
         "run": run,
         "results": to_builtins(plan.results),
         "machine_end": to_builtins(machine_after_run(end)) if end is not None else None,
@@ -68,7 +76,7 @@ def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
         "data_out": to_builtins(plan.data_out),
     }
     if plan.nodes is not None:
-        document["nodes"] = nodes_plan_document(plan.nodes, plan.engine, plan.estimate)
+        document["nodes"] = nodes_plan_document(plan.nodes, plan.engine, _estimate(plan))
     if plan.group is not None:
         group = plan.group
         document["group"] = {

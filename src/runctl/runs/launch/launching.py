@@ -22,6 +22,7 @@ from runctl.core.ids import new_run_id
 from runctl.core.machine_models import Instance, Volume
 from runctl.core.run_models import SpotFallback
 from runctl.costs.traffic import DataOut, data_out_of
+from runctl.machines.expected_costs import estimate_warning
 from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
 from runctl.machines.machine import reach
@@ -139,9 +140,13 @@ def launching(
         results = plan_results(request.after, run.mounts.saves, train.cwd, rented=True)
         check_results_folder(results)
         end = plan_machine_end(request.after, results, variables_of(own))
-        warning = end_warning(request.after, end, planned.longest)
-        if warning is not None:
-            session.progress.warn(warning)
+        estimate = request.estimate if spec is None else None
+        for warning in (
+            end_warning(request.after, end, planned.longest),
+            estimate_warning(planned, estimate, train.timeout),
+        ):
+            if warning is not None:
+                session.progress.warn(warning)
         if spec is not None:
             on_demand = partial(check_on_demand, session, provider, new)
             spec = settled_deadline(session, provider, spec, planned, on_demand, rented.count)
