@@ -243,7 +243,7 @@ def test_a_machine_that_may_end_before_its_results_are_fetched_is_warned_of(
     warning = end_warning(after, end, None if hours is None else timedelta(hours=hours))
     assert (warning is not None) is warns
     assert not warns or (warning or "").startswith(
-        "the machine ends 4 hours after it is created (--ttl, --budget)"
+        "the machine ends 4h00m after it is created (--ttl, --budget)"
     )
 
 

@@ -62,7 +62,7 @@ def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
         if plan.relocation.moves or plan.relocation.why_not:
             rows.append(("volumes", relocation_text(plan.relocation)))
     if spec.timeout_seconds is not None:
-        rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
+        rows.append(("limit", limit_text(spec.timeout_seconds, spec.grace_seconds)))
     if price and instance.price_per_hour is not None and instance.market is not Market.OWNED:
         rows.append(("price", f"{hourly(instance.price_per_hour)} ({instance.market.value})"))
     return [f"{label:<8} {value}" for label, value in rows]
@@ -113,6 +113,16 @@ def run_plan_document(plan: RunPlan) -> dict[str, Any]:
     return document
 
 
+def limit_text(timeout_seconds: float, grace_seconds: float) -> str:
+    """``12h00m, then SIGTERM and 30s of grace``."""
+    return f"{_span(timeout_seconds)}, then SIGTERM and {_span(grace_seconds)} of grace"
+
+
+def _span(seconds: float) -> str:
+    """To the second where it is no whole number of minutes."""
+    return f"{seconds:g}s" if seconds % 60 else duration(timedelta(seconds=seconds))
+
+
 def _checkpoint_rows(plan: RunPlan) -> list[tuple[str, str]]:
     """Where else they are kept, which stay there, and how often the script is asked for one."""
     store, schedule = plan.spec.store, plan.spec.checkpoint_schedule
@@ -128,7 +138,7 @@ def _checkpoint_rows(plan: RunPlan) -> list[tuple[str, str]]:
         often = (
             "as often as it is worth its time"
             if schedule.every_seconds is None
-            else f"every {schedule.every_seconds:g} s"
+            else f"every {_span(schedule.every_seconds)}"
         )
         rows.append(("checkpoints", f"the script is asked for one {often}"))
     return rows

@@ -20,6 +20,7 @@ from runctl.core.files import check_is_here
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import Instance, InstanceState, Market, Volume, VolumeState
 from runctl.core.mount_points import is_within
+from runctl.core.text import time_span
 from runctl.costs.traffic import DataOut
 from runctl.machines.node_volumes import NodeVolume
 from runctl.machines.nodes import Engine, NodeGroupPlan, NodesWanted
@@ -290,10 +291,10 @@ def end_warning(after: AfterRun, end: MachineEnd, longest: timedelta | None) -> 
     )
     if longest is None or not waits or longest.total_seconds() >= end.fetch_within_seconds:
         return None
-    hours = f"{longest.total_seconds() / 3600:.4g}"
+    waiting = time_span(timedelta(seconds=end.fetch_within_seconds))
     return (
-        f"the machine ends {hours} hours after it is created (--ttl, --budget), whether or not its results"
-        f" were fetched; it would wait {end.fetch_within_seconds / 3600:g} hours for that (--fetch-within)"
+        f"the machine ends {time_span(longest)} after it is created (--ttl, --budget), whether or not its results"
+        f" were fetched; it would wait {waiting} for that (--fetch-within)"
     )
 
 
