@@ -240,6 +240,35 @@ def test_details_say_whose_it_is_and_what_a_cleanup_makes_of_it(have: Have, invo
     assert (shown["owner"], shown["removable"], shown["why"]) == ("bob", False, "it belongs to bob")
 
 
+@pytest.mark.parametrize(
+    "command", [("resources", "list", *ONE), ("resources", "export", *ONE), ("cost", "report")], ids=" ".join
+)
+@pytest.mark.parametrize("form", ["csv", "html"])
+def test_another_format_than_json_contradicts_json(
+    have: Have, invoke: Invoke, command: tuple[str, ...], form: str
+) -> None:
+    have(DISK)
+
+    refused = invoke(*command, "--format", form, "--output", "json")
+
+    assert refused.exit_code == 2
+    assert error_of(refused)["message"] == f"--format {form} and --output json contradict each other"
+
+
+def test_an_export_as_json_is_json_and_a_file_is_as_it_was_asked_for(
+    have: Have, invoke: Invoke, tmp_path: Path
+) -> None:
+    have(DISK)
+    table = tmp_path / "resources.csv"
+
+    exported = data_of(invoke("resources", "export", *ONE, "--output", "json"))
+    written = invoke("resources", "export", "--format", "csv", "--to", str(table), *ONE, "--output", "json")
+
+    assert [each["id"] for each in exported["resources"]] == ["vol-1"]
+    assert data_of(written)["resources"] == 1
+    assert table.read_text().startswith("kind,")
+
+
 def test_an_export_is_a_file_of_its_kind(have: Have, invoke: Invoke, tmp_path: Path) -> None:
     have(MACHINE, DISK)
 

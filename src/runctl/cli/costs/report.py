@@ -13,7 +13,7 @@ from runctl.cli.context import Cli
 from runctl.cli.costs.common import MOMENT, cached_option, warn_unsettled
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_runs
-from runctl.cli.framework.values import RUN, format_option, wide_option
+from runctl.cli.framework.values import RUN, check_format, format_option, wide_option
 from runctl.core.errors import UsageError
 from runctl.costs.entries import By
 from runctl.providers.registry import DEFAULT
@@ -76,6 +76,7 @@ def report_command(
     from runctl.render.tables import screen_of
     from runctl.runs.costs import cost_reports
 
+    check_format(form, as_json=cli.settings.json)
     pictures = page is not None or form == "html"
     groupings = [By(by), *([By.DAY, By.MONTH] if pictures else [])]
     found, *over_time = cost_reports(groupings, since=since, until=until, cached=cached, session=cli.session)

@@ -265,6 +265,15 @@ def format_option(help_text: str) -> Callable[[F], F]:
     )
 
 
+def check_format(form: str | None, *, as_json: bool) -> None:
+    """Raises `UsageError` where stdout would be another format than ``--output json`` promises."""
+    if as_json and form in {"csv", "html"}:
+        raise UsageError(
+            f"--format {form} and --output json contradict each other",
+            hint="leave one of them out",
+        )
+
+
 wide_option = click.option("--wide", is_flag=True, help="Show every column, however wide the terminal is.")
 
 

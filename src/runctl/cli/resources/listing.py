@@ -12,7 +12,7 @@ import click
 from runctl.cleanup.listing import GroupKey, Priced, SortKey, by_group, grouped, in_order
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.values import COUNT, format_option, wide_option
+from runctl.cli.framework.values import COUNT, check_format, format_option, wide_option
 from runctl.cli.resources.common import EVERYONE, PROVIDER, check_provider, filters, selection, warn_of_unread
 from runctl.core.clock import SystemClock
 from runctl.core.text import counted
@@ -70,6 +70,7 @@ def list_command(
     """
     from runctl.cleanup.overview import overview
 
+    check_format(form, as_json=cli.settings.json)
     check_provider(provider)
     found = overview(
         cli.session, selection(references=references, **chosen), provider=provider, everyone=everyone
@@ -263,9 +264,7 @@ def insights_command(cli: Cli, *, provider: str | None, cached: bool) -> int:
     "--format",
     "kind",
     type=click.Choice(["csv", "json", "html"]),
-    default="csv",
-    show_default=True,
-    help="The format to write.",
+    help="The format to write (default: csv, with --output json and without --to json).",
 )
 @click.option(
     "--to", type=click.Path(dir_okay=False, path_type=Path), help="Write this file; by default to stdout."
@@ -274,16 +273,19 @@ def insights_command(cli: Cli, *, provider: str | None, cached: bool) -> int:
 @EVERYONE
 @click.pass_obj
 def export_command(
-    cli: Cli, /, *, kind: str, to: Path | None, provider: str | None, everyone: bool, **chosen: Any
+    cli: Cli, /, *, kind: str | None, to: Path | None, provider: str | None, everyone: bool, **chosen: Any
 ) -> int:
     """Write the list as CSV, JSON or a page that needs no network."""
     from runctl.cleanup.overview import overview
     from runctl.core.files import write_atomically
 
+    # What is written into a file is no answer: that is JSON all the same.
+    as_json = cli.settings.json and to is None
+    check_format(kind, as_json=as_json)
     check_provider(provider)
     found = overview(cli.session, selection(**chosen), provider=provider, everyone=everyone)
     ordered = in_order(found.resources, SortKey.KIND)
-    written = _written(kind, ordered, found)
+    written = _written(kind or ("json" if as_json else "csv"), ordered, found)
     if to is None:
         cli.write(written)
     else:
