@@ -3,7 +3,7 @@
 Code is what the synced project replaces in the container, and nothing in the image is made from: files that a ``COPY``
 or ``ADD`` brings together with the script or after it, or that no ``RUN`` follows, to where the project has them. What
 every other one names, and the files in which projects write down their dependencies, are looked at; so are the
-Dockerfile itself and the options of the build.
+Dockerfile itself, its ignore file, and the options of the build.
 """
 
 from __future__ import annotations
@@ -44,15 +44,18 @@ def dev_image(
     workdir: str = "/workspace",
     target: str | None = None,
     options: Mapping[str, Any] | None = None,
+    ignore_files: Sequence[str] = (),
 ) -> DevImage:
     """Everything but the code that the image is made of; only files that matter are read.
 
     ``files`` are those of the context, from its root; ``script`` is the one that runs, ``None`` for a command;
-    ``workdir`` is where the project is in the container.
+    ``workdir`` is where the project is in the container; of the ``ignore_files`` the first that is there says what
+    docker leaves out.
     """
     known = sorted(files)
     parsed = parse_dockerfile(dockerfile_text)
     files_read: set[str] = {path for path in known if is_dependency_file(posixpath.basename(path))}
+    files_read |= set([name for name in ignore_files if name in known][:1])
     notes: list[str] = []
     folders: dict[str, str] = {}
     for stage in parsed.needed(target) or parsed.stages:

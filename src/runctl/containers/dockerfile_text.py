@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import bisect
 import fnmatch
+import json
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from runctl.containers.heredocs import heredocs
+
 _DIRECTIVE = re.compile(r"#\s*(syntax|escape|check)\s*=\s*(\S.*?)\s*", re.IGNORECASE)
-_HEREDOC = re.compile(r"<<(-?)([\"']?)([A-Za-z_]\w*)\2")
+_BLANKS = re.compile(r"[ \t\v\f\r]+")
+_OPTIONS = re.compile(r"(?:--\S+\s+)*")
+# An escaped escape goes on nowhere.
+_CONTINUED = {
+    "\\": re.compile(r"((?:[^\\]|^))\\[ \t]*$"),
+    "`": re.compile(r"((?:[^`]|^))`[ \t]*$"),
+}
 _FROM = re.compile(r"(?:--\S+\s+)*(\S+)(?:\s+as\s+(\S+))?\s*", re.IGNORECASE)
 _HEREDOC_KEYWORDS = frozenset({"RUN", "COPY", "ADD"})
 
@@ -106,8 +117,9 @@ class DockerfileText:
 
 def parse_dockerfile(text: str) -> DockerfileText:
     """The instructions of a text, as far as they can be told apart; what is wrong with them docker says."""
-    lines = text.splitlines()
-    escape = _escape(lines)
+    lines = text.split("\n")
+    continued = _CONTINUED[_escape(lines)]
+    ends = _Ends(lines)
     instructions = []
     position = 0
     while position < len(lines):
@@ -116,23 +128,64 @@ def parse_dockerfile(text: str) -> DockerfileText:
         position += 1
         if not line or line.startswith("#"):
             continue
-        while line.endswith(escape) and position < len(lines):
-            line = line[:-1]
-            following = lines[position].strip()
+        line, goes_on = continued.subn(r"\1", line)
+        while goes_on and position < len(lines):
+            following = lines[position].rstrip("\r")
             position += 1
             # A comment in the middle is left out, an empty line does not end the instruction.
-            line += escape if following.startswith("#") or not following else " " + following
-        keyword, _, rest = line.partition(" ")
-        if keyword.upper() in _HEREDOC_KEYWORDS:
-            for dash, _quote, mark in _HEREDOC.findall(rest):
-                while position < len(lines):
-                    inner = lines[position]
-                    position += 1
-                    rest += "\n" + inner
-                    if (inner.lstrip("\t") if dash else inner) == mark:
-                        break
-        instructions.append(Instruction(start + 1, keyword.upper(), rest.strip().rstrip(escape).strip()))
+            if following.strip() and not following.lstrip().startswith("#"):
+                following, goes_on = continued.subn(r"\1", following)
+                line += following
+        keyword, rest = (*_BLANKS.split(line.strip(), maxsplit=1), "")[:2]
+        for mark, after_tabs in heredocs(rest) if "<<" in rest and _may_have_heredocs(keyword, rest) else ():
+            end = ends.after(position, mark, after_tabs=after_tabs)
+            if end is None:
+                # docker refuses such a file.
+                break
+            rest = "\n".join((rest, *(inner.rstrip("\r") for inner in lines[position : end + 1])))
+            position = end + 1
+        instructions.append(Instruction(start + 1, keyword.upper(), rest.strip()))
     return DockerfileText(tuple(instructions))
+
+
+class _Ends:
+    """Where each line stands: a text of many here-documents is looked through once."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def after(self, start: int, mark: str, *, after_tabs: bool) -> int | None:
+        """The first such line, from ``start`` on."""
+        numbers = (self._without_tabs if after_tabs else self._as_they_are).get(mark, [])
+        index = bisect.bisect_left(numbers, start)
+        return numbers[index] if index < len(numbers) else None
+
+    @cached_property
+    def _as_they_are(self) -> dict[str, list[int]]:
+        return self._numbers(line.rstrip("\r") for line in self._lines)
+
+    @cached_property
+    def _without_tabs(self) -> dict[str, list[int]]:
+        return self._numbers(line.rstrip("\r").lstrip("\t") for line in self._lines)
+
+    def _numbers(self, lines: Iterable[str]) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for number, line in enumerate(lines):
+            found.setdefault(line, []).append(number)
+        return found
+
+
+def _may_have_heredocs(keyword: str, rest: str) -> bool:
+    """Not in a list of JSON, where ``<<`` is text like any other."""
+    if keyword.upper() == "ONBUILD":
+        keyword, rest = (*_BLANKS.split(rest, maxsplit=1), "")[:2]
+    if keyword.upper() not in _HEREDOC_KEYWORDS:
+        return False
+    try:
+        listed = json.loads(_OPTIONS.sub("", rest))
+    except (ValueError, RecursionError):
+        return True
+    return not (isinstance(listed, list) and all(isinstance(each, str) for each in listed))
 
 
 def _escape(lines: list[str]) -> str:
@@ -182,8 +235,7 @@ def _copied_from(instruction: Instruction) -> list[str]:
     """From the context's root, which is ``.`` itself; none where they are not of the context."""
     rest = instruction.rest.partition("\n")[0]
     while rest.startswith("--"):
-        option, _, rest = rest.partition(" ")
-        rest = rest.lstrip()
+        option, rest = (*rest.split(maxsplit=1), "")[:2]
         if option.startswith("--from="):
             return []
     if rest.startswith("["):

@@ -47,9 +47,15 @@ class DockerIgnore:
         return out
 
 
+def ignore_files(dockerfile: str) -> tuple[str, str]:
+    """The first of these that is there holds for a build: the Dockerfile's own (``Dockerfile.dockerignore``), else the
+    root's."""
+    return f"{dockerfile}.dockerignore", IGNORE_FILE
+
+
 def ignore_file(root: Path, dockerfile: str) -> str | None:
-    """The file whose rules hold for a build: the Dockerfile's own (``Dockerfile.dockerignore``), else the root's."""
-    for candidate in (f"{dockerfile}.dockerignore", IGNORE_FILE):
+    """The file whose rules hold for a build."""
+    for candidate in ignore_files(dockerfile):
         if (root / candidate).is_file():
             return candidate
     return None

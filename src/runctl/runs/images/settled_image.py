@@ -65,6 +65,7 @@ def with_dev_parts(
     ``files`` are what is sent, from the root. Raises `ProjectError` for what cannot be read.
     """
     from runctl.containers.dev_image import dev_image
+    from runctl.project.docker.dockerignore import ignore_files
     from runctl.project.inside import open_file, read_link
 
     def content(path: str) -> bytes:
@@ -83,6 +84,7 @@ def with_dev_parts(
             workdir=container.workdir,
             target=target,
             options={"dockerfile": dockerfile},
+            ignore_files=ignore_files(dockerfile),
         )
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"what the image is made of cannot be read: {error}") from error
