@@ -86,3 +86,7 @@ def test_a_stage_that_is_not_needed_is_not_looked_at() -> None:
 def test_a_command_has_the_whole_project_as_its_code() -> None:
     text = "FROM base\nWORKDIR /workspace\nCOPY conf /conf\nRUN x\nCOPY . .\n"
     assert files(look(text, script=None)) == {"requirements.txt", "conf/app.yaml"}
+
+
+def test_a_list_that_is_nested_too_deeply_copies_nothing() -> None:
+    assert dev_image("FROM a\nCOPY " + "[" * 50_000, None, ["a"], lambda _: b"").notes == ()

@@ -10,6 +10,7 @@ import pytest
 from runctl.agent.spec import Dependencies, DependencyKind
 from runctl.core.dependency_files import NOT_READ
 from runctl.core.errors import ProjectError
+from runctl.project.declarations import parse_toml
 from runctl.project.dependencies import Needs
 from runctl.project.dependencies import find_dependencies as find
 from runctl.project.files import ProjectFiles
@@ -295,3 +296,8 @@ def test_paths_that_the_machine_does_not_get_are_warned_of(tmp_path: Path) -> No
         "../lib",
         "./pkg",
     ]
+
+
+def test_toml_that_is_nested_too_deeply_is_an_error_of_the_project() -> None:
+    with pytest.raises(ProjectError, match=r"pyproject\.toml is nested too deeply"):
+        parse_toml("a = " + "[" * 5_000, "pyproject.toml")

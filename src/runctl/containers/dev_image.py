@@ -165,7 +165,7 @@ def _copied(rest: str) -> tuple[list[str], str]:
     if text.startswith("["):
         try:
             listed = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return [], ""
         texts = [text for text in listed if isinstance(text, str)]
     else:

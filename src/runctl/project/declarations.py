@@ -97,6 +97,8 @@ def parse_toml(text: str, path: str, before: int = 0) -> dict[str, Any]:
         line = before + (int(position[1]) if position else last)
         problem = _TOML_LINE.sub("", message).strip()
         raise ProjectError(f"{path}:{line}: {problem}", hint="it must be valid TOML") from error
+    except RecursionError:
+        raise ProjectError(f"{path} is nested too deeply", hint="it must be valid TOML") from None
 
 
 def read_text(file: Path, path: str) -> str:

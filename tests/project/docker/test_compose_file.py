@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runctl.core.errors import NotFound, ProjectError
+from runctl.project.docker import compose_file as module
 from runctl.project.docker.compose_file import (
     check_env_files,
     check_service,
@@ -123,4 +124,45 @@ def test_a_file_of_variables_that_stays_at_home_is_told_before_anything_is_sent(
 def test_what_is_no_compose_file_says_so(tmp_path: Path, text: str | bytes, said: str) -> None:
     (tmp_path / "compose.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ProjectError, match=said):
+        read_compose_file(tmp_path, "compose.yaml")
+
+
+def laughs(first: str, level: str, levels: int = 40) -> str:
+    """Each level has the one before twice."""
+    lines = [f"x-0: &a0 {first}"]
+    lines += [
+        f"x-{number}: &a{number} " + level.replace("*", f"*a{number - 1}") for number in range(1, levels)
+    ]
+    return "\n".join([*lines, "services: {train: {image: '${TAG}'}}"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        laughs("['${LAUGH}']", "[*, *]"),
+        laughs("{k: '${LAUGH}'}", "{<<: [*, *]}"),
+        "x-0: &a ['${LAUGH}', *a]\nservices: {train: {image: '${TAG}'}}",
+    ],
+    ids=["lists", "merges", "itself"],
+)
+def test_what_aliases_repeat_is_read_once(tmp_path: Path, text: str) -> None:
+    (tmp_path / "compose.yaml").write_text(text)
+
+    found = read_compose_file(tmp_path, "compose.yaml")
+
+    assert (set(found.variables), found.services) == ({"LAUGH", "TAG"}, ("train",))
+
+
+def test_a_merge_counts_as_before_where_it_is_given_twice(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(
+        "x-a: &a {image: '${A}'}\nx-b: &b {image: '${B}'}\nservices: {train: {<<: [*a, *b, *a]}}"
+    )
+
+    assert module._load(tmp_path / "compose.yaml", "compose.yaml")["services"]["train"] == {"image": "${A}"}
+
+
+def test_a_file_that_is_nested_too_deeply_is_an_error_of_the_project(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("[" * 5_000)
+
+    with pytest.raises(ProjectError, match=r"compose\.yaml is nested too deeply"):
         read_compose_file(tmp_path, "compose.yaml")

@@ -205,6 +205,12 @@ def _load(path: Path, name: str) -> dict[str, Any]:
     class Loader(yaml.SafeLoader):
         """Compose has tags of its own, such as ``!reset``: what they stand before is a value all the same."""
 
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            super().flatten_mapping(node)
+            # What is merged twice would be there twice, and by aliases of aliases without bound. The last one counts.
+            pairs = {(id(key), id(value)): (key, value) for key, value in reversed(node.value)}
+            node.value = list(reversed(pairs.values()))
+
     def any_tag(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:
         if isinstance(node, yaml.MappingNode):
             return loader.construct_mapping(node, deep=True)
@@ -221,6 +227,10 @@ def _load(path: Path, name: str) -> dict[str, Any]:
             f"{name} is not valid YAML: {' '.join(str(error).split())}",
             hint="check it with: docker compose config",
         ) from error
+    except RecursionError:
+        raise ProjectError(
+            f"{name} is nested too deeply", hint="does an alias in it stand for itself?"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"{name} cannot be read: {error}", hint="check the file") from error
     if not isinstance(document, dict):
@@ -240,10 +250,16 @@ def _from_root(file: PurePosixPath, path: str) -> str:
 
 
 def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    for inner in _values(value) if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _texts(inner)
+    """Every text in it, in its order. By aliases a part can be in many places, also in itself: it is read once."""
+    seen: set[int] = set()
+    todo = [value]
+    while todo:
+        found = todo.pop()
+        if isinstance(found, str):
+            yield found
+        elif isinstance(found, (dict, list)) and id(found) not in seen:
+            seen.add(id(found))
+            todo += reversed(list(_values(found)) if isinstance(found, dict) else found)
 
 
 def _values(*mappings: object) -> Iterator[object]:
