@@ -141,9 +141,26 @@ def test_rights_are_not_waited_for_in_vain(
     assert clock.now() == before
     script = shown.preview.script("")
     assert script.count("aws iam put-role-policy") == 3
-    assert "aws iam wait instance-profile-exists --instance-profile-name runctl-writes-x" in script.replace(
-        "\\\n    ", ""
+    commands = script.replace("\\\n    ", "").replace("||\n    ", "|| ")
+    waiting = "aws iam wait instance-profile-exists --instance-profile-name runctl-writes-x"
+    assert (
+        commands.index("add-role-to-instance-profile") < commands.index(waiting) < commands.index("sleep 15")
     )
+
+
+def test_a_role_is_made_by_the_first_run_of_a_script_alone(
+    shown: AwsProvider, session: AwsSession, clock: ManualClock
+) -> None:
+    ensure_store_profile(session, "runctl-writes-x", ["s3://bucket/runs"], clock, SILENT)
+
+    commands = shown.preview.script("").replace("\\\n    ", "").replace("||\n    ", "|| ")
+
+    checked = [line.partition(" || ") for line in commands.splitlines() if " || aws iam " in line]
+    assert [(check.split()[2], call.split()[2]) for check, _, call in checked] == [
+        ("get-role", "create-role"),
+        ("get-instance-profile", "create-instance-profile"),
+        ("get-instance-profile", "add-role-to-instance-profile"),
+    ]
 
 
 def test_an_instance_goes_through_its_states_and_is_waited_for(

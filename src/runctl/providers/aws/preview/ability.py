@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from runctl.providers.abilities.preview import CallPreview
@@ -97,7 +98,8 @@ class AwsPreview(CallPreview):
         there = client.meta.region_name
         region = None if there == self._session.region or service in GLOBAL else there
         if name not in MAKES:
-            self._script.call(service, name, params, region=region)
+            has_been = ONCE[name](params) if name in ONCE else None
+            self._script.call(service, name, params, region=region, unless=has_been)
             return self._changed(name, params) or {}
         variable, prefix, query = MAKES[name]
         count = params["TargetCapacitySpecification"]["TotalTargetCapacity"] if name == "CreateFleet" else 1
@@ -172,6 +174,18 @@ MAKES: Mapping[str, tuple[str, str, str]] = {
     "CreateSecurityGroup": ("GROUP_ID", "sg-", "GroupId"),
 }
 """The calls whose answer names what they have made: the variable, the id's beginning, and the query for it."""
+ONCE: Mapping[str, Callable[[Params], str]] = {
+    "CreateRole": lambda params: f"aws iam get-role --role-name {quote(params['RoleName'])}",
+    "CreateInstanceProfile": lambda params: (
+        f"aws iam get-instance-profile --instance-profile-name {quote(params['InstanceProfileName'])}"
+    ),
+    "AddRoleToInstanceProfile": lambda params: (
+        f"aws iam get-instance-profile --instance-profile-name {quote(params['InstanceProfileName'])}"
+        " --query 'InstanceProfile.Roles[].RoleName' --output text |"
+        f" grep -qx {quote(params['RoleName'])}"
+    ),
+}
+"""Calls that fail the second time, and what says whether there was a first."""
 ALL_OF_FLEET = "Instances[].InstanceIds[]"
 """The query for the ids where CreateFleet makes several."""
 GLOBAL = frozenset({"iam", "budgets", "sts"})

@@ -368,8 +368,10 @@ class Imagined:
 
     def _profile(self, params: Params) -> Item | None:
         name = params["InstanceProfileName"]
-        if name in self._profiles:
+        if name in self._profiles and name in self._waits:
             self._wait(name)
+            self._script.comment(f"{name} is known to IAM now, and to EC2 some seconds later.")
+            self._script.line("sleep 15")
         return _named("InstanceProfile", self._profiles.get(name))
 
     def _role_policy(self, params: Params) -> Item | None:

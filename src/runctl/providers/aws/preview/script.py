@@ -69,9 +69,10 @@ class Script:
         *,
         region: str | None = None,
         keeps: tuple[Sequence[str], str] | None = None,
+        unless: str | None = None,
     ) -> None:
         """The command that makes this call. ``keeps`` has placeholders, and the query that finds their ids in the
-        answer."""
+        answer. ``unless`` is a command that ends well where it has been made before."""
         given = dict(params)
         data = given.get("UserData")
         if operation == "RunInstances" and data is not None:
@@ -86,7 +87,7 @@ class Script:
         if operation == "RunInstances":
             argv += ["--count", str(params.get("MinCount", 1))]
         if keeps is None:
-            self._add(argv)
+            self._add(argv, unless=unless)
             return
         created, query = keeps
         argv += ["--query", query, "--output", "text"]
@@ -128,7 +129,7 @@ class Script:
         self._lines += ["", f"{named}=$(mktemp)", f"base64 -d > \"${named}\" <<'END'", *packed.split(), "END"]
         return created
 
-    def _add(self, argv: Sequence[str], *, variable: str | None = None) -> None:
+    def _add(self, argv: Sequence[str], *, variable: str | None = None, unless: str | None = None) -> None:
         options: list[str] = []
         for argument in argv:
             written = self._quoted(argument)
@@ -143,6 +144,8 @@ class Script:
             else:
                 rows.append(each)
         command = " \\\n    ".join(rows)
+        if unless is not None:
+            command = f"{unless} > /dev/null 2>&1 ||\n    {command}"
         self._lines += ["", f"{variable}=$({command})" if variable else command]
 
     def _quoted(self, argument: str) -> str:
