@@ -17,6 +17,8 @@ from pathlib import Path
 EPOCH = (1980, 1, 1, 0, 0, 0)
 CHECKSUM_LENGTH = 64
 LEFT_OUT = ("package.py",)
+TAKEN_ALONG = ("_dataclasses.py",)
+"""Of `runctl` itself."""
 GUARD = "runctl/agent/guard/"
 LARGEST_BYTES = 320 << 10
 """What the file may have, held by a test. It is sent once to a machine, before the machine's first run, while somebody
@@ -125,9 +127,10 @@ def with_light_dataclasses(source: str) -> str:
 
 def _sources() -> dict[str, bytes]:
     here = Path(__file__).parent
+    paths = [*here.rglob("*.py"), *(here.parent / name for name in TAKEN_ALONG)]
     return {
-        "runctl/agent/" + path.relative_to(here).as_posix(): path.read_bytes()
-        for path in sorted(here.rglob("*.py"))
+        "runctl/" + path.relative_to(here.parent).as_posix(): path.read_bytes()
+        for path in sorted(paths)
         if path.name not in LEFT_OUT
     }
 
