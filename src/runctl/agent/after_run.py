@@ -6,8 +6,10 @@ Part of `runctl.agent.spec`'s contract.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
+
+from runctl._dataclasses import dataclass
 
 READ_SECONDS = 20.0
 """How long a machine stays for whoever reads the end of the log, also where nobody is known to."""

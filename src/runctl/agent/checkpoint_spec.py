@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
+
+from runctl._dataclasses import dataclass
 
 CHECKPOINT_SIGNALS = ("USR1", "USR2", "HUP", "none")
 """What may ask a script for a checkpoint, where it has a handler for it; ``none`` never asks."""

@@ -12,9 +12,9 @@ spot had saved it ends on on-demand, so that a run never costs noticeably more t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 

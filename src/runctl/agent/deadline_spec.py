@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional
+
+from runctl._dataclasses import dataclass
 
 PROGRESS_GROUPS = ("step", "total", "percent")
 """The groups of a progress pattern; it has ``step`` or ``percent``."""

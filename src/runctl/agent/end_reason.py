@@ -6,7 +6,8 @@ Whoever needs to know more of a reason than its name finds it here: a further re
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from runctl._dataclasses import dataclass
 
 
 class Cause(enum.Enum):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from time import gmtime, strftime, strptime
 from typing import Optional
+
+from runctl._dataclasses import dataclass
 
 NOTICE_SECONDS = 120.0
 """EC2 announces an interruption so long before (best effort)."""

@@ -15,9 +15,9 @@ import os
 import time
 from calendar import timegm
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Callable, Protocol
 
+from runctl._dataclasses import dataclass
 from runctl.agent.encoding import dumps, from_json, loads
 
 KEY = "lease.json"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Optional
+
+from runctl._dataclasses import dataclass
 
 FIRST_PORT = 20000
 PORTS = 10000

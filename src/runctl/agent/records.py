@@ -6,10 +6,10 @@ import dataclasses
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline_spec import ProgressStatus
 from runctl.agent.encoding import from_json

@@ -13,10 +13,10 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.cloud.spot_notices import TIMEOUT_SECONDS
 from runctl.agent.disks.run_folders import RunFolders, make, run_folders

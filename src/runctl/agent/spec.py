@@ -11,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
 
+from runctl._dataclasses import dataclass
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus, StoreSpec
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus

@@ -11,8 +11,10 @@ and ``nodes.json`` (`StoredNodes`) has all. Checkpoints are described by `runctl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from runctl._dataclasses import dataclass
 
 FORMAT = 1
 SPEC, RUN, AGENT = "spec.json", "run.json", "agent.pyz"

@@ -7,10 +7,11 @@ import os
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoints.folders import sha256_of
 from runctl.agent.checkpoints.layout import StoredFile, data_key
 from runctl.core.clock import Clock, SystemClock

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.core.progress import SILENT, Progress
 from runctl.core.run_models import Checkpoint
 

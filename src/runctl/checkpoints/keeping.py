@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoint_spec import CheckpointSchedule, StoreSpec
 from runctl.agent.object_store import parse_source
 from runctl.core.clock import parse_duration

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoints.folders import CHECKPOINT_FILES, MANIFESTS, WEIGHTS
 from runctl.agent.checkpoints.layout import matches
 from runctl.checkpoints.interface import Identity, identity

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from runctl._dataclasses import dataclass
 from runctl.agent.object_store import parse_source
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.ids import InstanceId, RunId, VolumeId

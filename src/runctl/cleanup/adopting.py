@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.cleanup.eligibility import SHARED
 from runctl.cleanup.listing import Selection, select
 from runctl.cleanup.overview import Account

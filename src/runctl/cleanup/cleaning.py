@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.cleanup.facts import OLDER_THAN, Include
 from runctl.cleanup.knowledge import unfinished_on
 from runctl.cleanup.listing import Selection, select

@@ -7,10 +7,10 @@ without that it stays, unless the user asks for its kind (`runctl.cleanup.facts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from runctl._dataclasses import dataclass
 from runctl.cleanup.facts import Facts, Include, RunFact
 from runctl.cleanup.unseen import unseen_users
 from runctl.core import tags as tag

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from runctl._dataclasses import dataclass
 from runctl.providers.abilities.inventory import Resource, Unread
 
 OLDER_THAN = timedelta(hours=1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.cleanup.machines_only import MachineInventory
 from runctl.core.database import StateError
 from runctl.core.errors import CredentialsError, NotFound, RunctlError, Unsupported, UsageError

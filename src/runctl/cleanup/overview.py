@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.cleanup.eligibility import Verdict, eligibility
 from runctl.cleanup.facts import OLDER_THAN, Facts, RunFact
 from runctl.cleanup.insights import Insight, Measured, Usage, insights

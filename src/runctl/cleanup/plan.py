@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
 
+from runctl._dataclasses import dataclass
 from runctl.cleanup.eligibility import KeptBecause, Verdict, eligibility, kept, not_ours
 from runctl.cleanup.facts import Facts
 from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread

@@ -6,9 +6,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock
 from runctl.core.errors import Conflict, OutcomeUnknown, RunctlError, Unreachable
 from runctl.core.progress import SILENT, Progress

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.journal import Change, Effect, Journal, Standing
 
 DELETED = frozenset({"volume", "snapshot", "images"})

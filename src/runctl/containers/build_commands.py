@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.containers.client import Builder
 from runctl.core.errors import NotFound, Unsupported, UsageError
 from runctl.core.files import expand_user

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from runctl._dataclasses import dataclass
 
 _LINE = re.compile(r"#(\d+) (.*)")
 _STEP = re.compile(r"\[(?:\S+/\S*[^\W\d]\S* )?(?:(?P<stage>[^\s\]/]+) +)?(?P<number>\d+)/\d+\] (?P<text>.*)")

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from runctl._dataclasses import dataclass
 from runctl.containers.build_commands import BuildCommand, Secret
 from runctl.containers.build_log import BuildLog
 from runctl.containers.build_record import BuildRecords, hashed

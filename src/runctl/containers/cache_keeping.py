@@ -9,8 +9,8 @@ few: those go to a second name beside it, and builds look at both.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.containers.explain import StageUse
 
 CACHE_TAG = "cache"

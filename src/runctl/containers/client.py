@@ -8,10 +8,10 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import MachineError, Unsupported
 
 _ANSWER_SECONDS = 20

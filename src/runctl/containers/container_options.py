@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
+from runctl._dataclasses import dataclass
 from runctl.agent.spec import ContainerSpec
 from runctl.core.errors import UsageError
 

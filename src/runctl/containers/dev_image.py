@@ -14,9 +14,9 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.containers.dockerfile_text import DockerfileText, Instruction, Stage, parse_dockerfile
 from runctl.core.dependency_files import is_dependency_file
 

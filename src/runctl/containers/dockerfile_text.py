@@ -8,9 +8,9 @@ import json
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
+from runctl._dataclasses import dataclass
 from runctl.containers.heredocs import heredocs
 
 _DIRECTIVE = re.compile(r"#\s*(syntax|escape|check)\s*=\s*(\S.*?)\s*", re.IGNORECASE)

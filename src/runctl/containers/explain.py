@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.containers.build_log import Step
 from runctl.containers.dockerfile_text import DockerfileText, Instruction, Stage, copies
 from runctl.containers.image_inputs import ImageInputs

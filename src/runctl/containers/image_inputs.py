@@ -6,10 +6,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.containers.dockerfile_text import DockerfileText, parse_dockerfile
 
 DIGEST_LENGTH = 20

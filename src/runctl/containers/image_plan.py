@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.containers.build_commands import BuildCommand, Secret
 from runctl.containers.cache_keeping import cache_tags
 from runctl.containers.client import Builder

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import UsageError
 from runctl.core.mount_points import is_within, why_not_a_target
 from runctl.providers.registry import id_like

@@ -9,10 +9,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.containers.client import DockerClient
 from runctl.containers.failures import registry_failure
 from runctl.core.files import expand_user

@@ -6,10 +6,10 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from runctl._dataclasses import dataclass
 from runctl.containers.failures import general_failure
 from runctl.containers.image_plan import PROJECT_LABEL
 from runctl.core.errors import MachineError

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Volume

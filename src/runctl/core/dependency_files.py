@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from runctl._dataclasses import dataclass
 
 
 class Reader(Enum):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from runctl._dataclasses import dataclass
 from runctl.core.ids import InstanceId, RunId, VolumeId
 from runctl.core.machine_models import Mount
 from runctl.core.run_phase import RunPhase as RunPhase  # noqa: PLC0414 (it is one of the models)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache
 
+from runctl._dataclasses import dataclass
 from runctl.costs.rates import Per
 
 QUANTUM = Decimal("0.000001")

@@ -8,11 +8,12 @@ hour ago is on the bill alone (``runctl cost reconcile``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from runctl._dataclasses import dataclass
 from runctl.core.config import BudgetConfig, BudgetLimits
 from runctl.core.money import usd
 from runctl.costs.billing import NOTHING, day_start, month_start

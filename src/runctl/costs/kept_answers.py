@@ -11,11 +11,11 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock, parse_rfc3339, rfc3339
 
 

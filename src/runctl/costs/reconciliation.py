@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.costs.billing import NOTHING
 from runctl.costs.entries import EntryKind
 from runctl.costs.report import CostReport

@@ -7,10 +7,10 @@ same total.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.costs.billing import NOTHING, day_start, next_month
 from runctl.costs.entries import NONE, By, ClosedSum, Entry, EntryKind
 

@@ -7,10 +7,10 @@ The amounts are those of `runctl.costs.report`, to the last digit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.costs.billing import NOTHING
 from runctl.costs.entries import ClosedShare, Entry
 from runctl.costs.ledger import Ledger

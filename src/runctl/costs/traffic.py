@@ -5,9 +5,9 @@ Both are planned with, and never in the ledger: no provider tells how many of th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.costs.rates import Rate, TieredRate
 
 GIB = 1 << 30

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.cleanup.listing import Selection, select
 from runctl.cleanup.overview import Account
 from runctl.core.errors import Unsupported

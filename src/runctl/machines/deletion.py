@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import StateError
 from runctl.core.errors import Conflict, NotFound, RunctlError, Unreachable

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.core.machine_models import Market
 from runctl.core.money import HOURS_PER_MONTH
 from runctl.core.text import time_span

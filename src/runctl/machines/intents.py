@@ -15,12 +15,13 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database, StateError
 from runctl.core.journal import Change, Effect, Standing

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import Conflict, MachineError, UsageError
 from runctl.core.machine_models import Instance, InstanceState

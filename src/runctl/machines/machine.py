@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.core.machine_models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import Provider

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock
 from runctl.core.database import StateError
 from runctl.core.errors import NotFound

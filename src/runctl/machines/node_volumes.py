@@ -7,12 +7,13 @@ their machines. So nothing that only one rank wrote is lost, unless another rank
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.errors import Unreachable, Unsupported, ZoneMismatch
 from runctl.core.ids import VolumeId

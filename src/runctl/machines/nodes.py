@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import timedelta
 from enum import StrEnum
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.core.database import StateError
 from runctl.core.errors import (
     CapacityError,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from enum import StrEnum
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import RunctlError, Unsupported
 from runctl.machines.session import Session
 from runctl.providers import registry

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database, StateError
 from runctl.core.machine_models import Market

@@ -7,9 +7,9 @@ which goes from whichever is mounted for writing. So what carries it has the sam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, PermissionDenied, UsageError
 from runctl.core.ids import new_client_token

@@ -5,9 +5,9 @@ rented with the same tags gets its row, and spot machines get the prices that th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import CredentialsError, RunctlError, Unsupported
 from runctl.core.machine_models import Instance, Market, Snapshot, Volume

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import SystemClock
 from runctl.core.errors import NotFound, Unsupported
 from runctl.core.machine_models import Market

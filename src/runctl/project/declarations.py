@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import ProjectError
 from runctl.project.files import ProjectFiles
 

@@ -7,11 +7,11 @@ import gzip
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from runctl._dataclasses import dataclass
 from runctl.agent.trees.changes import encode_changes
 from runctl.agent.trees.manifest import FEW, Entry, Manifest, contents
 from runctl.core.errors import MachineError

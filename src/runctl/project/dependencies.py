@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import configparser
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.spec import Dependencies, DependencyKind
 from runctl.core.dependency_files import NOT_READ
 from runctl.core.errors import ProjectError

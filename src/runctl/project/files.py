@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from runctl._dataclasses import dataclass
 
 
 @dataclass(frozen=True)

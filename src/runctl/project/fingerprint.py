@@ -14,10 +14,11 @@ import json
 import time
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.trees.manifest import Entry, Manifest
 from runctl.project.caches import write_atomically
 from runctl.project.manifest import HashCache, describe, is_settled

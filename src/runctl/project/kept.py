@@ -20,10 +20,10 @@ import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from runctl._dataclasses import dataclass
 from runctl.agent.trees.manifest import Entry, Manifest, contents, fault_in
 from runctl.core.errors import NotFound, ProjectError
 from runctl.core.files import cache_folder, data_folder, make_private_folder

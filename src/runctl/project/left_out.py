@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pathspec
 
+from runctl._dataclasses import dataclass
 from runctl.project.files import ProjectFiles
 from runctl.project.listing import DEFAULT_EXCLUDES
 

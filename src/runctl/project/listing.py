@@ -12,11 +12,11 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pathspec
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import ProjectError
 from runctl.project.git import GitFailed, run_git, run_git_with_warnings
 from runctl.project.inside import RealFolders, may_be_sent

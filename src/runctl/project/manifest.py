@@ -11,11 +11,12 @@ import stat
 import time
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from runctl._dataclasses import dataclass
 from runctl.agent.trees.manifest import Entry, Manifest
 from runctl.core.errors import ProjectError
 from runctl.project.caches import write_atomically

@@ -6,9 +6,9 @@ import hashlib
 import os
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.core.dependency_files import MARK_A_PROJECT
 from runctl.core.errors import NotFound, ProjectError, UsageError
 from runctl.core.files import expand_user

@@ -7,11 +7,12 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import pathspec
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import ProjectError
 from runctl.core.text import counted
 from runctl.project.inside import open_file, read_link

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.project.files import ProjectFiles
 from runctl.project.git import GitFailed, run_git
 from runctl.project.left_out import LeftOutFolder, left_out

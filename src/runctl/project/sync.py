@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from runctl._dataclasses import dataclass
 from runctl.agent.trees.manifest import Manifest
 from runctl.core.files import cache_folder
 from runctl.core.progress import SILENT, Progress

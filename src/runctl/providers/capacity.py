@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import Unsupported
 from runctl.core.machine_models import Market
 from runctl.costs.rates import Rate

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import shlex
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent import package
 from runctl.agent.encoding import dumps, loads
 from runctl.agent.guard.limits import Limits

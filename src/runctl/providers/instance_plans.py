@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Market
 from runctl.costs.rates import Rate

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal

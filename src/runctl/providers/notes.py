@@ -6,10 +6,10 @@ A note that cannot be written or read costs a word, and keeps nobody from ending
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.core.files import make_private_folder, write_atomically
 from runctl.core.progress import Progress
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+from runctl._dataclasses import dataclass
 
 if TYPE_CHECKING:
     from runctl.core.config import Config

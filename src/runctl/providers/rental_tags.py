@@ -7,10 +7,10 @@ providers without tags would drop it otherwise (`runctl.providers.labels`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.ids import new_client_token
 from runctl.providers.abilities.limits import MachineLimits, settled_limits, unused_tags

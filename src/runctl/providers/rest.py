@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlencode, urlsplit
 
+from runctl._dataclasses import dataclass
 from runctl.core.config import SANDBOX_VARIABLE
 from runctl.core.errors import (
     ASKED_TOO_OFTEN,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock
 from runctl.core.errors import (
     CredentialsError,

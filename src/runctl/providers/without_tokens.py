@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock, parse_rfc3339
 from runctl.core.database import StateError
 from runctl.core.errors import CapacityError, OutcomeUnknown, RunctlError, Unreachable

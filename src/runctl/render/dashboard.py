@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.core.money import usd
 from runctl.core.text import printable, size, time_span
 from runctl.render.deadlines import done_text, left_text

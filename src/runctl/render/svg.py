@@ -6,10 +6,10 @@ Every bar and point has its figure as a title, which browsers show and screen re
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from html import escape
 
+from runctl._dataclasses import dataclass
 from runctl.core.money import usd
 
 WIDTH, HEIGHT = 900, 240

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TextIO
 
+from runctl._dataclasses import dataclass
 from runctl.core.text import printable
 
 EMPTY = "-"

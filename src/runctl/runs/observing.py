@@ -4,9 +4,10 @@ and what all of it costs."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from runctl._dataclasses import dataclass
 from runctl.agent.end_reason import EndReason
 from runctl.agent.spec import AttemptStatus
 from runctl.core.clock import Clock, SystemClock

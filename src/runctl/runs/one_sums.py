@@ -7,10 +7,10 @@ days later.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from runctl._dataclasses import dataclass
 from runctl.core.money import usd
 from runctl.costs.entries import Entry
 from runctl.providers.abilities.bill import BilledAmount, OneSum

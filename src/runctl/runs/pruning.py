@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import RunctlError
 from runctl.core.ids import InstanceId, RunId
 from runctl.core.machine_models import InstanceState

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from runctl._dataclasses import dataclass
 from runctl.agent.deadline import Job, Move, Policy, Standing, Why, decide, decide_and_say
 from runctl.agent.end_reason import MACHINE_GONE, RETRIED, EndReason
 

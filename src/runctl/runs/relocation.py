@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import partial
 
+from runctl._dataclasses import dataclass
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Volume
 from runctl.core.tags import FILLED_FROM, is_ours

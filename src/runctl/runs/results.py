@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from runctl._dataclasses import dataclass
 from runctl.agent.after_run import UPLOADING, Stay
 from runctl.agent.encoding import dumps
 from runctl.agent.object_store import is_address

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
+from runctl._dataclasses import dataclass
 from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from statistics import fmean
 
+from runctl._dataclasses import dataclass
 from runctl.agent.deadline import Job, Policy
 from runctl.core.errors import UsageError
 from runctl.simulation.replay import Outcome, replay

@@ -6,8 +6,8 @@ The policy is asked at each probe of the traces, with what a run can know at tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.agent.deadline import Job, Move, Policy, Standing, decide
 from runctl.simulation.traces import Trace
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import UsageError
 
 Means = Literal["available", "preempted"]

@@ -7,9 +7,10 @@ does what is left to do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.blank_volumes import format_rule
 from runctl.core.errors import Conflict, MachineError, RunctlError, Unreachable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import RunctlError, Unreachable
 from runctl.core.machine_models import Instance, InstanceState, Volume
 from runctl.core.progress import SILENT, Progress

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from runctl._dataclasses import dataclass
 from runctl.core.errors import RunctlError
 from runctl.core.journal import Change, Effect
 from runctl.core.machine_models import InstanceState, Volume

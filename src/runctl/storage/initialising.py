@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from runctl._dataclasses import dataclass
 from runctl.core.money import usd
 from runctl.core.text import time_span
 from runctl.providers.abilities.filling import VolumeOrigin

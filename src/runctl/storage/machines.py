@@ -7,9 +7,9 @@ network. Bursts are not counted on: they end after half an hour at most.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.providers.abilities.filling import MachineSpeed
 
 MIB = 1 << 20

@@ -13,9 +13,10 @@ source                ``runctl:moved-to``: the new volume was checked, and takes
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError, Unreachable

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from runctl._dataclasses import dataclass
 
 WINDOW_SECONDS = 20.0
 """The rate shown is that of the last seconds: a long job's beginning says little about its end."""

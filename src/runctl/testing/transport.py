@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import BinaryIO, ClassVar
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import NotFound
 from runctl.transport.interface import Completed, Transport
 

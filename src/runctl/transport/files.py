@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+from runctl._dataclasses import dataclass
 from runctl.agent.encoding import loads
 from runctl.core.errors import MachineError, Unreachable
 from runctl.transport.agent import AgentClient

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import BinaryIO, ClassVar
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import Unreachable, Unsupported
 
 

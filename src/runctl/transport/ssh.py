@@ -12,11 +12,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, ClassVar
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import SystemClock
 from runctl.core.errors import (
     CredentialsError,

@@ -10,10 +10,11 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import (
     CredentialsError,
     HostKeyUnknown,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import CredentialsError, HostKeyChanged, RunctlError, Unreachable
 
 

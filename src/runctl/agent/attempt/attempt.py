@@ -8,10 +8,10 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent import sagemaker
 from runctl.agent.attempt import distributed
 from runctl.agent.attempt.children import Children, Exited

@@ -10,10 +10,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent.machine import processes
 from runctl.agent.machine.shutdown import POLL_SECONDS as SHUTDOWN_POLL_SECONDS
 from runctl.agent.machine.shutdown import ProcessStopper, Shutdown

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal as signals
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.agent.end_reason import EndReason
 
 SIGKILL = int(signals.SIGKILL)

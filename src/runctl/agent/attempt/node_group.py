@@ -8,9 +8,10 @@ silent.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Optional
 
+from runctl._dataclasses import dataclass
 from runctl.agent.end_reason import MACHINE_GONE, EndReason
 from runctl.agent.node_spec import NodeCause, NodeSpec
 

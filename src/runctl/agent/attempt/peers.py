@@ -16,9 +16,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Optional
 
+from runctl._dataclasses import dataclass
 from runctl.agent.attempt.node_group import BEAT_SECONDS, NodeGroup, NodeState, Report, WhenLost
 from runctl.agent.encoding import from_json, to_json
 from runctl.agent.end_reason import EndReason

@@ -7,9 +7,9 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints.folders import (
     CHECKPOINT_FILES,

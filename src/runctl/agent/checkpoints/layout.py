@@ -11,10 +11,10 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Optional
 
+from runctl._dataclasses import dataclass
 from runctl.agent.encoding import dumps, from_json, loads
 
 FORMAT = 1

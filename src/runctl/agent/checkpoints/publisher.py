@@ -7,10 +7,10 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoints import choosing, layout
 from runctl.agent.checkpoints.choosing import Checkpoint
 from runctl.agent.checkpoints.folders import Checksums, Identity, identity, incomplete

@@ -8,10 +8,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoints import choosing, layout
 from runctl.agent.checkpoints.folders import incomplete
 from runctl.agent.checkpoints.formats import QUIET_SECONDS

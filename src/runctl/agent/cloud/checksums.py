@@ -12,7 +12,8 @@ import hashlib
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from runctl._dataclasses import dataclass
 
 MIB = 1 << 20
 LIKELY_PARTS = (8, 5, 16, 50, 64, 10, 15, 25, 32, 100, 128, 256, 512)

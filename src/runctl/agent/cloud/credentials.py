@@ -7,9 +7,9 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from runctl._dataclasses import dataclass
 from runctl.agent.cloud.http import pause_before_try
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.errors import AgentError

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from runctl._dataclasses import dataclass
 from runctl.agent.cloud.ec2 import Ec2
 from runctl.agent.encoding import loads
 from runctl.agent.errors import AgentError

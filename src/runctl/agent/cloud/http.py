@@ -10,7 +10,8 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from runctl._dataclasses import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from calendar import timegm
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Callable
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from runctl._dataclasses import dataclass
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.http import Broken, Connection, Head, pause_before_try
 from runctl.agent.cloud.signing import EMPTY, UNSIGNED, path_of, presigned, query_of, signed

@@ -10,10 +10,10 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent.cloud.checksums import MIB, Digest, check_for, in_base64, joined_crc32
 from runctl.agent.cloud.http import FilePart
 from runctl.agent.cloud.s3 import S3, Part, Refusal

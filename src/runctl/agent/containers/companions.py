@@ -8,9 +8,9 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.attempt.attempt import Attempt, Outcome
 from runctl.agent.end_reason import EndReason
 from runctl.agent.machine import docker

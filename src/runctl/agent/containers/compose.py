@@ -8,10 +8,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.attempt.attempt import Attempt, EndedEarlyError, Outcome
 from runctl.agent.containers import (
     compose_plan,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.containers import container_plan
 from runctl.agent.containers.container_plan import Plan
 from runctl.agent.spec import RunSpec

@@ -10,10 +10,10 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from runctl._dataclasses import dataclass
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.environments.script import first_line
 from runctl.agent.errors import AgentError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.docker import Engine
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent import sagemaker
 from runctl.agent.attempt import distributed
 from runctl.agent.attempt.attempt import Attempt

@@ -13,10 +13,11 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.disks import mount_table, probe
 from runctl.agent.disks.decision import INSTANCE_STORE, Facts, Refuse, decide_format

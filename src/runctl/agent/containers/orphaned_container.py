@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.agent.attempt.end_decision import Facts, decide_end
 from runctl.agent.containers.companions import remove_project
 from runctl.agent.containers.container_stop import ContainerStopper

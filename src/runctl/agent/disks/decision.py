@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Union
+
+from runctl._dataclasses import dataclass
 
 PROBES = 4
 """So many looks, one second apart, must find nothing before a disk counts as blank."""

@@ -11,8 +11,8 @@ import fcntl
 import os
 import socket
 import time
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.agent.errors import AgentError
 
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878

@@ -7,9 +7,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.disks import probe
 from runctl.agent.disks.decision import Facts, Refuse
 from runctl.agent.errors import AgentError

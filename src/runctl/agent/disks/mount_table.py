@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from runctl._dataclasses import dataclass
 
 FSTAB_OPTION = "x-runctl="
 """Marks our lines; mount(8) ignores options that begin with ``x-``."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.disks import disks, mountns
 from runctl.agent.disks.mount_checks import check_mounts
 from runctl.agent.disks.mount_table import own_mounts

@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from runctl._dataclasses import dataclass
 from runctl.agent.deadline_spec import PROGRESS_FILE
 from runctl.agent.disks import disks
 from runctl.agent.disks.mount_checks import holding

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
+from runctl._dataclasses import dataclass
 from runctl.agent.node_spec import NodeSpec
 
 

@@ -10,10 +10,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent.environments import installer_settings, interpreter
 from runctl.agent.environments.interpreter import Interpreter
 from runctl.agent.errors import AgentError

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from runctl._dataclasses import dataclass
 
 PROBE_SECONDS = 20.0
 

@@ -6,10 +6,10 @@ import fcntl
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.s3 import S3, Location, Refusal
 from runctl.agent.errors import AgentError, counted

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.agent.cloud.s3 import Object
 from runctl.agent.errors import AgentError, counted
 from runctl.agent.object_store import Source

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent.cloud.checksums import SIZE, Check, likely_part_sizes
 from runctl.agent.cloud.s3 import Object
 from runctl.agent.errors import AgentError

@@ -13,10 +13,11 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.fill.inside import is_plain, make_folder, opener
 from runctl.agent.fill.objects import OWN_FOLDER
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.cloud.checksums import Check, check_for
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.s3 import S3, Object, Refusal

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent.cloud.checksums import SIZE, Check, Digest, check_for, likely_part_sizes, of_parts, proves
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.s3 import S3, Location, Object, Refusal, Sink

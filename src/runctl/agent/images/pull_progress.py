@@ -7,7 +7,9 @@ one it draws a line per layer, over and over; every drawing names its layer, so 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from runctl._dataclasses import dataclass
 
 _ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 _LAYER = re.compile(

@@ -12,9 +12,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import IO, Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import processes
 from runctl.agent.machine.root import agent_as_root, as_root, login_user, root_available

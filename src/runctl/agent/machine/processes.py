@@ -7,9 +7,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.machine.root import as_root, root_available
 
 PROC = Path("/proc")

@@ -12,10 +12,10 @@ import pwd
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.errors import AgentError
 from runctl.agent.spec import STATE_DIRECTORY
 

@@ -7,9 +7,9 @@ import re
 import signal
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent.machine import processes, stop_targets
 from runctl.agent.machine.processes import Process
 from runctl.agent.machine.stop_targets import History, Key, Member

@@ -13,7 +13,9 @@ import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from runctl._dataclasses import dataclass
 
 LAST_CALL = 2 / 3
 """Share of the grace after which a process that began later is told as well, if it has a handler."""

@@ -12,10 +12,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Generic, TypeVar
 
+from runctl._dataclasses import dataclass
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.checkpoints import choosing
 from runctl.agent.checkpoints.folders import Checksums, files_of

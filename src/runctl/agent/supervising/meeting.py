@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoints.stores import Store, read_stored
 from runctl.agent.encoding import dumps
 from runctl.agent.errors import AgentError

@@ -10,10 +10,10 @@ import socket
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoints.stores import Store
 from runctl.agent.cloud.ec2 import Ec2, of_this_machine, this_machine
 from runctl.agent.cloud.ecr import Ecr

@@ -11,10 +11,10 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.stores import is_prefix, open_prefix, open_store

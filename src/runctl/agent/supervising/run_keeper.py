@@ -14,9 +14,10 @@ import re
 import sys
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Callable
 
+from runctl._dataclasses import dataclass
 from runctl.agent.attempt.watchers.interruption_notice import announced
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints.lease_stores import open_lease

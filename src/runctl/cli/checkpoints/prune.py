@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
 import click
 
+from runctl._dataclasses import dataclass
 from runctl.cli.checkpoints.common import locations_of, source_argument
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command

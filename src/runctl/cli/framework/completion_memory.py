@@ -12,10 +12,11 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.providers.registry import names, plugin
 
 INSTANCES = "instances"

@@ -6,12 +6,12 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from runctl._dataclasses import dataclass
 from runctl.cli.framework.commands import Misplaced
 from runctl.cli.left import Left, line_of
 from runctl.core.errors import RunctlError

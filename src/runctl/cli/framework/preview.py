@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from runctl._dataclasses import dataclass
 from runctl.cli.context import Cli
 from runctl.providers.registry import plugin
 

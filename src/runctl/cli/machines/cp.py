@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import click
 
+from runctl._dataclasses import dataclass
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.machines.resolve import find_instance, provider_of, transport_option, wanted_transport

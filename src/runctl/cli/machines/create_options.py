@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
 import click
 
+from runctl._dataclasses import dataclass
 from runctl.cli.framework.completion import types_of
 from runctl.cli.framework.options import over_budget_option, with_options
 from runctl.cli.framework.values import BUDGET, DURATION, GIB, MOUNT_POINT, TIMEOUT, WholeNumber, parse_tags

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from runctl._dataclasses import dataclass
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.core.config.files import FILE_NAME, find_project_file

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.cli.context import Settings
 from runctl.core.run_models import Run
 from runctl.providers.registry import plugin

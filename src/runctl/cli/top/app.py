@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar, Protocol
 
@@ -20,6 +19,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Label, Static
 
+from runctl._dataclasses import dataclass
 from runctl.cli.top import actions
 from runctl.cli.top.actions import Action
 from runctl.core.errors import RunctlError

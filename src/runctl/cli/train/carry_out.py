@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.cli.context import Cli
 from runctl.cli.framework.prompts import Keys
 from runctl.cli.runs.attempts import follow_attempts

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.after_run import NOT_UPLOADED
 from runctl.agent.object_store import is_address
 from runctl.cli.context import Cli

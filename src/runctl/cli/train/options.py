@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
+from runctl._dataclasses import dataclass
 from runctl.checkpoints.keeping import Keeping
 from runctl.cli.framework.options import MayBeEmpty, with_options
 from runctl.cli.framework.values import COUNT

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
 from runctl.agent.spec import CONTRACTS
 from runctl.checkpoints.keeping import Keeping

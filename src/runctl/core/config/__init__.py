@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
+from runctl._dataclasses import dataclass
 from runctl.core import extensions
 from runctl.core.config.files import (
     ConfigFile,

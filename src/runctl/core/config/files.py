@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from runctl._dataclasses import dataclass
 
 if TYPE_CHECKING:
     import tomllib

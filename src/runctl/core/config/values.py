@@ -12,12 +12,12 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import parse_duration
 from runctl.core.money import parse_usd
 from runctl.core.names import did_you_mean

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from runctl._dataclasses import dataclass
 from runctl.agent.spec import ContainerSpec
 from runctl.agent.starter import starter
 from runctl.containers.image_plan import AS_CONFIGURED, BuildOptions

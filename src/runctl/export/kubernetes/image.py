@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.spec import ContainerSpec
 from runctl.containers.dockerfile_text import copies, parse_dockerfile
 from runctl.containers.image_plan import BuildOptions

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import UsageError
 from runctl.providers.abilities.kubernetes import CheckpointCarrier
 

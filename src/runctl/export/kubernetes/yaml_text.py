@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
+
+from runctl._dataclasses import dataclass
 
 _WIDTH = 100
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")

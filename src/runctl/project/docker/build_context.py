@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.trees.manifest import Manifest
 from runctl.core.errors import ProjectError
 from runctl.project.docker.dockerignore import DockerIgnore, read_ignore

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import NotFound, ProjectError
 from runctl.core.names import did_you_mean
 from runctl.project.files import ProjectFiles

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import Conflict, NotFound, UsageError
 from runctl.core.files import expand_user
 from runctl.core.names import did_you_mean

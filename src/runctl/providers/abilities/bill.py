@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.core.progress import SILENT, Progress
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.rates import Rate

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from runctl._dataclasses import dataclass
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Instance, Volume
 from runctl.core.progress import SILENT, Progress

@@ -7,10 +7,11 @@ the machine that sees the run's end ends the group, and itself with it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.agent.after_run import GroupEnd
 from runctl.core.ids import InstanceId, RunId
 from runctl.core.progress import SILENT, Progress

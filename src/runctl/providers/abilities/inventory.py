@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.errors import Unsupported
 from runctl.core.progress import SILENT, Progress

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.core.machine_models import Market
 from runctl.providers.capacity import Needs
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoint_spec import StoreKeys
 
 

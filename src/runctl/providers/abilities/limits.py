@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import UsageError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.core.machine_models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.capacity import RefusalListener, no_listener

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.core.machine_models import Market
 from runctl.costs.rates import Per, Rate, Tier, TieredRate
 from runctl.providers.capacity import Pool

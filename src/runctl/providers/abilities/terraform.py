@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.abilities.inventory import Resource, Unread
 

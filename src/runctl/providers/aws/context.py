@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock
 from runctl.core.config import Config
 from runctl.providers.aws.calls.session import AwsSession

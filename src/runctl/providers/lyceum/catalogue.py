@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import CapacityError, NotFound, Unsupported, UsageError
 from runctl.core.machine_models import Market
 from runctl.core.money import hourly

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock
 from runctl.core.errors import CredentialsError, RunctlError
 from runctl.core.ids import InstanceId

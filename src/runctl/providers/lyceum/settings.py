@@ -6,12 +6,13 @@ import base64
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.config.values import TRUST, USD
 from runctl.core.errors import CredentialsError
 from runctl.core.files import expand_user

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import getpass
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock
 from runctl.core.errors import CredentialsError, NotFound
 from runctl.core.ids import InstanceId

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.config.values import TRUST, USD
 from runctl.core.errors import CredentialsError
 from runctl.core.files import expand_user

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoints.choosing import is_note
 from runctl.checkpoints.arriving import (
     arriving_folder,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from runctl._dataclasses import dataclass
 from runctl.agent.object_store import parse_source
 from runctl.checkpoints.interface import CheckpointLocation
 from runctl.checkpoints.prefix import StoredCheckpoints

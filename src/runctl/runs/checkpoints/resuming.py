@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, NotFound, Unsupported
 from runctl.core.run_models import Checkpoint, CheckpointState

@@ -4,10 +4,11 @@ waited for, when on-demand must begin, and what each way costs. Pure."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.agent.deadline import (
     UNATTENDED_SECONDS,
     Job,

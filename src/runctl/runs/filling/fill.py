@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.encoding import loads
 from runctl.agent.end_reason import TOLD_TO_END, EndReason
 from runctl.agent.spec import RunSpec

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
+from runctl._dataclasses import dataclass
 from runctl.agent.object_store import partition_of, policy
 from runctl.core.clock import Clock, parse_rfc3339
 from runctl.core.errors import Conflict, Interrupted, RunctlError, Unreachable, add_fact

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.agent.object_store import Source
 from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
 from runctl.core.machine_models import Instance, InstanceState, Market, Volume, VolumeState

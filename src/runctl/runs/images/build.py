@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.containers.build_commands import Secret, parse_build_args, parse_secret
 from runctl.containers.build_record import BuildRecords
 from runctl.containers.building import Built, ImageBuilder, Pushed

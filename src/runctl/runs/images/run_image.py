@@ -8,11 +8,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.agent.spec import BuildSpec, ContainerSpec, RunSpec
 from runctl.agent.stored_run import by_digest
 from runctl.containers.cache_keeping import caches_to_push

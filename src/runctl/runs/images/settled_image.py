@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.spec import ContainerSpec
 from runctl.containers.image_plan import AS_CONFIGURED, BuildOptions
 from runctl.containers.where import ImagePlanOfRun

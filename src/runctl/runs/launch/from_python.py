@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Unpack
 
+from runctl._dataclasses import dataclass
 from runctl.agent.deadline import Policy
 from runctl.agent.object_store import is_address
 from runctl.core.clock import SystemClock

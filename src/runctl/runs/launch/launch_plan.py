@@ -4,11 +4,12 @@ will see on it, where its results go, and when the machine ends. Pure."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.after_run import READ_SECONDS, MachineEnd
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.object_store import KEY_VARIABLES, is_address, parse_source

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.end_reason import EndReason

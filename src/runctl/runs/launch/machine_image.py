@@ -3,8 +3,9 @@ to a registry that the provider can read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from runctl._dataclasses import dataclass
 from runctl.agent.spec import ContainerSpec
 from runctl.containers.where import INSTANCE
 from runctl.core.errors import Unsupported, UsageError

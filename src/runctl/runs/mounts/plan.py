@@ -6,8 +6,9 @@ Volumes are told apart by the serial of the device that is mounted (the agent re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from runctl._dataclasses import dataclass
 from runctl.agent.spec import MachineMount, MountSpec
 from runctl.containers.mounts import AUTOMATIC, RESERVED, MountRequest, check_targets
 from runctl.core.blank_volumes import formats_unasked

@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from runctl._dataclasses import dataclass
 from runctl.agent.end_reason import EndReason
 from runctl.agent.spec import EndRecord
 from runctl.core.clock import SystemClock

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.agent.after_run import Stay
 from runctl.core.errors import Conflict, NotFound, RunctlError
 from runctl.core.machine_models import Instance

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from runctl._dataclasses import dataclass
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.node_spec import NodeSpec, ports_of
 from runctl.agent.spec import RunSpec

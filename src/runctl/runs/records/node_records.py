@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from runctl._dataclasses import dataclass
 from runctl.agent.end_reason import REQUESTED, RETRIED, EndReason
 from runctl.agent.spec import EndRecord
 from runctl.core.ids import InstanceId

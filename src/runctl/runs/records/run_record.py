@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import Conflict, Unreachable
 from runctl.core.machine_models import Market
 from runctl.runs.records.run_record import RunRecord

@@ -8,9 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 
+from runctl._dataclasses import dataclass
 from runctl.agent.deadline import WATCHER_SECONDS, Policy
 from runctl.agent.end_reason import RETRIED
 from runctl.agent.object_store import is_address

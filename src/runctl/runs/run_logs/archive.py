@@ -7,9 +7,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.encoding import dumps, from_json, loads
 from runctl.agent.spec import EndRecord
 from runctl.core.files import data_folder

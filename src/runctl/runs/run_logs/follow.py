@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
+from runctl._dataclasses import dataclass
 from runctl.agent.spec import EndRecord, LogFrame
 from runctl.core.clock import Clock
 from runctl.core.errors import InstanceEnded, MachineError, RunctlError, Unreachable

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePosixPath
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoints.layout import end_key, log_offset, log_prefix
 from runctl.agent.encoding import from_json, loads
 from runctl.agent.end_reason import EndReason

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import PurePosixPath
 from typing import TypeVar
 
+from runctl._dataclasses import dataclass
 from runctl.agent import stored_run
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints.layout import decode, end_key, manifest_prefix, newest_first

@@ -6,11 +6,12 @@ the recipe goes when the run has ended in a way that nobody recovers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.spec import RunSpec
 from runctl.core.clock import Clock, SystemClock

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from runctl._dataclasses import dataclass
 from runctl.agent import stored_run
 from runctl.agent.encoding import dumps, from_json, loads, to_json
 from runctl.agent.object_store import is_address, parse_source

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from runctl._dataclasses import dataclass
 from runctl.checkpoints.keeping import NOTHING, Keeping
 from runctl.containers.container_options import NO_OPTIONS, ContainerOptions
 from runctl.containers.mounts import parse_mount

@@ -6,10 +6,11 @@ A `RunPlan` is finished when it is made; nobody replaces a part of it afterwards
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import PurePosixPath
 from typing import TypeGuard
 
+from runctl._dataclasses import dataclass
 from runctl.agent.spec import ContainerSpec, RunSpec
 from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.mounts import MountRequest, hidden_files

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
+from runctl._dataclasses import dataclass
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.spec import CONTRACT_ROOT, ContainerSpec, Dependencies, DependencyKind

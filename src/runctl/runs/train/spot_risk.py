@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints.schedule import expected_extra_seconds
 from runctl.agent.spec import ContainerSpec

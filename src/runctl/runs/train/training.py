@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.agent.end_reason import EndReason
 from runctl.agent.spec import ContainerSpec, RunSpec
 from runctl.checkpoints.keeping import AUTO

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property, partial
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.node_spec import NodeSpec, wanted_nodes

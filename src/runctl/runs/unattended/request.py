@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from runctl._dataclasses import dataclass
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.object_store import is_address
 from runctl.agent.spec import RunSpec

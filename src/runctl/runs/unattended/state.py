@@ -4,9 +4,10 @@ ended. Whoever looks after the run's end removes the rights of its machines, whi
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
+from runctl._dataclasses import dataclass
 from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.core.clock import SystemClock
 from runctl.core.errors import InstanceEnded, RunctlError

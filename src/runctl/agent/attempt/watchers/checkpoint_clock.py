@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
+from runctl._dataclasses import dataclass
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus
 from runctl.agent.checkpoints.choosing import status_of

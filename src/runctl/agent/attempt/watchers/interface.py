@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Callable, Protocol
 
+from runctl._dataclasses import dataclass
 from runctl.agent.attempt.children import Children
 from runctl.agent.attempt.peers import Peers
 from runctl.agent.cloud.spot_notices import NoticeReader

@@ -10,11 +10,11 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from runctl._dataclasses import dataclass
 from runctl._version import __version__
 from runctl.core.config import SANDBOX_VARIABLE
 from runctl.core.journal import Journal

@@ -11,8 +11,8 @@ the price list (``GetProducts``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.providers.aws.prices.items import Item
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.errors import InstanceEnded, NotFound, RunctlError
 from runctl.core.machine_models import Instance

@@ -10,10 +10,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.errors import CapacityError, QuotaExceeded, RunctlError, Unsupported
 from runctl.core.ids import InstanceId

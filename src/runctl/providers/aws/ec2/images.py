@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.errors import NotFound, ProviderError, Unsupported, UsageError
 from runctl.core.names import did_you_mean

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import NotFound, UsageError
 from runctl.core.names import did_you_mean
 from runctl.providers.aws.calls.errors import our_errors

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import CapacityError, NotFound, QuotaExceeded, RunctlError, UsageError
 from runctl.core.money import hourly, usd
 from runctl.core.text import counted

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, UsageError

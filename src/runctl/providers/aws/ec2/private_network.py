@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.clock import parse_rfc3339
 from runctl.core.ids import RunId

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runctl._dataclasses import dataclass
 from runctl.core.machine_models import Market
 from runctl.core.progress import Progress
 from runctl.providers.aws.calls.filters import describe as describe_exactly

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import UsageError, ZoneMismatch
 from runctl.core.money import hourly
 from runctl.providers.aws.prices.spot_history import SpotQuote

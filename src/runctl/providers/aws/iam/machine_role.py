@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock
 from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.waiting import attempts

@@ -8,10 +8,11 @@ put on nothing else. What EC2 cannot limit to resources (``Describe…``) only r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 
 TAGGED = {"StringEquals": {f"aws:ResourceTag/{tag.OWNED}": tag.OWNED_VALUE}}

@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.object_store import parse_source, to_write
 from runctl.core import tags as tag
 from runctl.core.clock import Clock

@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.agent.object_store import parse_source
 from runctl.core import tags as tag
 from runctl.core.errors import NotFound, RunctlError

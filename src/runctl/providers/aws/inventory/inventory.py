@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import groupby
 
+from runctl._dataclasses import dataclass
 from runctl.agent.object_store import partition_of
 from runctl.core import tags as tag
 from runctl.core.errors import CredentialsError, PermissionDenied, RunctlError

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.errors import RunctlError
 from runctl.providers.abilities.inventory import MEASURED_HOURS, Measurement, Resource, ResourceKind
 from runctl.providers.abilities.volume_plans import DiskShape

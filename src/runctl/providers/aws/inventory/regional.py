@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.clock import parse_rfc3339
 from runctl.providers.abilities.inventory import Resource, ResourceKind, Unread

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, RunctlError
 from runctl.providers.abilities.inventory import Resource, ResourceKind

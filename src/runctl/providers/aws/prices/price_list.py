@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.costs.rates import Tier
 from runctl.providers.aws.ebs.type_table import TYPES, DiskType
 from runctl.providers.aws.prices.items import Item

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 
+from runctl._dataclasses import dataclass
 from runctl.costs.rates import Per, Rate, TieredRate
 from runctl.providers.abilities.volume_plans import DiskShape
 from runctl.providers.aws.ebs.type_table import TYPES

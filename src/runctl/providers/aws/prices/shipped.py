@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from importlib import resources
 
+from runctl._dataclasses import dataclass
 from runctl.costs.rates import Per, Rate, Tier, TieredRate
 from runctl.providers.aws.prices.items import Item
 from runctl.providers.aws.prices.region_rates import PER, RegionRates

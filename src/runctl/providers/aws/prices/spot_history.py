@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from runctl._dataclasses import dataclass
 from runctl.core.money import usd
 from runctl.costs.rates import Per, Rate
 from runctl.providers.abilities.prices import PricePoint
