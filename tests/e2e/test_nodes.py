@@ -52,11 +52,14 @@ print("done", step, flush=True)
 
 
 RESTARTS = """\
-import os, pathlib, time
+import os, pathlib, socket, time
 rank, size, folder = os.environ["RANK"], os.environ["WORLD_SIZE"], pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"])
 resume = os.environ["RUNCTL_RESUME_FROM"]
 begin = int(pathlib.Path(resume).read_text()) if resume else 0
 print(f"rank {rank} of {size} begins at {begin}", flush=True)
+if size == "3":
+    named = [socket.gethostbyname(f"runctl-node-{node}") for node in range(3)]
+    print("names lead to all:", named == os.environ["RUNCTL_NODE_ADDRESSES"].split(","), flush=True)
 for step in range(begin + 1, 100000 if size == "3" else begin + 20):
     time.sleep(0.1)
     if rank == "0" and step % 5 == 0:
@@ -273,20 +276,6 @@ def test_a_run_that_falls_behind_is_moved_with_all_machines_to_on_demand(
     until(lambda: left(ec2)["instances"] == [], what="the machines' end")
 
 
-@pytest.mark.slow
-def test_in_containers_the_machines_reach_each_other_by_name(in_container: CommandLine, ec2: Any) -> None:
-    (in_container.cwd / "names.py").write_text(
-        "import os, socket\n"
-        "names = ['runctl-node-' + str(rank) for rank in range(int(os.environ['RUNCTL_NODES']))]\n"
-        "print([socket.gethostbyname(name) for name in names] == os.environ['RUNCTL_NODE_ADDRESSES'].split(','))\n"
-    )
-    done = in_container(
-        *("aws", "launch", "names.py", *ON_TWO, "--no-checkpoint", "--no-results", "--wait"), timeout=300
-    ).ok()
-    assert {"[0] True", "[1] True"} <= set(done.out.splitlines())
-    assert left(ec2)["instances"] == []
-
-
 def test_the_pages_commands_are_understood(script: CommandLine, tmp_path: Path) -> None:
     (script.cwd / "train.py").write_text("print()\n")
     plan = script(
@@ -306,7 +295,8 @@ def test_the_pages_commands_are_understood(script: CommandLine, tmp_path: Path) 
 
 
 # How it begins again, tests/agent/supervising/test_restarting.py asks, and with PyTorch's own torchrun
-# test_torchrun.py beside it; here it is in containers, and whoever waits sees one attempt.
+# test_torchrun.py beside it; here it is in containers, which find each other by name, and whoever waits sees one
+# attempt.
 @pytest.mark.slow
 @pytest.mark.docker
 @pytest.mark.timeout(900)
@@ -352,6 +342,7 @@ def test_with_fewer_machines_than_the_most_a_script_of_torchruns_begins_again_an
     run = in_container("runs", "show", "latest", "--output", "json").ok().json
     assert (ended.ok().code, run["end_reason"], len(run["attempts"])) == (0, "COMPLETED", 1)
     assert "[0] rank 0 of 3 begins at 0" in ended.out
+    assert {f"[{rank}] names lead to all: True" for rank in (0, 2)} <= set(ended.out.splitlines())
     begun = [line.split(" begins at ") for line in ended.out.splitlines() if " of 2 begins at " in line]
     assert [each[0] for each in sorted(begun)] == ["[0] rank 0 of 2", "[2] rank 1 of 2"]
     assert len({int(each[1]) for each in begun}) == 1
