@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -59,6 +61,7 @@ class Place:
         inputs = ImageInputs("Dockerfile", "FROM a\n", {})
         self.plan = ImagePlan(folder, "digits", inputs, "host/path")
         self.program = str(program)
+        self.records = folder / "records"
         self.seen_unchecked: set[str] = set()
 
     def names(self) -> set[str]:
@@ -75,7 +78,7 @@ class Place:
             return found or self.plan.inputs.digest
 
         client = DockerClient(self.program, Builder.BUILDX, "linux/amd64", keeps_images=keeps_images)
-        builder = ImageBuilder(client, BuildRecords(self.folder / "records"))
+        builder = ImageBuilder(client, BuildRecords(self.records))
         builder.build(self.plan, push=not keeps_images, now=now)
 
 
@@ -120,3 +123,25 @@ def test_what_a_builder_in_a_container_pushed_gets_its_tag_after_the_comparison(
 
     assert place.seen_unchecked == set()
     assert place.names() == {f"{place.plan.remote} is host/path@{DIGEST}"}
+
+
+def test_an_image_is_built_although_nothing_can_be_remembered_of_it(place: Place) -> None:
+    (place.folder / "file").touch()
+    place.records = place.folder / "file" / "records"
+
+    place.build()
+
+    assert place.names() == {place.plan.local, place.plan.remote}
+
+
+@pytest.mark.parametrize("folder", ["records", "file/records"])
+def test_a_second_build_of_a_project_waits_for_the_first(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").touch()
+    records = BuildRecords(tmp_path / folder)
+    another = records._open_lock(tmp_path)
+    try:
+        with records.alone(tmp_path), pytest.raises(BlockingIOError):
+            fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(another)

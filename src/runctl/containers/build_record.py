@@ -56,10 +56,21 @@ class BuildRecords:
     @contextmanager
     def alone(self, root: Path) -> Iterator[None]:
         """No other build of the project runs on this computer meanwhile: two would build the same twice."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.folder / f"{_key(root)}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        descriptor = self._open_lock(root)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(descriptor)
+
+    def _open_lock(self, root: Path) -> int:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return os.open(self.folder / f"{_key(root)}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            # A full disk or a home that cannot be written to: the project's own folder is there in any case. Not
+            # always that one, as file systems of a network want write access for a lock.
+            return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _file(self, root: Path, inputs: ImageInputs) -> Path:
         which = "\0".join((inputs.dockerfile, inputs.target or "", inputs.platform or ""))
