@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -263,3 +265,22 @@ def test_a_tree_that_has_lost_a_file_is_not_kept_until_it_is_kept_again(
     machine = Machine(tmp_path / "machine")
     projects.send(manifest.digest, "p-1", machine, "i-1")
     assert machine.files("p-1") == {"train.py": b"one", "model.py": b"two"}
+
+
+@pytest.mark.parametrize(("hours", "stays"), [(25, False), (23, True)])
+def test_what_a_killed_command_has_left_goes_after_a_day(tmp_path: Path, hours: int, stays: bool) -> None:
+    root, projects, folder = tmp_path / "p", KeptProjects(tmp_path / "kept"), tmp_path / "kept"
+    manifest = a_project(root, train="one")
+    projects.keep(root, manifest)
+    left = [folder / "trees" / ".send-x", folder / "trees" / ".pack-x", folder / "contents" / "tmpx"]
+    (left[0] / "deep").mkdir(parents=True)
+    (left[0] / "deep" / "file").write_text("large")
+    for path in left[1:]:
+        path.write_text("large")
+    for path in (*left, *(folder / "contents").iterdir()):
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+
+    projects.prune(lambda: {manifest.digest})
+
+    assert [path.exists() for path in left] == [stays] * 3
+    assert projects.has(manifest.digest)

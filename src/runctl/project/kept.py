@@ -16,7 +16,9 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +42,8 @@ LARGEST_TREE = 1 << 30
 LARGEST_PACK = LARGEST_TREE + (1 << 26)
 """Bytes of what such a project is packed into, in the worst case."""
 _CHUNK = 1 << 20
+_LEFTOVER = 24 * 3600
+"""Seconds after which what is not complete stays so: no command takes that long."""
 _DIGEST_LENGTH = 64
 
 
@@ -207,6 +211,7 @@ class KeptProjects:
             self._prune(needed())
 
     def _prune(self, needed: Collection[str]) -> None:
+        self._remove_leftovers()
         with contextlib.suppress(OSError):
             trees = list(self._trees.glob("*.json"))
             unneeded = [path for path in trees if path.stem not in needed]
@@ -221,6 +226,19 @@ class KeptProjects:
             for path in self._contents.glob("*/*"):
                 if path.name not in kept and len(path.name) == _DIGEST_LENGTH:
                     path.unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """What a killed command has left is gone: files half written, and folders to send from."""
+        for path in (*self._trees.glob(".*"), *self._contents.glob("*")):
+            with contextlib.suppress(OSError):
+                found = path.lstat()
+                is_folder = stat.S_ISDIR(found.st_mode)
+                if (is_folder and path.parent == self._contents) or found.st_mtime > time.time() - _LEFTOVER:
+                    continue
+                if is_folder:
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
 
     @contextmanager
     def _locked(self, mode: int) -> Iterator[None]:
