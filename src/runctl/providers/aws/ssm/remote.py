@@ -8,19 +8,14 @@ pieces.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import pwd
 import select
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runctl.providers.aws.ssm.spool import (
     CHUNK,
@@ -36,13 +31,17 @@ from runctl.providers.aws.ssm.spool import (
     pack,
     pieces,
     receive,
+    remove,
     spool,
     sweep,
     take,
     upload,
 )
 
+# Each request pays for what is imported: what few need is imported where they do, and `typing` never.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
     from typing import IO, Any
 
@@ -107,6 +106,8 @@ def supervise(request: dict[str, Any], folder: Path, stdin: Path) -> None:
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
         result["exit"] = process.returncode if process.returncode >= 0 else 128 - process.returncode
+    import hashlib
+
     for name in ("out", "err"):
         digest, size = hashlib.sha256(), 0
         for piece in pieces(folder / name):
@@ -131,6 +132,8 @@ def launch(
     request: dict[str, Any], account: pwd.struct_passwd, stdin: Path, outputs: list[int]
 ) -> subprocess.Popen[bytes]:
     """The command as its user, in a session of its own, in the login user's home."""
+    import subprocess
+
     argv, owner = request["argv"], account
     if request["root"] and os.getuid() == 0:
         owner = login("root")
@@ -279,7 +282,7 @@ def put(request: dict[str, Any]) -> dict[str, Any]:
                 problem = file.read().decode(errors="replace")
             os.waitpid(child, 0)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
     if problem != "written":
         raise Refused("write", problem or "the writer was killed")
     return finish(request, {})
@@ -287,6 +290,9 @@ def put(request: dict[str, Any]) -> dict[str, Any]:
 
 def write_as_user(request: dict[str, Any], source: IO[bytes]) -> str:
     """Give up root for good, then write; returns what to tell the parent."""
+    import shutil
+    import tempfile
+
     temporary = ""
     try:
         account = login(request["user"])

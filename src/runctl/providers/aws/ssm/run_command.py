@@ -41,9 +41,12 @@ _SENDINGS = 3
 """How often a command is sent whose answer was lost. The program on the machine carries an id out once."""
 _FIND_TIMEOUT = timedelta(seconds=5)
 """For a command whose answer was lost to be in the list of commands, which lags behind."""
-_BOOT = "import sys,zlib,base64;exec(compile(zlib.decompress(base64.b64decode(sys.stdin.readline())),'runctl','exec'))"
+_BOOT = (
+    "import sys,zlib,binascii;"
+    "exec(compile(zlib.decompress(binascii.a2b_base64(sys.stdin.readline())),'runctl','exec'))"
+)
 # Data comes through stdin, because arguments can be seen by everybody on the machine.
-_FIRST_LINE = "exec " + shlex.join(["python3", "-I", "-c", _BOOT]) + " <<'RUNCTL'"
+_FIRST_LINE = "exec " + shlex.join(["python3", "-I", "-S", "-c", _BOOT]) + " <<'RUNCTL'"
 _LAST_LINE = "RUNCTL"
 
 _CREDENTIALS = frozenset(
