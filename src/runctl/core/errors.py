@@ -50,6 +50,15 @@ class RunctlError(Exception):
         if code is not None:
             self.code = code
 
+    def reword(self, message: str) -> None:
+        """It says this instead."""
+        self.message = message
+        self.args = (message,)
+
+    def add_hint(self, hint: str) -> None:
+        """This may be done as well, or is to be known, after what it says."""
+        self.hint = "; ".join(part for part in (self.hint, hint) if part)
+
 
 ASKED_TOO_OFTEN = "throttled"
 """The ``code`` of the refusal of a provider, or a store, that was asked too often."""
@@ -65,8 +74,7 @@ def add_fact(error: BaseException, fact: str, hint: str = "") -> None:
     if not isinstance(error, RunctlError):
         error.add_note(fact)
         return
-    error.message = f"{error.message}; {fact}"
-    error.args = (error.message,)
+    error.reword(f"{error.message}; {fact}")
     error.hint = "; ".join(part for part in (hint, error.hint) if part)
 
 

@@ -371,8 +371,7 @@ class NewNodes:
         while len(ready) < len(nodes):
             node, outcome = ended.get()
             if isinstance(outcome, RunctlError):
-                outcome.message = f"rank {node.rank}: {outcome.message}"
-                outcome.args = (outcome.message,)
+                outcome.reword(f"rank {node.rank}: {outcome.message}")
             if isinstance(outcome, BaseException):
                 raise outcome
             ready.append(replace(node, instance=outcome))

@@ -108,8 +108,7 @@ def attach_and_mount(
     try:
         return mount(provider, agent_on, known, instance, options, progress)
     except RunctlError as error:
-        state = f"{volume.id} is attached to {instance.id}, and not mounted"
-        error.hint = "; ".join(part for part in (error.hint, state) if part)
+        error.add_hint(f"{volume.id} is attached to {instance.id}, and not mounted")
         raise
 
 
@@ -253,8 +252,7 @@ def unmount(
         raise _used_by_runs(agent, volume, error) from error
     except Unreachable as error:
         if not force:
-            anyway = "--force takes it all the same; what was not written is lost"
-            error.hint = "; ".join(part for part in (error.hint, anyway) if part)
+            error.add_hint("--force takes it all the same; what was not written is lost")
             raise
         progress.warn(f"{instance.id} does not answer: {volume.id} is taken without unmounting it")
         return Unmounted(was_mounted=False, unasked=True)

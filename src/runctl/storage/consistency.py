@@ -69,8 +69,7 @@ def holding_still(
             "freeze", {"volume_id": volume.id, "hold_seconds": HOLD_SECONDS, "holder": holder}
         )
     except Unreachable as error:
-        anyway = "--no-freeze takes it as it is, as after a power cut"
-        error.hint = "; ".join(part for part in (error.hint, anyway) if part)
+        error.add_hint("--no-freeze takes it as it is, as after a power cut")
         raise
     still = Stillness(
         str(answer.get("how") or "unmounted"),

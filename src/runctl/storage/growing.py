@@ -65,8 +65,9 @@ def resize(provider: Provider, agent_on: AgentOn, plan: ResizePlan, progress: Pr
         with agent.journal.unfinished(growing):
             answer = agent.call("grow", request)
     except RunctlError as error:
-        state = f"the volume has its {volume.size_gib} GiB, and the file system has not: repeat the command"
-        error.hint = "; ".join(part for part in (error.hint, state) if part)
+        error.add_hint(
+            f"the volume has its {volume.size_gib} GiB, and the file system has not: repeat the command"
+        )
         raise
     growth = Growth(
         instance_id=instance.id,

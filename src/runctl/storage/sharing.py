@@ -52,9 +52,7 @@ def _check_reads_only(agent_on: AgentOn, volume: Volume, other: Instance) -> Non
     try:
         mounts = agent_on(other).mounts()
     except Unreachable as error:
-        error.hint = "; ".join(
-            part for part in (error.hint, f"whether it writes to {name} cannot be known without it") if part
-        )
+        error.add_hint(f"whether it writes to {name} cannot be known without it")
         raise
     except MachineError as error:
         raise Conflict(

@@ -171,8 +171,7 @@ def move_command(provider: str) -> click.Command:
             try:
                 moved = move.carry_out()
             except RunctlError as error:
-                go_on = "run the same command again to continue"
-                error.hint = "; ".join(part for part in (error.hint, go_on) if part)
+                error.add_hint("run the same command again to continue")
                 raise
         if moved.source is not None:
             kept = moved.source.name or moved.source.id

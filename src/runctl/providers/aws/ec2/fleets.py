@@ -195,8 +195,7 @@ def nothing_available(
         return Unsupported(message, hint="name other instance types, or allow other zones or another subnet")
     wrong = next(refusal for refusal in refusals if refusal.reason is RefusalReason.WRONG)
     error = classify(wrong.code, wrong.message, "CreateFleet")
-    error.message = message
-    error.args = (message,)
+    error.reword(message)
     return error
 
 
