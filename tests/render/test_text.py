@@ -12,16 +12,18 @@ import pytest
 from runctl.core.clock import rfc3339
 from runctl.core.machine_models import InstanceState, Market
 from runctl.core.tags import BUDGET, EXPIRES_AT, IDLE_TIMEOUT
+from runctl.core.text import time_span
 from runctl.machines.node_volumes import NodeVolume, Sharing
 from runctl.machines.nodes import Engine, NodeGroupPlan
 from runctl.providers.abilities.nodes import NodesPlan
 from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.capacity import FallbackMode, LeftOut, Offer, Pool, SpotFallback
 from runctl.providers.instance_plans import InstanceRequest, VolumeMount
+from runctl.render.instances import instance_details, instances_table
 from runctl.render.plans.machine_plans import create_plan_text, nodes_plan_text, plan_document
 from runctl.render.plans.volume_plans import snapshots_table, volume_plan_text
 from runctl.render.tables import WIDE, Column, Screen, details, fit, wants_style
-from runctl.render.things import duration, instance_details, instances_table, volume_details, volumes_table
+from runctl.render.volumes import volume_details, volumes_table
 from tests.cli.fake_provider import INSTANCE_ID, a_plan, a_snapshot, a_volume, a_volume_plan, an_instance
 from tests.rates import hourly, monthly
 
@@ -126,7 +128,7 @@ def test_style_is_for_terminals_that_want_it(
     ],
 )
 def test_spans_take_two_units_at_most(seconds: int, text: str) -> None:
-    assert duration(timedelta(seconds=seconds)) == text
+    assert time_span(timedelta(seconds=seconds)) == text
 
 
 def test_an_instances_line_has_its_price_and_age() -> None:

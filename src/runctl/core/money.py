@@ -31,6 +31,11 @@ def usd(amount: Decimal) -> str:
     return f"${amount.quantize(decimals, rounding=ROUND_HALF_EVEN)}"
 
 
+def usd_if_known(amount: Decimal | None) -> str | None:
+    """As `usd`; ``None``: nobody knows."""
+    return None if amount is None else usd(amount)
+
+
 def hourly(amount: Decimal) -> str:
     """A price of an hour, for a person: ``$1.21 an hour``."""
     return f"{usd(amount)} an hour"

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from runctl.core.run_models import Checkpoint, CheckpointState
-from runctl.core.text import counted, size
+from runctl.core.text import counted, size, time_span
 from runctl.render.tables import PLAIN, Column, Screen, details, fit, table
-from runctl.render.things import duration
 
 
 def checkpoints_table(found: Sequence[Checkpoint], now: datetime, screen: Screen = PLAIN) -> str:
@@ -69,4 +68,4 @@ def state(checkpoint: Checkpoint) -> str:
 
 def _age(checkpoint: Checkpoint, now: datetime) -> str:
     # A machine's clock may be ahead of this computer's.
-    return duration(max(now, checkpoint.saved_at) - checkpoint.saved_at)
+    return time_span(max(now, checkpoint.saved_at) - checkpoint.saved_at)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
-from runctl.core.money import usd
+from runctl.core.money import usd, usd_if_known
+from runctl.core.text import time_span
 from runctl.providers.abilities.catalogue import MachineOffer, Offers, UnreadRegion
 from runctl.render.json import to_builtins
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, fit
-from runctl.render.things import duration
 
 
 def offers_table(offers: Sequence[MachineOffer], now: datetime, *, screen: Screen = PLAIN) -> str:
@@ -22,7 +21,7 @@ def offers_table(offers: Sequence[MachineOffer], now: datetime, *, screen: Scree
     stocked = any(offer.in_stock is not None for offer in offers)
     columns = [
         Column("$/HOUR", [usd(offer.price.usd) for offer in offers], right=True),
-        Column("$/GPU", [_or_none(offer.usd_per_gpu) for offer in offers], 2, right=True),
+        Column("$/GPU", [usd_if_known(offer.usd_per_gpu) for offer in offers], 2, right=True),
         Column("TYPE", [offer.instance_type for offer in offers]),
         Column("GPU", [_gpu(offer) for offer in offers], 1),
         Column("CPUS", [str(offer.vcpus or "") for offer in offers], 4, right=True),
@@ -34,7 +33,10 @@ def offers_table(offers: Sequence[MachineOffer], now: datetime, *, screen: Scree
         Column("SCORE", [None if o.score is None else str(o.score) for o in offers], 5, right=True),
         Column("STOCK", [_stock(offer) for offer in offers], 5),
         Column(
-            "ON DEMAND", [_or_none(o.on_demand.usd if o.on_demand else None) for o in offers], 5, right=True
+            "ON DEMAND",
+            [usd_if_known(o.on_demand.usd if o.on_demand else None) for o in offers],
+            5,
+            right=True,
         ),
         Column("SAVES", [_saves(offer) for offer in offers], 5, right=True),
         Column("AGE", [_age(offer, now) for offer in offers], 7, right=True),
@@ -81,10 +83,6 @@ def offers_document(found: Offers) -> dict[str, Any]:
     return document
 
 
-def _or_none(amount: Decimal | None) -> str | None:
-    return None if amount is None else usd(amount)
-
-
 def _memory(offer: MachineOffer) -> str | None:
     return None if offer.memory_gib is None else f"{offer.memory_gib.normalize():f} GiB"
 
@@ -114,4 +112,4 @@ def _saves(offer: MachineOffer) -> str | None:
 
 
 def _age(offer: MachineOffer, now: datetime) -> str:
-    return ("" if offer.price.current else "≤ ") + duration(now - offer.price.as_of)
+    return ("" if offer.price.current else "≤ ") + time_span(now - offer.price.as_of)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from runctl.cleanup.listing import Group, GroupKey, Priced, by_group, grouped
 from runctl.core.clock import rfc3339
-from runctl.core.money import monthly, plain, usd
+from runctl.core.money import monthly, plain, usd, usd_if_known
 from runctl.core.text import counted, printable, size, time_span
 from runctl.providers.abilities.inventory import Resource, Unread
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit
@@ -39,7 +39,7 @@ def resources_table(
         Column("AGE", [_age(r, now) for r in found], 3, right=True),
         Column("USED BY", [_users(r) for r in found], 6, cut=True),
         Column("PROJECT", [r.project for r in found], WIDE),
-        Column("$/MONTH", [_usd(each.usd_per_month) for each in priced], 1, right=True),
+        Column("$/MONTH", [usd_if_known(each.usd_per_month) for each in priced], 1, right=True),
     ]
     if owners:
         columns.append(Column("OWNER", [r.owner for r in found], 1))
@@ -71,7 +71,7 @@ def plan_table(items: Sequence[Item], screen: Screen = PLAIN) -> str:
             Column("ID", [item.resource.id for item in items]),
             Column("NAME", [item.resource.name for item in items], 2, cut=True),
             Column("REGION", [item.resource.zone or item.resource.region for item in items], 3),
-            Column("$/MONTH", [_usd(item.usd_per_month or None) for item in items], 1, right=True),
+            Column("$/MONTH", [usd_if_known(item.usd_per_month or None) for item in items], 1, right=True),
             Column("WHY", [item.why for item in items]),
         ],
         screen,
@@ -266,7 +266,7 @@ def _row(each: Priced) -> str:
         ("", _since(r)),
         ("n", _size(r)),
         ("id", " ".join(r.attached_to)),
-        ("n", _usd(each.usd_per_month)),
+        ("n", usd_if_known(each.usd_per_month)),
     )
     return (
         "<tr>"
@@ -301,7 +301,3 @@ def _users(resource: Resource) -> str | None:
     shown = resource.attached_to[:2]
     more = len(resource.attached_to) - len(shown)
     return " ".join(shown) + (f" and {more} more" if more else "") if shown else None
-
-
-def _usd(amount: Decimal | None) -> str | None:
-    return None if amount is None else usd(amount)

@@ -24,10 +24,9 @@ from runctl.core.run_models import (
     RunNode,
     UnattendedRun,
 )
-from runctl.core.text import counted, size
+from runctl.core.text import counted, size, time_span
 from runctl.render.deadlines import deadline_fields, progress_columns, progress_text
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
-from runctl.render.things import duration
 
 _FILES_SHOWN = 10
 
@@ -84,7 +83,7 @@ def _newest(run: Run) -> str | None:
     elif run.store is not None and newest.path is not None:
         parts.append("not published")
     if newest.late_seconds:
-        parts.append(f"LATE by {duration(timedelta(seconds=newest.late_seconds))}")
+        parts.append(f"LATE by {time_span(timedelta(seconds=newest.late_seconds))}")
     if newest.trouble:
         parts.append(newest.trouble)
     return ", ".join(parts)
@@ -102,7 +101,7 @@ def command_line(run: Run) -> str:
 
 
 def _elapsed(run: Run) -> str | None:
-    return None if run.elapsed_seconds is None else duration(timedelta(seconds=run.elapsed_seconds))
+    return None if run.elapsed_seconds is None else time_span(timedelta(seconds=run.elapsed_seconds))
 
 
 def run_details(run: Run) -> str:
@@ -132,7 +131,7 @@ def run_details(run: Run) -> str:
         "attempt": str(run.attempt),
         "image": run.image,
         "digest": run.image_digest,
-        "time limit": duration(timedelta(seconds=run.timeout_seconds)) if run.timeout_seconds else None,
+        "time limit": time_span(timedelta(seconds=run.timeout_seconds)) if run.timeout_seconds else None,
         "created": f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC",
         "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC" if run.started_at else None,
         "ended": f"{run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if run.ended_at else None,
@@ -231,7 +230,7 @@ def attempts_of_run(attempts: Sequence[RunAttempt]) -> str:
                 _checkpoint_text(each.resumed_from, each.resumed_step) or "the beginning",
                 _checkpoint_text(each.checkpoint, each.step),
                 each.end_reason,
-                None if each.lost_seconds is None else duration(timedelta(seconds=each.lost_seconds)),
+                None if each.lost_seconds is None else time_span(timedelta(seconds=each.lost_seconds)),
             ]
             for each in attempts
         ],
@@ -305,13 +304,13 @@ def machine_end_text(
         text += f" and its results are in {end.results_url}"
     elif end.fetch_within_seconds > end.read_within_seconds:
         text += " and its results were fetched; if nobody fetches them,"
-        text += f" {duration(timedelta(seconds=end.fetch_within_seconds))} after the run"
+        text += f" {time_span(timedelta(seconds=end.fetch_within_seconds))} after the run"
         if price_per_hour is not None:
             seconds = min(end.fetch_within_seconds, ttl.total_seconds() if ttl else end.fetch_within_seconds)
             cost = price_per_hour * Decimal(str(seconds)) / 3600
             text += f" ({usd(cost)} at most)"
     if end.keep_on_failure_seconds:
-        stays = duration(timedelta(seconds=end.keep_on_failure_seconds))
+        stays = time_span(timedelta(seconds=end.keep_on_failure_seconds))
         text += f"; stays for {stays} if the run does not complete"
     return text
 
@@ -417,4 +416,4 @@ def _age(status: AttemptStatus) -> str | None:
     if status.started_at is None:
         return None
     until = status.end.ended_at if status.end else status.now or status.started_at
-    return duration(timedelta(seconds=until - status.started_at))
+    return time_span(timedelta(seconds=until - status.started_at))

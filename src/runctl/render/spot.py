@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runctl.core.money import usd
+from runctl.core.text import time_span
 from runctl.render.pictures import COLOURS, drawing
 from runctl.render.tables import table
-from runctl.render.things import duration
 
 if TYPE_CHECKING:
     from runctl.machines.spot_market import PoolAdvice, PoolPrices
@@ -76,7 +76,7 @@ def advice_table(pools: Sequence[PoolAdvice], now: datetime) -> str:
                 str(each.seen.launches),
                 _count(each.seen.refusals, each.seen.last_refused_at, now),
                 _count(each.seen.interruptions, each.seen.last_interrupted_at, now),
-                duration(each.seen.mean_lifetime) if each.seen.mean_lifetime is not None else None,
+                time_span(each.seen.mean_lifetime) if each.seen.mean_lifetime is not None else None,
             )
             for each in pools
         ],
@@ -88,4 +88,4 @@ def _saved(spot: Decimal, on_demand: Decimal | None) -> str | None:
 
 
 def _count(number: int, last: datetime | None, now: datetime) -> str:
-    return str(number) if last is None else f"{number}, {duration(now - last)} ago"
+    return str(number) if last is None else f"{number}, {time_span(now - last)} ago"

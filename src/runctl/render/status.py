@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from runctl.core.money import hourly, monthly, usd
+from runctl.core.money import hourly, monthly, usd, usd_if_known
 from runctl.core.text import time_span
 from runctl.render.tables import PLAIN, Column, Screen, fit
 
@@ -40,7 +40,7 @@ def machine_columns(status: Status) -> list[Column]:
         column("MARKET", [each.market for each in machines], 4),
         column("ZONE", [each.zone or each.region for each in machines], 3),
         column("RUNS FOR", [time_span(status.as_of - each.since) for each in machines]),
-        column("AN HOUR", [_price(each.usd_per_hour) for each in machines], right=True),
+        column("AN HOUR", [usd_if_known(each.usd_per_hour) for each in machines], right=True),
         column("SO FAR", [usd(each.usd) for each in machines], right=True),
         column("PROJECT", [each.project for each in machines], 5),
     ]
@@ -54,7 +54,7 @@ def _kept(things: list[KeptThing], screen: Screen) -> str:
             Column("KIND", [each.kind for each in things], 1),
             Column("SIZE", [each.shape for each in things], 3),
             Column("OF", [each.machine for each in things], 4),
-            Column("A MONTH", [_price(each.usd_per_month) for each in things], right=True),
+            Column("A MONTH", [usd_if_known(each.usd_per_month) for each in things], right=True),
             Column("SO FAR", [usd(each.usd) for each in things], 5, right=True),
         ],
         screen,
@@ -81,7 +81,3 @@ def _total(things: list[KeptThing]) -> Decimal:
 
 def _budget(used: BudgetUse) -> str:
     return f"{usd(used.spent)} of {usd(used.limit.usd)} ({used.share:.0%}) of the budget {used.limit.of}"
-
-
-def _price(amount: Decimal | None) -> str | None:
-    return None if amount is None else usd(amount)

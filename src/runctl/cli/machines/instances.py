@@ -26,8 +26,8 @@ from runctl.core.tags import NAME
 from runctl.machines.finding import instance_ids
 from runctl.providers.interface import require
 from runctl.providers.registry import plugin
+from runctl.render.instances import instance_details, instances_table
 from runctl.render.tables import screen_of
-from runctl.render.things import instance_details, instances_table
 
 if TYPE_CHECKING:
     from runctl.runs.records.run_record import RunRecord

@@ -21,7 +21,7 @@ from runctl.providers.registry import volume_group
 from runctl.render.plans.machine_plans import plan_document
 from runctl.render.plans.volume_plans import volume_plan_text
 from runctl.render.tables import screen_of
-from runctl.render.things import volume_details, volumes_table
+from runctl.render.volumes import volume_details, volumes_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 

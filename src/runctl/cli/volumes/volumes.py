@@ -38,7 +38,7 @@ from runctl.providers.interface import require
 from runctl.providers.registry import volume_creation, volume_group
 from runctl.render.json import to_builtins
 from runctl.render.plans.volume_plans import snapshots_table
-from runctl.render.things import volume_details
+from runctl.render.volumes import volume_details
 
 
 def create_command(provider: str) -> click.Command:

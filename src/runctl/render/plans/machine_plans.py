@@ -8,7 +8,7 @@ from typing import Any
 
 from runctl.core.machine_models import Market
 from runctl.core.money import hourly, monthly, usd
-from runctl.core.text import listed
+from runctl.core.text import listed, time_span
 from runctl.machines.expected_costs import expected_costs, expected_nodes_costs
 from runctl.machines.fallback import price_difference
 from runctl.machines.node_volumes import NodeVolume, Sharing
@@ -19,7 +19,6 @@ from runctl.providers.capacity import FallbackMode
 from runctl.providers.instance_plans import CreatePlan
 from runctl.providers.interface import Rate
 from runctl.render.json import to_builtins
-from runctl.render.things import duration
 
 MOST_TYPES_NAMED = 4
 
@@ -72,7 +71,7 @@ def create_plan_text(
         fields.append(("ends", limits or never))
     if plan.unused_for:
         fields.append(
-            ("unused", f"ends by itself when no run was started on it within {duration(plan.unused_for)}")
+            ("unused", f"ends by itself when no run was started on it within {time_span(plan.unused_for)}")
         )
     fields += [("also makes", text) for text in plan.will_also_create]
     each = "" if count == "one instance" else ", each"
@@ -98,7 +97,7 @@ def _in_all(plan: CreatePlan, estimate: timedelta | None) -> list[tuple[str, str
     if costs.per_hour is not None and parts:
         fields.append(("in all", f"{hourly(costs.per_hour)} with {listed(parts)}"))
     if costs.expected is not None:
-        amount, time = usd(costs.expected.usd), duration(costs.expected.duration)
+        amount, time = usd(costs.expected.usd), time_span(costs.expected.duration)
         said = (
             f"at most {amount} in the {time} that it runs"
             if costs.expected.at_most
@@ -118,10 +117,10 @@ def _in_all(plan: CreatePlan, estimate: timedelta | None) -> list[tuple[str, str
 
 def limits_text(plan: CreatePlan) -> str:
     """What ends the machine by itself; empty where nothing does."""
-    parts = [f"by itself after {duration(plan.ttl)}"] if plan.ttl else []
+    parts = [f"by itself after {time_span(plan.ttl)}"] if plan.ttl else []
     if plan.budget is not None:
         paid = (
-            f"after {duration(plan.budget_time)}, which {usd(plan.budget)} pay for"
+            f"after {time_span(plan.budget_time)}, which {usd(plan.budget)} pay for"
             if plan.budget_time
             else ""
         )
@@ -129,7 +128,7 @@ def limits_text(plan: CreatePlan) -> str:
             f"by itself {paid}" if paid else f"never by its budget of {usd(plan.budget)}: it costs nothing"
         )
     if plan.idle_timeout is not None:
-        parts.append(f"by itself when nothing has used it for {duration(plan.idle_timeout)}")
+        parts.append(f"by itself when nothing has used it for {time_span(plan.idle_timeout)}")
     return "; ".join(parts)
 
 
@@ -171,7 +170,7 @@ def group_plan_text(plan: GroupPlan, attempts: int, engine: Engine | None = None
         )
     if plan.ttl is not None:
         fields.append(
-            ("ttl", f"after {duration(plan.ttl)} the group has no machine any more, whatever the run does")
+            ("ttl", f"after {time_span(plan.ttl)} the group has no machine any more, whatever the run does")
         )
     return block("leave the run to a group:", fields)
 
@@ -226,7 +225,7 @@ def nodes_plan_text(plan: NodeGroupPlan, engine: Engine | None, estimate: timede
     if costs.expected is not None:
         at_most = "at most " if costs.expected.at_most or nodes.least != nodes.most else ""
         fields.append(
-            ("expected", f"{at_most}{usd(costs.expected.usd)} for {duration(costs.expected.duration)}")
+            ("expected", f"{at_most}{usd(costs.expected.usd)} for {time_span(costs.expected.duration)}")
         )
     return block("run on all of them:", fields)
 
@@ -287,7 +286,7 @@ def _fallback(plan: CreatePlan) -> list[str]:
     if plan.market is not Market.SPOT or mode is FallbackMode.NONE:
         return []
     does = "asks whether to rent" if mode is FallbackMode.ASK else "rents"
-    when = f"after {duration(after)} without capacity, it " if after else "it "
+    when = f"after {time_span(after)} without capacity, it " if after else "it "
     return [f"{when}{does} {price_difference(plan)}"]
 
 

@@ -11,12 +11,11 @@ from runctl.agent.spec import CONTRACT_ROOT, ContainerSpec
 from runctl.containers.where import LOCAL
 from runctl.core.machine_models import Market
 from runctl.core.money import hourly
-from runctl.core.text import counted, size
+from runctl.core.text import counted, size, time_span
 from runctl.project.left_out import described
 from runctl.providers.registry import is_this_computer
 from runctl.render.json import to_builtins
 from runctl.render.plans.run_mounts import mount_rows, mounts_document
-from runctl.render.things import duration
 from runctl.runs.relocation import relocation_text
 from runctl.runs.train.plan import RunPlan
 from runctl.runs.train.spot_risk import risk_text
@@ -56,7 +55,7 @@ def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
         rows.append(("resumes", f"from the newest complete checkpoint at {where}"))
     if plan.recovery.auto_resume:
         rules = plan.recovery.rules
-        within = duration(timedelta(seconds=rules.retry_within))
+        within = time_span(timedelta(seconds=rules.retry_within))
         when = f"at most {rules.max_attempts} attempts, each machine found within {within}"
         rows.append(("recovers", f"on another machine, while --wait or runs watch is running: {when}"))
         if plan.relocation.moves or plan.relocation.why_not:
@@ -120,7 +119,7 @@ def limit_text(timeout_seconds: float, grace_seconds: float) -> str:
 
 def _span(seconds: float) -> str:
     """To the second where it is no whole number of minutes."""
-    return f"{seconds:g}s" if seconds % 60 else duration(timedelta(seconds=seconds))
+    return f"{seconds:g}s" if seconds % 60 else time_span(timedelta(seconds=seconds))
 
 
 def _checkpoint_rows(plan: RunPlan) -> list[tuple[str, str]]:

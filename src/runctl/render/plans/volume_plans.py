@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from runctl.core.machine_models import Snapshot, Volume
 from runctl.core.money import monthly, usd
+from runctl.core.text import time_span
 from runctl.costs.rates import Rate
 from runctl.machines.replicas import ReplicasPlan, replica_name
 from runctl.providers.abilities.volume_plans import (
@@ -20,7 +21,6 @@ from runctl.providers.abilities.volume_plans import (
 )
 from runctl.render.plans.machine_plans import because, block
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit
-from runctl.render.things import duration
 from runctl.storage.moving import Abandonment, MovePlan
 
 UNTIL_DELETED = "it is deleted: attached or not, while its machine is stopped, and when that is gone"
@@ -67,7 +67,7 @@ def initialization_text(filling: Initialization) -> str:
             " --initialization-rate promises one"
         )
     price = "" if filling.price is None else f", {usd(filling.price.usd)} once ({filling.price.source})"
-    return f"{data} at {filling.rate} MiB/s: loaded {duration(filling.takes)} after creation{price}"
+    return f"{data} at {filling.rate} MiB/s: loaded {time_span(filling.takes)} after creation{price}"
 
 
 def snapshot_plan_text(plan: SnapshotPlan, now: datetime) -> str:
@@ -80,7 +80,7 @@ def snapshot_plan_text(plan: SnapshotPlan, now: datetime) -> str:
         ("price", f"at most {_rate(plan.price)}"),
     ]
     if before is not None:
-        age = duration(now - before.created_at)
+        age = time_span(now - before.created_at)
         fields[1] = ("copies", f"what has changed since {before.name or before.id}, {age} ago")
         fields[2] = ("price", f"for what has changed only; at most {_rate(plan.price)}")
     fields.append(("until", "it is deleted; it outlives its volume"))
@@ -204,7 +204,7 @@ def snapshots_table(snapshots: Sequence[Snapshot], now: datetime, *, screen: Scr
             Column("OF", [s.tags.get("runctl:volume") or s.volume_id for s in snapshots], 2),
             Column("SIZE", [f"{s.volume_size_gib:,} GiB" for s in snapshots], 3, right=True),
             Column("DATA", [_data(s) for s in snapshots], WIDE, right=True),
-            Column("AGE", [duration(now - s.created_at) for s in snapshots], 2, right=True),
+            Column("AGE", [time_span(now - s.created_at) for s in snapshots], 2, right=True),
             Column("≤ $/MONTH", [_at_most(s) for s in snapshots], WIDE, right=True),
             Column("KEPT", ["persistent" if s.persistent else None for s in snapshots], WIDE),
         ],
@@ -240,7 +240,7 @@ def snapshot_details(snapshot: Snapshot, now: datetime) -> str:
             "data": _data(snapshot),
             "encrypted": "yes" if snapshot.encrypted else "no",
             "persistent": "yes" if snapshot.persistent else None,
-            "taken": f"{snapshot.created_at:%Y-%m-%d %H:%M:%S} UTC, {duration(now - snapshot.created_at)} ago",
+            "taken": f"{snapshot.created_at:%Y-%m-%d %H:%M:%S} UTC, {time_span(now - snapshot.created_at)} ago",
             "price": None
             if snapshot.price_per_month is None
             else f"at most {monthly(snapshot.price_per_month)}",

@@ -1,4 +1,4 @@
-"""Instances and volumes as text for people."""
+"""Instances as text for people."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runctl.core.clock import parse_rfc3339
-from runctl.core.machine_models import Instance, InstanceState, Volume
-from runctl.core.money import hourly, monthly, usd
+from runctl.core.machine_models import Instance, InstanceState
+from runctl.core.money import hourly, usd, usd_if_known
 from runctl.core.tags import BUDGET, EXPIRES_AT, IDLE_TIMEOUT, LOGIN_USER, NAME
 from runctl.core.text import time_span
 from runctl.providers.registry import command
@@ -27,8 +27,8 @@ def instances_table(
         Column("MARKET", [i.market.value for i in instances], 4),
         Column("ZONE", [i.zone for i in instances], WIDE),
         Column("ADDRESS", [i.public_ip or i.private_ip for i in instances], WIDE),
-        Column("$/HOUR", [_usd(i.price_per_hour) for i in instances], 3, right=True),
-        Column("AGE", [duration(now - i.created_at) for i in instances], 2, right=True),
+        Column("$/HOUR", [usd_if_known(i.price_per_hour) for i in instances], 3, right=True),
+        Column("AGE", [time_span(now - i.created_at) for i in instances], 2, right=True),
         Column("ENDS ITSELF", [_ends_in(i, now) for i in instances], 3),
         Column("PROJECT", [i.project for i in instances], WIDE),
     ]
@@ -61,8 +61,8 @@ def _ends_in(instance: Instance, now: datetime) -> str | None:
     left, idle = when_it_ends(instance, now)
     parts = []
     if left is not None:
-        parts.append(f"overdue {duration(-left)}" if left < _LATE else f"in {duration(max(left, _NOW))}")
-    parts += [f"idle {duration(idle)}"] if idle is not None else []
+        parts.append(f"overdue {time_span(-left)}" if left < _LATE else f"in {time_span(max(left, _NOW))}")
+    parts += [f"idle {time_span(idle)}"] if idle is not None else []
     return ", ".join(parts) or None
 
 
@@ -77,9 +77,9 @@ def _ends(instance: Instance, now: datetime) -> str | None:
             end = command(instance.provider, "terminate", instance.id)
             parts.append(f"it was to end {at}{why}, and has not: {end}")
         else:
-            parts.append(f"{at}, in {duration(max(left, _NOW))}{why}")
+            parts.append(f"{at}, in {time_span(max(left, _NOW))}{why}")
     if idle is not None:
-        parts.append(f"when nothing has used it for {duration(idle)}")
+        parts.append(f"when nothing has used it for {time_span(idle)}")
     return "; or ".join(parts) or None
 
 
@@ -101,64 +101,9 @@ def instance_details(instance: Instance, now: datetime) -> str:
             "price": None if instance.price_per_hour is None else hourly(instance.price_per_hour),
             "project": instance.project,
             "owner": instance.owner,
-            "created": f"{instance.created_at:%Y-%m-%d %H:%M:%S} UTC, {duration(age)} ago",
+            "created": f"{instance.created_at:%Y-%m-%d %H:%M:%S} UTC, {time_span(age)} ago",
             "ends by itself": _ends(instance, now),
         }
     )
     volumes = [[v.volume_id, v.device, v.mount_point] for v in instance.volumes]
     return text + ("\n\n" + table(["VOLUME", "DEVICE", "MOUNT POINT"], volumes) if volumes else "")
-
-
-def volumes_table(volumes: Sequence[Volume], *, screen: Screen = PLAIN) -> str:
-    """One line a volume."""
-    return fit(
-        [
-            Column("ID", [v.id for v in volumes]),
-            Column(
-                "NAME",
-                [v.name or ("(instance's disk)" if v.ends_with_instance else None) for v in volumes],
-                1,
-            ),
-            Column("STATE", [v.state.value for v in volumes], is_state=True),
-            Column("SIZE", [f"{v.size_gib} GiB" for v in volumes], 2, right=True),
-            Column("TYPE", [v.type for v in volumes], WIDE),
-            Column("ZONE", [v.zone for v in volumes], 4),
-            Column("ATTACHED TO", [v.attached_to for v in volumes], 3),
-            Column("MOUNT POINT", [v.mount_point for v in volumes], WIDE),
-            Column("$/MONTH", [_usd(v.price_per_month) for v in volumes], WIDE, right=True),
-        ],
-        screen,
-    )
-
-
-def _usd(amount: Decimal | None) -> str | None:
-    return None if amount is None else usd(amount)
-
-
-def volume_details(volume: Volume) -> str:
-    """Everything about one volume."""
-    speed = [
-        f"{volume.iops:,} IOPS" if volume.iops else "",
-        f"{volume.throughput:,} MiB/s" if volume.throughput else "",
-    ]
-    return details(
-        {
-            "id": volume.id,
-            "name": volume.name,
-            "state": volume.state.value,
-            "size": f"{volume.size_gib} GiB",
-            "type": ", ".join([volume.type, *(text for text in speed if text)]),
-            "zone": volume.zone,
-            "encrypted": "yes" if volume.encrypted else "no",
-            "attached to": volume.attached_to,
-            "device": volume.device,
-            "mount point": volume.mount_point,
-            "persistent": "yes" if volume.persistent else None,
-            "price": None if volume.price_per_month is None else monthly(volume.price_per_month),
-        }
-    )
-
-
-def duration(span: timedelta) -> str:
-    """See `runctl.core.text.time_span`."""
-    return time_span(span)
