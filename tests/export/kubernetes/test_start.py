@@ -163,6 +163,7 @@ def test_a_store_gives_what_it_has_and_gets_what_was_saved_last(tmp_path: Path) 
     with carry("publish") as publishing:
         # It sleeps before it copies for the first time.
         until(lambda: "sleep" in _children(publishing.pid) or None, what="the first copy to be waited for")
+        (folder / "last [1].pt").write_bytes(b"older one")
         (folder / "step2").mkdir()
         (folder / "step2" / "weights").write_bytes(b"2")
         (folder / "step2" / ".metadata").write_bytes(b"its index")
@@ -174,10 +175,13 @@ def test_a_store_gives_what_it_has_and_gets_what_was_saved_last(tmp_path: Path) 
     there = {
         item["Key"].rpartition("checkpoints/")[2] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]
     }
-    assert there == {"step1.pt", "step2/weights", "step2/.metadata", ".times-0"}
+    assert there == {"step1.pt", "last [1].pt", "step2/weights", "step2/.metadata", ".times-0"}
 
-    # Another node, which has saved nothing and is the last to publish.
+    # Another node, which has saved nothing and is the last to publish. Meanwhile the first has written a file anew.
     folder = tmp_path / "another node"
+    with carry("fetch", rank=1) as fetching:
+        assert fetching.wait(timeout=60) == 0
+    s3.put_object(Bucket=bucket, Key="runs/digits/checkpoints/last [1].pt", Body=b"newer")
     with carry("publish", rank=1) as publishing:
         until(lambda: "sleep" in _children(publishing.pid) or None, what="the first copy to be waited for")
         publishing.send_signal(signal.SIGTERM)
@@ -188,11 +192,12 @@ def test_a_store_gives_what_it_has_and_gets_what_was_saved_last(tmp_path: Path) 
     folder = tmp_path / "another pod"
     with carry("fetch") as fetching:
         assert fetching.wait(timeout=60) == 0
+    assert (folder / "last [1].pt").read_bytes() == b"newer"
     assert (folder / "step1.pt").stat().st_mtime == 1_000_000.5
     assert (folder / "step2" / "weights").stat().st_mtime == 1_000_000.25
     assert (folder / "step4.pt").stat().st_mtime > 1_700_000_000
     assert (folder / "step2" / ".metadata").read_bytes() == b"its index"
-    assert not list(folder.glob(".*"))
+    assert [path.name for path in folder.glob(".*")] == [".fetched"]
 
 
 def _children(pid: int) -> set[str]:

@@ -9,9 +9,14 @@ what=$1 store=$2 folder=$3 seconds=$4 rank=${RUNCTL_NODE_RANK:-0}
 export HOME=/tmp
 times=/tmp/checkpoint-times-$$
 all_times=$times-of-all
+fetched=$folder/.fetched
 
+# FROM TO [OPTION ...]
 copy() {
-    aws s3 sync "$1" "$2" --only-show-errors --exclude '.*' --exclude '*/.*' --include .metadata --include '*/.metadata'
+    from=$1 to=$2
+    shift 2
+    aws s3 sync "$from" "$to" --only-show-errors --exclude '.*' --exclude '*/.*' --include .metadata \
+        --include '*/.metadata' "$@"
 }
 
 times_of() {
@@ -28,7 +33,15 @@ times_of() {
 publish() {
     # As they were before they are copied: one that is written meanwhile is newer than what is said of it.
     times_of "$folder" >"$times"
-    copy "$folder" "$store" && aws s3 cp "$times" "$store/.times-$rank" --only-show-errors
+    set --
+    if [ -s "$fetched" ]; then
+        # Another node may have written it anew since.
+        grep -Fxf "$fetched" "$times" | sed 's/^[^ ]* //; s/[][*?]/[&]/g' >"$times-of-others"
+        while IFS= read -r path; do
+            set -- "$@" --exclude "$path"
+        done <"$times-of-others"
+    fi
+    copy "$folder" "$store" "$@" && aws s3 cp "$times" "$store/.times-$rank" --only-show-errors
 }
 
 # The script may run as another user.
@@ -51,6 +64,8 @@ if [ "$what" = fetch ]; then
     done | LC_ALL=C sort -n | while read -r at path; do
         touch -d "@$at" "$folder/$path"
     done
+    # Several nodes have no folder that outlives them: what is there now is in the store.
+    [ -z "${RUNCTL_NODE_RANK:-}" ] || times_of "$folder" >"$fetched"
     exit 0
 fi
 
