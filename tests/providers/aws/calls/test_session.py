@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from runctl.core.errors import ConfigError, CredentialsError, Unreachable
+from runctl.core.errors import ConfigError, CredentialsError, Unreachable, Unsupported
 from runctl.providers.aws.calls.session import AwsSession, Identity
 
 
@@ -72,3 +72,30 @@ def test_the_owner_is_the_user_or_the_session(arn: str, name: str, partition: st
     identity = Identity("123456789012", arn)
 
     assert (identity.name, identity.partition) == (name, partition)
+
+
+@pytest.mark.parametrize(
+    ("region", "bill", "budgets"),
+    [
+        ("eu-west-1", "https://ce.us-east-1.amazonaws.com", "https://budgets.amazonaws.com"),
+        (
+            "cn-north-1",
+            "https://ce.cn-northwest-1.amazonaws.com.cn",
+            "https://budgets.amazonaws.com.cn",
+        ),
+    ],
+)
+def test_what_is_once_for_an_account_is_asked_in_its_own_partition(
+    monkeypatch: pytest.MonkeyPatch, region: str, bill: str, budgets: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+    session = AwsSession(region=region, profile=None)
+    assert session.cost_explorer.meta.endpoint_url == bill
+    assert session.budgets.meta.endpoint_url == budgets
+
+
+@pytest.mark.parametrize("service", ["cost_explorer", "budgets"])
+def test_a_partition_without_a_service_is_said(service: str) -> None:
+    with pytest.raises(Unsupported, match="in us-gov-west-1, whose partition is aws-us-gov"):
+        getattr(AwsSession(region="us-gov-west-1", profile=None), service)

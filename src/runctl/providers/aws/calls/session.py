@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from runctl._dataclasses import dataclass
 from runctl._version import __version__
 from runctl.core.config import SANDBOX_VARIABLE
+from runctl.core.errors import Unsupported
 from runctl.core.journal import Journal
 from runctl.core.progress import Progress
 from runctl.providers.aws.calls import answers, changes, retries, slow_calls
@@ -216,13 +217,13 @@ class AwsSession:
 
     @cached_property
     def cost_explorer(self) -> Any:
-        """Cost Explorer, which is in one region; each request is billed."""
-        return self._client("ce", region="us-east-1")
+        """Cost Explorer; each request is billed. Raises `Unsupported` where AWS has none."""
+        return self._of_the_account("ce", "Cost Explorer")
 
     @cached_property
     def budgets(self) -> Any:
-        """Of the whole account; boto3's."""
-        return self._client("budgets", region="us-east-1")
+        """Of the whole account; boto3's. Raises `Unsupported` where AWS has none."""
+        return self._of_the_account("budgets", "Budgets")
 
     @property
     def cloudwatch(self) -> Any:
@@ -233,6 +234,18 @@ class AwsSession:
     def quotas(self) -> Any:
         """Service Quotas: what the account may have."""
         return self._client("service-quotas")
+
+    def _of_the_account(self, service: str, title: str) -> Any:
+        """A service that is once in each partition that has it: botocore knows where."""
+        partition = self._botocore.get_partition_for_region(self.region)
+        if self.endpoint is None and not self._botocore.get_available_regions(
+            service, partition_name=partition, allow_non_regional=True
+        ):
+            raise Unsupported(
+                f"AWS has no {title} in {self.region}, whose partition is {partition}",
+                hint="use the account that pays for this one, in another partition",
+            )
+        return self._client(service)
 
     def _pricing_region(self) -> str:
         partition = self._botocore.get_partition_for_region(self.region)
