@@ -5,7 +5,7 @@ The standard library writes and compiles six methods for each frozen dataclass a
 From the first instance on, or the first look at the fields, it is the standard library's dataclass; type checkers see
 no other.
 
-Standard library only, for Python 3.9: the agent takes it along to machines.
+On machines the agent has `runctl.agent.light_dataclasses` in its place. Standard library only, as the agent is.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def test_the_agent_uses_no_more_of_dataclasses_than_that() -> None:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
-                case ast.ImportFrom(module="dataclasses", names=imported):
+                case ast.ImportFrom(module="dataclasses" | "runctl._dataclasses", names=imported):
                     assert all(item.asname is None for item in imported), path
                     seen |= {item.name for item in imported}
                 case ast.Attribute(value=ast.Name(id="dataclasses"), attr=name):
@@ -150,10 +150,14 @@ def test_the_agent_uses_no_more_of_dataclasses_than_that() -> None:
 
 
 def test_the_packed_agent_has_them_in_each_place() -> None:
-    source = "import os\nimport dataclasses\nif 1:\n    from dataclasses import field, fields\nx = 'import dataclasses'"
+    source = (
+        "import os\nimport dataclasses\nfrom runctl._dataclasses import dataclass\n"
+        "if 1:\n    from dataclasses import field, fields\nx = 'import dataclasses'"
+    )
     assert package.with_light_dataclasses(source).splitlines() == [
         "import os",
         "import runctl.agent.light_dataclasses as dataclasses",
+        "from runctl.agent.light_dataclasses import dataclass",
         "if 1:",
         "    from runctl.agent.light_dataclasses import field, fields",
         "x = 'import dataclasses'",

@@ -17,8 +17,6 @@ from pathlib import Path
 EPOCH = (1980, 1, 1, 0, 0, 0)
 CHECKSUM_LENGTH = 64
 LEFT_OUT = ("package.py",)
-TAKEN_ALONG = ("_dataclasses.py",)
-"""Of `runctl` itself."""
 GUARD = "runctl/agent/guard/"
 LARGEST_BYTES = 320 << 10
 """What the file may have, held by a test. It is sent once to a machine, before the machine's first run, while somebody
@@ -117,20 +115,21 @@ def _prose(node: ast.AST) -> list[ast.Expr]:
 
 
 def with_light_dataclasses(source: str) -> str:
-    """The same program, line by line, with `runctl.agent.light_dataclasses` in place of the standard library's own."""
+    """The same program, line by line, with `runctl.agent.light_dataclasses` in place of the standard library's own, and
+    of `runctl._dataclasses`."""
     light = "runctl.agent.light_dataclasses"
     source = re.sub(
         r"^( *)import dataclasses$", rf"\1import {light} as dataclasses", source, flags=re.MULTILINE
     )
-    return re.sub(r"^( *)from dataclasses import ", rf"\1from {light} import ", source, flags=re.MULTILINE)
+    others = r"^( *)from (?:dataclasses|runctl\._dataclasses) import "
+    return re.sub(others, rf"\1from {light} import ", source, flags=re.MULTILINE)
 
 
 def _sources() -> dict[str, bytes]:
     here = Path(__file__).parent
-    paths = [*here.rglob("*.py"), *(here.parent / name for name in TAKEN_ALONG)]
     return {
         "runctl/" + path.relative_to(here.parent).as_posix(): path.read_bytes()
-        for path in sorted(paths)
+        for path in sorted(here.rglob("*.py"))
         if path.name not in LEFT_OUT
     }
 
