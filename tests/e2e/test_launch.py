@@ -129,6 +129,7 @@ def test_a_machine_ends_itself_with_nobody_watching_and_waits_for_results_that_a
     volume(runctl, "datasets")
     saved = runctl("aws", "launch", "train.py", "--ebs-volume", "datasets", "--output", "json").ok()
     fetched = runctl("aws", "launch", "train.py", "--output", "json").ok()
+    dropped = runctl("aws", "launch", "train.py", "--no-results", "--output", "json").ok()
 
     # Its results are on the volume: it ends.
     gone = until(lambda: ended(ec2, saved.json["instance_id"]), seconds=60, what="the machine's own end")
@@ -136,6 +137,10 @@ def test_a_machine_ends_itself_with_nobody_watching_and_waits_for_results_that_a
     assert volume_named(runctl, "datasets")["state"] == "available"
     lost = runctl("runs", "show", saved.json["id"], "--output", "json").ok().json
     assert "as it was to end itself then" in lost["message"]
+    # Of one whose results nobody wants nothing is left: it is not done again, and not said to have been cut short.
+    until(lambda: ended(ec2, dropped.json["instance_id"]), seconds=60, what="the third machine's own end")
+    assert runctl("runs", "show", dropped.json["id"], "--output", "json").ok().json["end_reason"] == "UNSEEN"
+    assert "ended as UNSEEN" in runctl("runs", "recover", dropped.json["id"]).ok().out
     # The other's are on its own disk: it waits for them, though its run ended in the same minute.
     run = fetched.json["id"]
     assert running(ec2) == [fetched.json["instance_id"]]

@@ -23,6 +23,8 @@ class Cause(enum.Enum):
     """The script did not get what it needs, or lost it. The log ends with what the failing program said."""
     NO_MACHINE = "no-machine"
     """There was none on which the script could have begun."""
+    UNKNOWN = "unknown"
+    """Nobody has seen it."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ class EndReason(str, enum.Enum):
             exit_code=7,
             retried=True,
             errors=("lost",),
+        ),
+    )
+    UNSEEN = (
+        "UNSEEN",
+        Row(
+            Cause.UNKNOWN,
+            "has ended, nobody saw how: its machine ended itself afterwards, and what was on it is gone",
+            exit_code=7,
         ),
     )
     MOVED = "MOVED", Row(Cause.REQUEST, "left its machine", exit_code=143, retried=True, told_to_end=True)

@@ -171,11 +171,19 @@ class InstanceEnded(RunctlError):
     exit_code = 7
 
     def __init__(
-        self, message: str, *, hint: str = "", interrupted: bool = False, at: datetime | None = None
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        interrupted: bool = False,
+        at: datetime | None = None,
+        by_itself: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
         self.interrupted = interrupted
         """The provider took it back (a spot interruption)."""
+        self.by_itself = by_itself
+        """It was shut down from inside, by the provider's word."""
         self.at = at
         """When it ended, by the provider's clock; ``None`` where the provider does not say."""
 

@@ -87,6 +87,8 @@ class Instance:
     ended_at: datetime | None = None
     """When it stopped or ended, by the provider's clock; ``None`` while it goes on, and where the provider does not
     say."""
+    ended_itself: bool = False
+    """It was shut down from inside, by the provider's word."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ def ended(instance: Instance, silent_seconds: float = float("inf")) -> InstanceE
         f"instance {instance.id} is {instance.state.value}{taken}{why}",
         interrupted=instance.interrupted,
         at=instance.ended_at,
+        by_itself=instance.ended_itself,
     )
 
 

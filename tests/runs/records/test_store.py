@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointStatus
-from runctl.agent.end_reason import EndReason
+from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.agent.interruption import HandOff
 from runctl.agent.spec import AttemptStatus, EndRecord, MountSpec, RunState
 from runctl.core.database import Database
@@ -329,6 +330,26 @@ def test_a_machine_that_died_while_nobody_looked_lost_what_it_had_done_by_then()
     assert told.ended_at == died + timedelta(seconds=30)
     untold = with_its_machine(going, InstanceEnded("i-0abc is terminated"), noticed)
     assert untold.ended_at == noticed + timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("kept", ["nowhere", "volume", "store", "machine"])
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_what_ended_with_nobody_looking_is_not_done_again_where_nothing_of_it_is_left(
+    kept: str, by_itself: bool
+) -> None:
+    going = a_run(state=RunPhase.RUNNING, machine_end=MachineEnd(keep=kept == "machine"))
+    if kept == "volume":
+        going = replace(going, mounts=(Mount("/mnt/r", "/r", False, VolumeId("vol-1"), "--ebs-mount"),))
+    if kept == "store":
+        going = replace(going, store="s3://mine/runs")
+
+    told = with_its_machine(going, InstanceEnded("i-0abc is terminated", by_itself=by_itself), T0)
+
+    unseen = kept == "nowhere" and by_itself
+    assert told.end_reason is (EndReason.UNSEEN if unseen else EndReason.LOST)
+    assert (told.end_reason in RETRIED) is not unseen
+    assert ("as it was to end itself then" in told.message) is (kept in {"nowhere", "volume"})
+    assert ("perhaps" in told.message) is (not unseen and kept in {"nowhere", "volume"})
 
 
 def test_the_story_of_a_run_has_all_attempts_and_what_was_done_again(store: RunStore) -> None:

@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from runctl.agent.after_run import MachineEnd
 from runctl.agent.encoding import dumps
-from runctl.agent.end_reason import EndReason
+from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.agent.spec import EndRecord, LogFrame, RunState
 from runctl.core.database import Database
 from runctl.core.errors import (
@@ -79,15 +80,17 @@ class Account:
 
     lent_bucket = Unsupported("it lends none")
 
-    def __init__(self, state: InstanceState | None, *, interrupted: bool = False) -> None:
-        self.state, self.interrupted, self.asked = state, interrupted, 0
+    def __init__(
+        self, state: InstanceState | None, *, interrupted: bool = False, ended_itself: bool = False
+    ) -> None:
+        self.state, self.interrupted, self.ended_itself, self.asked = state, interrupted, ended_itself, 0
 
     def instance(self, identifier: str) -> Any:
         self.asked += 1
         if self.state is None:
             raise NotFound(f"no {identifier}")
         seen = {"id": identifier, "state": self.state, "interrupted": self.interrupted}
-        seen |= {"state_reason": None, "ended_at": None}
+        seen |= {"state_reason": None, "ended_at": None, "ended_itself": self.ended_itself}
         return type("Seen", (), seen)
 
 
@@ -133,6 +136,21 @@ def test_whatever_fails_it_is_the_provider_that_says_what_became_of_the_machine(
     assert followed.end.reason is (EndReason.INTERRUPTED if interrupted else EndReason.LOST)
     assert store.get("run-aaaa").end_reason == followed.end.reason.value
     assert followed.machine_ended
+
+
+def test_whoever_was_cut_off_until_the_machine_had_ended_itself_has_not_seen_the_end(
+    store: RunStore, tmp_path: Path
+) -> None:
+    clock, account = ManualClock(), Account(InstanceState.TERMINATED, ended_itself=True)
+    record = replace(a_run(), state=RunPhase.RUNNING, machine_end=MachineEnd())
+
+    followed = follow(
+        record, machine(Flaky(1000), account, clock, tmp_path), store, clock=clock, on_log=print
+    )
+
+    assert followed.end is not None
+    assert followed.end.reason is store.get("run-aaaa").end_reason is EndReason.UNSEEN
+    assert followed.end.reason not in RETRIED
 
 
 @pytest.mark.parametrize("goes_on", [False, True])

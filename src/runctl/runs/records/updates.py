@@ -286,8 +286,13 @@ def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> Ru
     end = end_with_its_machine(gone, record.by_its_clock(at), record.clock_ahead)
     # A machine that ends itself after the run has put its end into the store before.
     may_have_ended = record.machine_end is not None and not record.machine_end.keep and record.store is None
-    if may_have_ended and not gone.interrupted:
-        where = f"; {record.saved_volume} has its log and results" if record.saved_volume is not None else ""
-        perhaps = "perhaps after the run, as it was to end itself then; how the run ended is not known here"
-        end = replace(end, message=f"{end.message}: {perhaps}{where}")
-    return with_end(record, end)
+    if not may_have_ended or gone.interrupted:
+        return with_end(record, end)
+    saved = record.saved_volume is not None or any(m.volume_id and not m.read_only for m in record.mounts)
+    if gone.by_itself and not saved:
+        # There is nothing that another attempt could go on from: it would only do again what was done.
+        end = replace(end, reason=EndReason.UNSEEN)
+    perhaps = "" if end.reason is EndReason.UNSEEN else "perhaps "
+    where = f"; {record.saved_volume} has its log and results" if record.saved_volume is not None else ""
+    how = f"{perhaps}after the run, as it was to end itself then; how the run ended is not known here"
+    return with_end(record, replace(end, message=f"{end.message}: {how}{where}"))

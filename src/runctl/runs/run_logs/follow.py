@@ -143,7 +143,8 @@ def _ended_with_its_machine(
             store.put(ended)
         elif end is not None:
             return Followed(known, end, position, machine_ended=True)
-    return Followed(ended, end_with_its_machine(gone, now), position, machine_ended=True)
+    end = end_of(ended, record.attempt) or end_with_its_machine(gone, now)
+    return Followed(ended, end, position, machine_ended=True)
 
 
 def _finish(

@@ -32,6 +32,8 @@ DATA_VOLUME = "data"
 TAG_VALUE_LIMIT = 256
 INTERRUPTIONS = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
 """Codes of ``StateReason`` by which EC2 says that it took a spot instance back (EC2 User Guide, StateReason)."""
+SHUT_DOWN_FROM_INSIDE = "Client.InstanceInitiatedShutdown"
+"""Of an instance that was shut down by its own operating system (same page)."""
 
 _UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z")
 _MOUNT_POINT = re.compile(r"/[A-Za-z0-9._/@:+-]*[A-Za-z0-9._@:+-]")
@@ -143,6 +145,7 @@ def instance_of(described: Mapping[str, Any], price_per_hour: Decimal | None = N
         state_reason=described.get("StateReason", {}).get("Message") or None,
         interrupted=described.get("StateReason", {}).get("Code") in INTERRUPTIONS,
         ended_at=_ended_at(described),
+        ended_itself=described.get("StateReason", {}).get("Code") == SHUT_DOWN_FROM_INSIDE,
     )
 
 
