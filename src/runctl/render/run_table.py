@@ -10,6 +10,7 @@ from typing import Any
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.agent.spec import AttemptStatus
 from runctl.core.machine_models import Market
 from runctl.core.money import hourly, usd
@@ -175,13 +176,19 @@ def _group(run: Run) -> dict[str, str | None]:
         GroupPhase.HAS_MACHINE: _with_machines(group, has_ended=run.end_reason is not None),
         GroupPhase.IDLE: f"is to have no machine: runctl runs stop {run.id} removes it",
         GroupPhase.ENDING: "is ending",
-        GroupPhase.GONE: "is gone" if group.is_removed else "is gone; what is left: its machines' rights",
+        GroupPhase.GONE: _gone(run, group),
     }
     return {
         "unattended": f"{group.group} {told[group.phase]}",
         "suspended": ", ".join(group.suspended) or None,
         "said": "; ".join(group.activities) or None,
     }
+
+
+def _gone(run: Run, group: UnattendedRun) -> str:
+    if run.end_reason is not None and EndReason(run.end_reason) in RETRIED:
+        return f"was deleted, and not by the run: nothing rents the next machine, but runctl runs recover {run.id}"
+    return "is gone" if group.is_removed else "is gone; what is left: its machines' rights"
 
 
 def _with_machines(group: UnattendedRun, *, has_ended: bool) -> str:

@@ -16,9 +16,10 @@ from runctl.core.errors import (
     InstanceEnded,
 )
 from runctl.core.machine_models import InstanceState, Market
-from runctl.core.run_models import RunPhase
+from runctl.core.run_models import GroupPhase, RunPhase, UnattendedRun
 from runctl.machines.session import Session
 from runctl.runs import asking
+from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.updates import with_its_machine
 from runctl.runs.recovering import machines, recover, start_next
 from runctl.runs.recovering.outcome import Outcome
@@ -127,6 +128,32 @@ def test_what_a_volume_tells_of_the_last_end_does_not_undo_a_stop() -> None:
 
     assert there.store.get(RUN).end_reason is EndReason.STOPPED
     there.world.end(FIRST)
+    there.teardown()
+
+
+def test_a_run_whose_group_is_gone_goes_on_by_what_its_store_has() -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+    recipes, group = (
+        Recipes(there.session.database),
+        UnattendedRun("its group", GroupPhase.GONE, is_removed=True),
+    )
+    recipe = recipes.get(RUN)
+    there.store.put(replace(there.store.get(RUN), unattended=group))
+    with there.session.database.transaction() as connection:
+        connection.execute("DELETE FROM recipes")
+
+    def taken_over(_session: Session, address: str, _provider: str) -> RunRecord:
+        assert address == f"s3://bucket/runs/{RUN}"
+        recipes.put(recipe)
+        return there.store.get(RUN)
+
+    with patch.object(recover, "adopt", taken_over):
+        recovered = recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+
+    assert recovered.outcome is Outcome.STARTED
+    # No group is said to look after it any more.
+    assert there.store.get(RUN).unattended is None
     there.teardown()
 
 

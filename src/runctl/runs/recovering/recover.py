@@ -34,6 +34,7 @@ from runctl.runs.nodes.giving_back import tidy_up_networks
 from runctl.runs.records.account import check_account
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
+from runctl.runs.recovering.adopting import adopt
 from runctl.runs.recovering.machines import check_recipe
 from runctl.runs.recovering.moving import ASK_FOR_SPOT, due_move, not_to_be_had
 from runctl.runs.recovering.next_attempt import rules_of, why_it_ended
@@ -44,6 +45,7 @@ from runctl.runs.recovering.several_machines import check_recoverable, move_node
 from runctl.runs.recovering.start_next import move, start_next, start_on
 from runctl.runs.stored.elsewhere import catch_up
 from runctl.runs.stored.leases import HeldElsewhere, lease_held
+from runctl.runs.stored.recipe import Recipes
 from runctl.runs.stored.stored_results import end_in_store
 from runctl.runs.unattended.state import group_text, lives
 
@@ -72,6 +74,7 @@ def recover_run(
             if lives(known):
                 # What rents a second machine for a run whose group is about to rent one pays for nothing.
                 return Recovered(known, Outcome.GOES_ON, group_text(known))
+        known = _with_recipe(session, known)
         run = RecoveredRun(session, known, clock or SystemClock(), spot_is_put_off=without_spot)
         if known.nodes is not None:
             return _recover_nodes(run, once=once)
@@ -88,6 +91,18 @@ def recover_run(
                 return _recover(run, once=once, afresh=afresh)
         except HeldElsewhere as held:
             return _held_elsewhere(run, held)
+
+
+def _with_recipe(session: Session, known: RunRecord) -> RunRecord:
+    """What another attempt needs is kept here: of a run that was left to a group, which is gone, the store has it.
+
+    Raises what `adopt` raises.
+    """
+    is_over = known.has_ended and known.end_reason not in RETRIED
+    was_left = known.store is not None and known.unattended is not None
+    if is_over or not was_left or Recipes(session.database).find(known.id) is not None:
+        return known
+    return adopt(session.in_region(known.region), f"{known.store}/{known.id}", known.provider)
 
 
 def _recover_nodes(run: RecoveredRun, *, once: bool) -> Recovered:

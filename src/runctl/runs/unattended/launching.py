@@ -55,6 +55,7 @@ from runctl.runs.launch.launch_plan import (
     machine_to_be,
     mounts_to_be,
     plan_machine_end,
+    with_addresses,
     with_volumes,
     without_repeats,
 )
@@ -156,7 +157,8 @@ def launching_unattended(
             plan,
             groups,
             creation,
-            machine,
+            # Whoever goes on with the run when its group is gone rents a machine that may write there as well.
+            with_addresses(machine, request.after, store, train.env),
             volumes,
         )
 
