@@ -30,6 +30,8 @@ from runctl.render.deadlines import deadline_fields, progress_columns, progress_
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
 
 _FILES_SHOWN = 10
+_REASON_SHOWN = 120
+"""Characters of why an attempt ended."""
 
 
 def runs_table(runs: Sequence[Run], *, screen: Screen = PLAIN) -> str:
@@ -223,9 +225,21 @@ def nodes_of_run(nodes: Sequence[RunNode]) -> str:
 
 
 def attempts_of_run(attempts: Sequence[RunAttempt]) -> str:
-    """One line an attempt: where it was, from which checkpoint to which, how it ended, and what was done again."""
+    """One line an attempt: where it was, from which checkpoint to which, how and why it ended, what was done again."""
     return table(
-        ["ATTEMPT", "INSTANCE", "TYPE", "MARKET", "ZONE", "USD/H", "FROM", "TO", "END", "DONE AGAIN"],
+        [
+            "ATTEMPT",
+            "INSTANCE",
+            "TYPE",
+            "MARKET",
+            "ZONE",
+            "USD/H",
+            "FROM",
+            "TO",
+            "END",
+            "DONE AGAIN",
+            "BECAUSE",
+        ],
         [
             [
                 str(each.attempt),
@@ -238,10 +252,17 @@ def attempts_of_run(attempts: Sequence[RunAttempt]) -> str:
                 _checkpoint_text(each.checkpoint, each.step),
                 each.end_reason,
                 None if each.lost_seconds is None else time_span(timedelta(seconds=each.lost_seconds)),
+                _because(each.message),
             ]
             for each in attempts
         ],
     )
+
+
+def _because(message: str) -> str | None:
+    """The first line of why an attempt ended; JSON has all of it."""
+    first, *_ = message.splitlines() or [""]
+    return (first if len(first) <= _REASON_SHOWN else f"{first[: _REASON_SHOWN - 1]}…") or None
 
 
 def _fallback(run: Run) -> str | None:

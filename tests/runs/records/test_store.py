@@ -321,6 +321,21 @@ def test_what_an_attempt_saved_last_is_known_by_what_the_next_one_that_started_w
     assert [each.lost_seconds for each in shown] == [600.0, 0.0, 300.0, None]
 
 
+def test_an_attempt_that_nobody_had_asked_about_before_it_died_has_saved_what_the_next_one_went_on_from() -> (
+    None
+):
+    saved = CheckpointStatus("/c/step-20.pt", T0.timestamp() + 60, 20)
+    died = with_end(a_run(started_at=None), EndRecord(EndReason.LOST, T0.timestamp() + 90))
+    later = T0 + timedelta(minutes=5)
+    second = a_run(
+        attempt=2, created_at=later, started_at=later, resumed=saved, checkpoint=None, past=(as_known(died),)
+    )
+
+    first, _ = as_run(second, later).attempts
+
+    assert (first.step, first.lost_seconds) == (20, 30.0)
+
+
 def test_a_machine_that_died_while_nobody_looked_lost_what_it_had_done_by_then() -> None:
     going = a_run(started_at=T0, clock_ahead=30.0)
     noticed, died = T0 + timedelta(hours=8), T0 + timedelta(minutes=10)
@@ -360,7 +375,8 @@ def test_the_story_of_a_run_has_all_attempts_and_what_was_done_again(store: RunS
         started_at=T0 + timedelta(minutes=1),
         checkpoint=CheckpointStatus("/mnt/c/step-40.pt", T0.timestamp() + 3000, 40),
     )
-    ended = with_end(first, EndRecord(EndReason.INTERRUPTED, T0.timestamp() + 3600))
+    notice = "EC2 takes the spot machine back at 13:00:00"
+    ended = with_end(first, EndRecord(EndReason.INTERRUPTED, T0.timestamp() + 3600, message=notice))
     second = replace(
         first,
         attempt=2,
@@ -381,9 +397,9 @@ def test_the_story_of_a_run_has_all_attempts_and_what_was_done_again(store: RunS
     assert run.cost == Decimal("0.123456") * 2
     story = run_details(run).splitlines()[-3:]
     assert [" ".join(line.split()) for line in story] == [
-        "ATTEMPT INSTANCE TYPE MARKET ZONE USD/H FROM TO END DONE AGAIN",
-        "1 i-0abc g5.xlarge spot us-east-1a 0.123456 the beginning step 40 INTERRUPTED 10m",
-        "2 i-0def g5.xlarge spot us-east-1b 0.123456 step 40 step 70 - -",
+        "ATTEMPT INSTANCE TYPE MARKET ZONE USD/H FROM TO END DONE AGAIN BECAUSE",
+        f"1 i-0abc g5.xlarge spot us-east-1a 0.123456 the beginning step 40 INTERRUPTED 10m {notice}",
+        "2 i-0def g5.xlarge spot us-east-1b 0.123456 step 40 step 70 - - -",
     ]
 
 

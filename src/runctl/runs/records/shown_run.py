@@ -59,17 +59,14 @@ def attempts_of(record: RunRecord) -> tuple[RunAttempt, ...]:
     for index, given in enumerate(attempts):
         # Of those that did not come to their script, nothing can be gone on from.
         following = next((each for each in attempts[index + 1 :] if each.started_at is not None), None)
-        lost = None
+        then = attempts[index + 1].created_at if index + 1 < len(attempts) else None
+        newest, resumed = _newest_of(given, following, then), given.resumed
+        began, lost = given.started_at or _by_checkpoint(given, newest), None
         if following is not None and given.ended_at is not None:
-            since = moment(following.resumed.saved_at) if following.resumed else given.started_at
+            since = moment(following.resumed.saved_at) if following.resumed else began
             # Without a checkpoint of its own, the next attempt goes on from where this one did.
-            since = max(filter(None, (since, given.started_at)), default=None)
-            lost = (
-                round(max((given.ended_at - since).total_seconds(), 0.0), 1)
-                if given.started_at and since
-                else 0.0
-            )
-        newest, resumed = _newest_of(given, following), given.resumed
+            since = max(filter(None, (since, began)), default=None)
+            lost = round(max((given.ended_at - since).total_seconds(), 0.0), 1) if began and since else 0.0
         shown.append(
             RunAttempt(
                 attempt=given.attempt,
@@ -94,10 +91,23 @@ def attempts_of(record: RunRecord) -> tuple[RunAttempt, ...]:
     return tuple(shown)
 
 
-def _newest_of(given: KnownAttempt, following: KnownAttempt | None) -> CheckpointStatus | None:
+def _newest_of(
+    given: KnownAttempt, following: KnownAttempt | None, then: datetime | None
+) -> CheckpointStatus | None:
     """The newest checkpoint that an attempt has saved: one that died unannounced may have saved one more than anybody
-    had asked about, and the next attempt went on from that."""
+    had asked about, and the next attempt went on from that. ``then``: when the next one was created."""
     known, found = given.checkpoint, following.resumed if following is not None else None
-    if found is None or given.started_at is None or (found.saved_at or 0.0) < given.started_at.timestamp():
+    saved_at = moment(found.saved_at) if found is not None else None
+    if saved_at is None or saved_at < (given.started_at or given.created_at):
         return known
-    return found if known is None or (known.saved_at or 0.0) < (found.saved_at or 0.0) else known
+    if given.started_at is None and (then is None or saved_at >= then):
+        # It is another's, which began after this one.
+        return known
+    return found if known is None or (known.saved_at or 0.0) < saved_at.timestamp() else known
+
+
+def _by_checkpoint(given: KnownAttempt, newest: CheckpointStatus | None) -> datetime | None:
+    """Since when an attempt was there of which nobody had asked whether it had begun, where what it saved says that it
+    had."""
+    saved_at = moment(newest.saved_at) if newest is not None else None
+    return given.created_at if saved_at is not None and saved_at >= given.created_at else None
