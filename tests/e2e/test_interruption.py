@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -99,8 +100,9 @@ def test_a_machine_that_was_rented_for_a_run_is_left_to_ec2_when_it_takes_it_bac
     assert described()["StateReason"]["Code"] == "Server.SpotInstanceTermination"
 
 
+@pytest.mark.parametrize("moment", ["it boots", "the project is sent"])
 def test_a_notice_before_the_run_has_started_leaves_nothing_and_says_what_to_do(
-    runctl: CommandLine, faults: Faults, ec2: Any
+    runctl: CommandLine, faults: Faults, ec2: Any, moment: str
 ) -> None:
     def going() -> list[str]:
         reservations = ec2.describe_instances()["Reservations"]
@@ -108,8 +110,13 @@ def test_a_notice_before_the_run_has_started_leaves_nothing_and_says_what_to_do(
         return [each["InstanceId"] for each in found if each["State"]["Name"] == "running"]
 
     write_project(runctl.cwd, {"train.py": SAVES})
+    if moment == "the project is sent":
+        # It takes seconds by Systems Manager.
+        (runctl.cwd / "model.bin").write_bytes(os.urandom(24 << 20))
     launch = ("aws", "launch", "train.py", "--instance-type", "t3.medium", "--spot", "--estimate", "5m")
     launched = runctl.start(*launch, "--wait", "--yes")
+    if moment == "the project is sent":
+        assert any(line.startswith(b"sending ") for line in launched.stderr)
     (machine,) = until(going, seconds=60, what="the machine to run")
 
     def is_taken_back() -> bool:
@@ -128,3 +135,6 @@ def test_a_notice_before_the_run_has_started_leaves_nothing_and_says_what_to_do(
     assert "the same command rents another machine" in err.decode()
     assert f"{machine} (t3.medium) exists and is billed" not in err.decode()
     assert going() == []
+    # No run is left that somebody would look after, and no machine that is paid.
+    assert runctl("runs", "list", "--output", "json").ok().json == []
+    assert runctl("status").ok().out.startswith("no machine runs")

@@ -17,6 +17,7 @@ from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
 from tests.e2e.account import create, volume, volume_named
 from tests.e2e.command_line import CommandLine, until, write_project
+from tests.e2e.one_story import check_one_story
 from tests.e2e.test_launch import client, running
 from tests.e2e.test_recovery import TRAIN, a_run, rented_for, shown, weights
 from tests.e2e.test_spot_faults import said, started, story
@@ -125,11 +126,12 @@ def half_way(runctl: CommandLine, machine: str, steps: int = 200) -> str:
     return run
 
 
-def completed(runctl: CommandLine, run: str, attempts: int, steps: int = 200) -> None:
+def completed(runctl: CommandLine, ec2: Any, run: str, attempts: int, steps: int = 200) -> None:
     """It goes on to its end, with the weights of a run that nothing has interrupted."""
     watching = runctl("runs", "watch", run, "--every", "1s", timeout=240).ok()
     assert watching.out.strip() == f"{run} ended as COMPLETED after {attempts} attempts"
     assert f"weights {weights(steps)} kept" in runctl("runs", "logs", run).out
+    assert len(check_one_story(runctl, ec2, run)) == attempts
 
 
 def test_notices_while_a_slow_store_is_written_to_and_while_it_is_read(
@@ -150,6 +152,8 @@ def test_notices_while_a_slow_store_is_written_to_and_while_it_is_read(
         assert now["hand_off"]["checkpoint"] == "step-10.bin"
         assert any("published" in each for each in now["hand_off"]["left"]), now
 
+    # So slow that the restore takes a minute: there is time to see it.
+    faults.store(bytes_per_second=20 << 10)
     (second,) = until(lambda: rented_for(ec2, f"{run}/2"), seconds=120, what="the second machine")
 
     def restores() -> bool:
@@ -167,7 +171,8 @@ def test_notices_while_a_slow_store_is_written_to_and_while_it_is_read(
     assert (ends, begins[0], begins[-1]) == (("INTERRUPTED", "INTERRUPTED", "COMPLETED"), None, 10)
     assert steps[-1] == 40
     assert "from 10" in out.splitlines()
-    assert running(ec2) == []
+    # What could not be published in time has gone with its machine, as the hand-over says.
+    check_one_story(runctl, ec2, run, is_unsure=True)
 
 
 def test_a_store_that_is_away_for_a_while_holds_up_no_training_and_gets_all_of_it_afterwards(
@@ -189,7 +194,7 @@ def test_a_store_that_is_away_for_a_while_holds_up_no_training_and_gets_all_of_i
     assert watcher.returncode == 0, err
     assert story(runctl, run) == [("COMPLETED", None, 2)]
     assert shown(runctl, run)["checkpoint"]["published_at"]
-    assert running(ec2) == []
+    check_one_story(runctl, ec2, run)
 
 
 def test_a_notice_while_volumes_are_attached(runctl: CommandLine, faults: Faults, ec2: Any) -> None:
@@ -213,8 +218,7 @@ def test_a_notice_while_volumes_are_attached(runctl: CommandLine, faults: Faults
     ends, begins, _ = zip(*story(runctl, run), strict=True)
     assert set(ends[:-1]) <= {"INTERRUPTED", "NOT_STARTED", "LOST"}, ends
     assert begins[-1] > 0
-    until(lambda: volume_named(runctl, "results")["state"] == "available", what="the volume to be free")
-    assert running(ec2) == []
+    check_one_story(runctl, ec2, run)
 
 
 def test_a_volume_that_a_dead_machine_holds_is_waited_for(
@@ -233,6 +237,7 @@ def test_a_volume_that_a_dead_machine_holds_is_waited_for(
     assert first["end_reason"] == "LOST"
     assert first["step"] == second["resumed_step"] > 0
     assert len(rented_for(ec2, f"{run}/2")) == 1
+    check_one_story(runctl, ec2, run)
 
 
 def test_a_quota_that_is_reached_is_told_apart_from_no_capacity_and_the_run_goes_on_afterwards(
@@ -249,7 +254,7 @@ def test_a_quota_that_is_reached_is_told_apart_from_no_capacity_and_the_run_goes
     assert running(ec2) == [] or running(ec2) == [machine]
     faults.quota("standard", None, market="spot")
     assert f"{run} goes on as attempt 2" in runctl("runs", "recover", run).ok().out
-    completed(runctl, run, 2)
+    completed(runctl, ec2, run, 2)
 
 
 def test_without_capacity_anywhere_the_search_ends_when_it_was_told_to_and_the_run_can_go_on_later(
@@ -272,7 +277,7 @@ def test_without_capacity_anywhere_the_search_ends_when_it_was_told_to_and_the_r
     assert running(ec2) == []
     faults.capacity(None, market="spot")
     assert f"{run} goes on as attempt 2" in runctl("runs", "recover", run).ok().out
-    completed(runctl, run, 2)
+    completed(runctl, ec2, run, 2)
 
 
 def test_a_watcher_whose_network_is_cut_rents_nothing_and_goes_on_when_it_is_back(
@@ -313,11 +318,12 @@ def test_a_watcher_whose_network_is_cut_rents_nothing_and_goes_on_when_it_is_bac
     assert out.decode().strip() == f"{run} ended as COMPLETED after 2 attempts"
     assert f"weights {weights(200)} kept" in runctl("runs", "logs", run).out
     assert len(rented_for(ec2, f"{run}/2")) == 1
+    check_one_story(runctl, ec2, run)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler makes a clock that is wrong")
 def test_a_machine_whose_clock_is_wrong_by_hours_has_its_notice_in_time(
-    runctl: CommandLine, faults: Faults
+    runctl: CommandLine, faults: Faults, ec2: Any
 ) -> None:
     volume(runctl, "results")
     machine = create(runctl, "--spot", "--ebs-volume", "results")
@@ -335,7 +341,7 @@ def test_a_machine_whose_clock_is_wrong_by_hours_has_its_notice_in_time(
     assert first["end_reason"] == "INTERRUPTED"
     assert handed["checkpoint"] == f"step-{handed['step']}.json"
     assert {"heard", "signalled", "script_ended", "verified", "flushed", "unmounted"} <= set(handed["stages"])
-    completed(runctl, run, 2)
+    completed(runctl, ec2, run, 2)
     assert shown(runctl, run)["attempts"][1]["resumed_step"] == handed["step"]
 
 
@@ -352,6 +358,5 @@ def test_whoever_recovers_a_run_may_be_killed_after_any_call(
         assert done.code == -9, (call, str(done))
 
     runctl("runs", "recover", run).ok()
-    completed(runctl, run, 2)
+    completed(runctl, ec2, run, 2)
     assert len(rented_for(ec2, f"{run}/2")) == 1
-    assert ec2.describe_launch_templates()["LaunchTemplates"] == []

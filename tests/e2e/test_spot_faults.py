@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
-from tests.e2e.account import volume, volume_named
+from tests.e2e.account import volume
 from tests.e2e.command_line import CommandLine, until, write_project
+from tests.e2e.one_story import check_one_story
 from tests.e2e.test_launch import client, running
 from tests.e2e.test_recovery import shown
 from tests.forked.client import Forked
@@ -66,6 +68,40 @@ while step < int(sys.argv[1]):
     part.rename(folder / f"step-{step}.json")
     time.sleep(0.5)
 """
+SLOW = """\
+import os, pathlib, signal, time
+
+folder = pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"])
+resumed = os.environ["RUNCTL_RESUME_FROM"]
+
+def save(step):
+    part = folder / ".part"
+    part.write_text(str(step))
+    part.rename(folder / f"step-{step}.json")
+
+def slowly(*_):
+    time.sleep(600)
+    save(100)
+
+signal.signal(signal.SIGTERM, slowly)
+if resumed:
+    save(3)
+else:
+    save(1)
+    # Until the first one is published: else the second is the only one.
+    time.sleep(8)
+    save(2)
+    while True:
+        time.sleep(1)
+"""
+ENDS = """\
+import pathlib, time
+
+print("up", flush=True)
+while not pathlib.Path("/tmp/go").exists():
+    time.sleep(0.01)
+print("done", flush=True)
+"""
 
 
 def started(runctl: CommandLine, *options: object) -> tuple[Forked, str]:
@@ -91,7 +127,7 @@ def story(runctl: CommandLine, run: str) -> list[tuple[str, int | None, int | No
     return [(each["end_reason"], each["resumed_step"], each["step"]) for each in attempts]
 
 
-def test_a_full_disk_a_half_written_checkpoint_and_a_script_that_ignores_sigterm(
+def test_a_full_disk_a_half_written_checkpoint_two_notices_and_a_script_that_ignores_sigterm(
     runctl: CommandLine, faults: Faults, ec2: Any
 ) -> None:
     write_project(runctl.cwd, {"train.py": FULL})
@@ -99,18 +135,25 @@ def test_a_full_disk_a_half_written_checkpoint_and_a_script_that_ignores_sigterm
     watcher, run = started(runctl, "--ebs-volume", "results")
     said(runctl, run, "cannot save: No space left on device")
 
-    faults.interrupt(shown(runctl, run)["instance_id"], seconds=25)
+    machine = shown(runctl, run)["instance_id"]
+    faults.rebalance(machine)
+    ends_at = faults.interrupt(machine, seconds=40)
+    assert faults.interrupt(machine, seconds=60) == ends_at
     out, err = (each.decode() for each in watcher.communicate(timeout=200))
 
     assert watcher.returncode == 0, err
     assert "step-40.json is not complete" in out
-    assert "it had to be killed when its grace was over" in out
+    # That it had to be killed is written in the machine's last seconds: EC2's word may be heard before.
+    why = shown(runctl, run)["attempts"][0]["message"]
+    assert why.endswith(
+        (
+            "it had to be killed when its grace was over",
+            "(Server.SpotInstanceTermination: Spot instance termination)",
+        )
+    )
     assert "from 20" in out.splitlines()
     assert story(runctl, run) == [("INTERRUPTED", None, 20), ("COMPLETED", 20, 60)]
-    ledger = runctl("cost", "run", run, "--cached", "--output", "json").ok().json
-    assert all(each["ended_at"] for each in ledger["attempts"]), "a machine's time goes on in the ledger"
-    until(lambda: volume_named(runctl, "results")["state"] == "available", what="the volume to be free")
-    assert running(ec2) == []
+    check_one_story(runctl, ec2, run)
 
 
 def test_a_store_that_refuses_for_a_while_and_a_machine_that_dies_meanwhile(
@@ -148,7 +191,8 @@ def test_a_store_that_refuses_for_a_while_and_a_machine_that_dies_meanwhile(
     assert second[1] is not None
     assert second[1] >= published, "what was published is not done again"
     assert f"from {second[1]}" in out.splitlines()
-    assert running(ec2) == []
+    # What was saved, and not published when the machine died, is gone with it.
+    check_one_story(runctl, ec2, run, is_unsure=True)
 
 
 def test_a_notice_while_the_image_is_built(runctl: CommandLine, faults: Faults, ec2: Any) -> None:
@@ -163,4 +207,51 @@ def test_a_notice_while_the_image_is_built(runctl: CommandLine, faults: Faults, 
     assert watcher.returncode == 0, err
     assert out.splitlines().count("trained") == 1
     assert [each[0] for each in story(runctl, run)] == ["INTERRUPTED", "COMPLETED"]
-    assert running(ec2) == []
+    check_one_story(runctl, ec2, run)
+
+
+def test_a_script_that_needs_longer_than_the_notice_and_a_newest_checkpoint_that_is_cut_short_in_its_store(
+    runctl: CommandLine, faults: Faults, ec2: Any, docker_sandbox: SandboxInfo
+) -> None:
+    write_project(runctl.cwd, {"train.py": SLOW})
+    s3 = client(docker_sandbox, "s3")
+    s3.create_bucket(Bucket="cut-short")
+    watcher, run = started(runctl, "--checkpoint-s3", "s3://cut-short/runs")
+    said(runctl, run, "published step-2.json")
+    key = f"runs/{run}/data/{hashlib.sha256(b'2').hexdigest()}"
+    assert s3.get_object(Bucket="cut-short", Key=key)["Body"].read() == b"2"
+    s3.put_object(Bucket="cut-short", Key=key, Body=b"")
+
+    faults.interrupt(shown(runctl, run)["instance_id"], seconds=12)
+    out, err = (each.decode() for each in watcher.communicate(timeout=200))
+
+    assert watcher.returncode == 0, err
+    why = shown(runctl, run)["attempts"][0]["message"]
+    assert why.endswith("it had to be killed when its grace was over"), "the store has its machine's own word"
+    assert "checkpoints/0001-000002.json in the store cannot be used" in out
+    assert story(runctl, run) == [("INTERRUPTED", None, 2), ("COMPLETED", 1, 3)]
+    check_one_story(runctl, ec2, run, is_unsure=True)
+
+
+def test_success_in_the_second_of_the_notice_is_found_on_the_volume_and_nothing_is_done_again(
+    runctl: CommandLine, faults: Faults, ec2: Any
+) -> None:
+    write_project(runctl.cwd, {"train.py": ENDS})
+    volume(runctl, "results")
+    run = str(runctl(*LAUNCH[:-1], "--ebs-volume", "results", "--quiet").ok().out.strip())
+    said(runctl, run, "up")
+    machine = shown(runctl, run)["instance_id"]
+    before = runctl("runs", "list", "--cached", "--output", "json").ok().json
+
+    # Nobody watches: what is known here of the end is the provider's word, until the volume tells.
+    runctl("aws", "exec", machine, "--", "touch", "/tmp/go").ok()
+    faults.interrupt(machine, seconds=4)
+    until(lambda: running(ec2) == [], seconds=60, what="the machine's end")
+    assert [each["end_reason"] for each in before if each["id"] == run] == [None]
+    assert shown(runctl, run)["end_reason"] == "INTERRUPTED"
+    watched = runctl("runs", "watch", run, "--every", "1s", timeout=200).ok()
+
+    assert watched.out.strip() == f"{run} ended as COMPLETED after 1 attempt"
+    assert runctl("runs", "logs", run).out.splitlines().count("done") == 1
+    check_one_story(runctl, ec2, run)
+    assert "ended as COMPLETED" in runctl("runs", "recover", run).ok().out
