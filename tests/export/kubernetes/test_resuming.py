@@ -99,9 +99,12 @@ TREES: dict[str, tuple[Mapping[str, int], str]] = {
         f"{name} is finished": ({"w.pt": 1, name: 2}, name)
         for name in ("w.tmpl", "atmp", "w_tmp.pt", "parts", "w.locks", "temperature.pt", "w.json.pt", "json")
     },
-    **{f"a folder with {name}": ({f"last/{name}": 2, "last/w": 1}, "last") for name in CHECKPOINT_FILES},
-    "notes of each kind": ({"w.pt": 1, **{f"note{kind}": 2 for kind in NOTES}}, "w.pt"),
-    "notes in capitals": ({"w.pt": 1, **{f"note{kind.upper()}": 2 for kind in NOTES}}, "w.pt"),
+    **{
+        f"a folder with {name}": ({f"last/{name}": 2, "last/w": 1}, "last")
+        for name in sorted(CHECKPOINT_FILES)
+    },
+    "notes of each kind": ({"w.pt": 1, **{f"note{kind}": 2 for kind in sorted(NOTES)}}, "w.pt"),
+    "notes in capitals": ({"w.pt": 1, **{f"note{kind.upper()}": 2 for kind in sorted(NOTES)}}, "w.pt"),
     "nothing": ({}, ""),
 }
 
