@@ -220,3 +220,53 @@ def test_threads_that_make_the_first_instance_at_once_all_get_one() -> None:
         for thread in started:
             thread.join()
         assert made == [ours("a", 1)] * threads
+
+
+def interrupted_at(event: int, act: Any) -> bool:
+    """Whether Ctrl-C came: at so many lines of Python from the beginning of what is done."""
+    left = event
+
+    def trace(_frame: object, what: str, _value: object) -> Any:
+        nonlocal left
+        left -= what == "line"
+        if left == 0:
+            left = -1
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_ctrl_c_while_the_methods_are_written_leaves_them_to_be_written() -> None:
+    event = 1
+    while True:
+        ours, theirs = a_pair()
+        came = interrupted_at(event, lambda kind=ours: kind("a"))
+        assert repr(ours("a", tags={"b": "c"})) == repr(theirs("a", tags={"b": "c"}))
+        assert hash(ours("a")) == hash(theirs("a"))
+        assert set(vars(ours)) == set(vars(theirs))
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'name'"):
+            ours()
+        if not came:
+            break
+        event += 7
+    assert event > 200
+
+
+def test_a_wrong_field_is_told_each_time() -> None:
+    @dataclass
+    class Wrong:
+        first: int = 1
+        second: str  # type: ignore[misc]
+
+    for _ in range(2):
+        with pytest.raises(TypeError, match="non-default argument 'second' follows default argument"):
+            Wrong(1, "x")

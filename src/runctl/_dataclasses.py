@@ -51,16 +51,31 @@ _writing = threading.RLock()
 
 def _write(cls: Any, options: dict[str, Any]) -> None:
     """Have the standard library write the methods. ``__init__`` comes last and at once: other threads wait in the one
-    that there was until all the others are there."""
-    dataclasses.dataclass(**{**options, "init": False})(cls)
-    place = {
-        "__module__": cls.__module__,
-        "__qualname__": cls.__qualname__,
-        "__doc__": "Lends its ``__init__``.",
-    }
-    heir = type(cls)(cls.__name__, (cls,), place)
-    only_init = {**options, "repr": False, "eq": False, "order": False}
-    cls.__init__ = dataclasses.dataclass(**only_init)(heir).__init__
+    that there was until all the others are there. Where Ctrl-C, or a wrong field, gets in between, the class is as it
+    was: what the standard library has done by half, it cannot do again."""
+    before = dict(vars(cls))
+    try:
+        dataclasses.dataclass(**{**options, "init": False})(cls)
+        place = {
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            "__doc__": "Lends its ``__init__``.",
+        }
+        heir = type(cls)(cls.__name__, (cls,), place)
+        only_init = {**options, "repr": False, "eq": False, "order": False}
+        cls.__init__ = dataclasses.dataclass(**only_init)(heir).__init__
+    except BaseException:
+        _restore(cls, before)
+        raise
+
+
+def _restore(cls: Any, before: dict[str, Any]) -> None:
+    now = dict(vars(cls))
+    for name in now.keys() - before.keys():
+        delattr(cls, name)
+    for name, value in before.items():
+        if name not in now or now[name] is not value:
+            setattr(cls, name, value)
 
 
 class _FieldsToCome:
