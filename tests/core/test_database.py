@@ -152,14 +152,17 @@ def test_what_is_there_can_be_read_where_nothing_can_be_written(
         pass
 
 
+@pytest.mark.parametrize("has_shared_file", [True, False])
 def test_what_a_killed_command_wrote_can_be_read_where_nothing_can_be_written(
-    tmp_path: Path, request: pytest.FixtureRequest
+    tmp_path: Path, request: pytest.FixtureRequest, has_shared_file: bool
 ) -> None:
-    written = Database(tmp_path / "state.db")
+    written = Database(tmp_path / "state" / "state.db")
     with written.transaction() as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
-    killed = shutil.copytree(tmp_path, tmp_path.with_name("killed"))
+    killed = shutil.copytree(tmp_path / "state", tmp_path / "killed")
     written.close()
+    if not has_shared_file:
+        (killed / "state.db-shm").unlink()
     request.getfixturevalue("read_only_disk")
 
     with Database(killed / "state.db").reading() as connection:

@@ -6,7 +6,7 @@ import fcntl
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from runctl.core.errors import RunctlError
@@ -270,11 +270,7 @@ class Database:
     def _open_read_only(self, why: Exception) -> sqlite3.Connection:
         try:
             if self.path.exists():
-                # Without a writable folder there is no room for the files of a shared WAL: the file is taken as it is,
-                # but where a killed command has left them. Then the newest rows are in those.
-                wal = self.path.with_name(f"{self.path.name}-wal")
-                how = "mode=ro" if wal.exists() and wal.stat().st_size else "immutable=1"
-                connection = sqlite3.connect(f"{self.path.as_uri()}?{how}", uri=True, check_same_thread=False)
+                connection = self._as_it_is()
                 connection.row_factory = sqlite3.Row
                 version = int(connection.execute("PRAGMA user_version").fetchone()[0])
                 if version != len(MIGRATIONS):
@@ -287,6 +283,28 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             raise self._unusable(error) from error
         return connection
+
+    def _as_it_is(self) -> sqlite3.Connection:
+        """Without a writable folder there is no room for the files of a shared WAL: the file is taken as it is.
+
+        Where a killed command has left its WAL, the newest rows are in that; without the file that goes with it, SQLite
+        opens it only where it may write.
+        """
+        wal, shared = (self.path.with_name(f"{self.path.name}-{kind}") for kind in ("wal", "shm"))
+        if not (wal.exists() and wal.stat().st_size):
+            return _connected(f"{self.path.as_uri()}?immutable=1")
+        if shared.exists():
+            return _connected(f"{self.path.as_uri()}?mode=ro")
+        import shutil
+        import tempfile
+
+        found = _connected(":memory:")
+        with tempfile.TemporaryDirectory() as folder:
+            for file in (self.path, wal):
+                shutil.copyfile(file, Path(folder, file.name))
+            with closing(_connected(Path(folder, self.path.name).as_uri())) as copied:
+                copied.backup(found)
+        return found
 
     def close(self) -> None:
         """The file is closed; the next transaction opens it again."""
@@ -368,3 +386,7 @@ def _is_busy(error: Exception) -> bool:
     # The low byte is SQLite's primary code: https://www.sqlite.org/rescode.html
     code = getattr(error, "sqlite_errorcode", None) or 0
     return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _connected(address: str) -> sqlite3.Connection:
+    return sqlite3.connect(address, uri=True, check_same_thread=False)

@@ -5,6 +5,7 @@ A note that cannot be written or read costs a word, and keeps nobody from ending
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +21,13 @@ class Notes:
 
     folder: Path
 
-    def write(self, about: str, text: str = "", *, progress: Progress, else_: str) -> None:
+    def write(self, about: str, text: str = "", *, progress: Progress, otherwise: str) -> None:
         """It is noted, all of it at once; where it cannot be, ``progress`` warns of what comes of that."""
         try:
             make_private_folder(self.folder)
             write_atomically(self._file(about), text, mode=0o600)
         except OSError as error:
-            progress.warn(f"{self.folder} cannot be written ({error.strerror or error}): {else_}")
+            progress.warn(f"{self.folder} cannot be written ({error.strerror or error}): {otherwise}")
 
     def forget(self, about: str) -> None:
         """There is no such note; nothing is said where it cannot be removed."""
@@ -35,15 +36,17 @@ class Notes:
 
     def has(self, about: str) -> bool:
         """Whether there is such a note."""
-        return self._file(about).exists()
+        return os.path.lexists(self._file(about))
 
     def all(self) -> dict[str, datetime]:
-        """The things that there are notes of, and when each was written."""
+        """The things that there are notes of, and when each was written; none where that cannot be read."""
         found = {}
-        for file in sorted(self.folder.glob("[!.]*")):
-            # Another command may take it away.
-            with suppress(OSError):
-                found[file.name] = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        with suppress(OSError):
+            for file in sorted(self.folder.iterdir()):
+                # Another command may take it away, or be at writing it.
+                with suppress(FileNotFoundError):
+                    if not file.name.startswith("."):
+                        found[file.name] = datetime.fromtimestamp(file.stat().st_mtime, UTC)
         return found
 
     def read(self, about: str) -> bytes:

@@ -244,6 +244,10 @@ def test_a_pod_is_ended_where_nothing_can_be_noted(
     assert provider.renting.terminate(InstanceId(POD["id"]), progress).state is InstanceState.TERMINATED
     (warning,) = progress.warnings
     assert f"runctl will not show {POD['id']} any more" in warning
+    network.answer("GET", path, {"error": "pod not found"}, 404)
+    network.answer("GET", path, {"error": "pod not found"}, 404)
+    waited = provider.renting.wait_ended(InstanceId(POD["id"]), timeout=timedelta(minutes=1))
+    assert waited.state is InstanceState.TERMINATED
 
 
 @pytest.mark.parametrize("noted", [b"", b"{", b'{"id": "of another version"}'])

@@ -90,7 +90,7 @@ class LyceumContext:
         self._ended.write(
             instance_id,
             progress=progress,
-            else_=f"runctl will take {instance_id} for one that was taken back",
+            otherwise=f"runctl will take {instance_id} for one that was taken back",
         )
 
     def forget_ended(self, instance_id: InstanceId) -> None:
@@ -102,7 +102,7 @@ class LyceumContext:
         self._volumes.write(
             volume_id,
             progress=progress,
-            else_=f"runctl will not know volume {volume_id} for its own when its machine has ended; note its id",
+            otherwise=f"runctl will not know volume {volume_id} for its own when its machine has ended; note its id",
         )
 
     def known_volumes(self) -> frozenset[str]:

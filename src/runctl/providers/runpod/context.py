@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from contextlib import suppress
+from dataclasses import field
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,8 @@ class RunPodContext:
     state_directory: Path
     """Keys, known hosts and what was ended; the user's alone."""
     journal: Journal
+    _ended_now: dict[InstanceId, Instance] = field(default_factory=dict)
+    """By this command: known also where it cannot be noted."""
 
     @cached_property
     def api(self) -> RunPodApi:
@@ -87,21 +90,23 @@ class RunPodContext:
     def remember_ended(self, pod: Pod, progress: Progress) -> Instance:
         """It is ended from here, and can be shown for a while."""
         instance = ended(instance_of(pod))
+        self._ended_now[instance.id] = instance
         self._ended.write(
             f"{pod.id}.json",
             msgspec.json.encode(instance).decode(),
             progress=progress,
-            else_=f"runctl will not show {pod.id} any more once it has ended",
+            otherwise=f"runctl will not show {pod.id} any more once it has ended",
         )
         return instance
 
     def forget_ended(self, pod_id: InstanceId) -> None:
         """It was not ended after all."""
+        self._ended_now.pop(pod_id, None)
         self._ended.forget(f"{pod_id}.json")
 
     def remembered(self) -> dict[InstanceId, Instance]:
         """The pods that were ended from here within `SHOWN_FOR`, by id."""
-        found = {}
+        found = dict(self._ended_now)
         now = self.clock.now()
         for name, ended_at in self._ended.all().items():
             if ended_at < now - KEPT_FOR:
