@@ -19,6 +19,7 @@ import pytest
 
 import runctl
 from runctl._dataclasses import dataclass
+from runctl.core.journal import Change, Effect
 
 T = TypeVar("T")
 
@@ -147,6 +148,21 @@ def test_heirs_have_all_fields_whoever_is_first() -> None:
         Plain(5).first = 1  # type: ignore[misc]
 
 
+def test_an_heir_that_was_pickled_is_whole_before_there_is_another() -> None:
+    @dataclass
+    class Ours:
+        a: int
+
+    @dataclass
+    class More(Ours):
+        b: int = 2
+
+    kept = object.__new__(More)
+    kept.__setstate__({"a": 1, "b": 3})  # type: ignore[attr-defined]
+    assert repr(kept).endswith("More(a=1, b=3)")
+    assert kept == More(1, 3) != Ours(1)
+
+
 def test_one_of_the_standard_library_may_inherit() -> None:
     @dataclass
     class Ours:
@@ -199,8 +215,13 @@ def test_own_methods_and_the_order_are_respected() -> None:
         hash(Ordered(1))
 
 
-def test_it_can_be_pickled() -> None:
+def test_one_that_was_pickled_is_whole_in_a_process_that_has_made_none() -> None:
     assert pickle.loads(pickle.dumps(Heir(1))) == Heir(1)
+    code = "import pickle, sys; one, other = pickle.load(sys.stdin.buffer); print(one, one == other)"
+    change = Change("volume", ("vol-1",), Effect.GONE, "volume vol-1 is deleted")
+    pair = pickle.dumps((change, dataclasses.replace(change)))
+    done = subprocess.run([sys.executable, "-c", code], input=pair, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == f"{change} True"
 
 
 def test_threads_that_make_the_first_instance_at_once_all_get_one() -> None:

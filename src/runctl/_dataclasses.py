@@ -32,13 +32,21 @@ else:
                 write()
                 cls.__init__(self, *values, **named)
 
+            def __setstate__(self, state):  # noqa: N807 - of one that another process has pickled
+                write()
+                vars(self).update(state)
+
             def write():
                 with _writing:
                     # Another thread may have done it while this one waited.
                     if vars(cls)["__init__"] is __init__:
                         _write(cls, options)
+                        if vars(cls).get("__setstate__") is __setstate__:
+                            del cls.__setstate__
 
             cls.__init__ = __init__
+            if getattr(cls, "__setstate__", __setstate__).__module__ == __name__:
+                cls.__setstate__ = __setstate__
             cls.__dataclass_fields__ = _FieldsToCome(write)
             return cls
 
