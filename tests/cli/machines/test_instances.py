@@ -39,6 +39,7 @@ def test_an_instance_has_the_promised_json_shape(invoke: Invoke, script: Script)
         "volumes": [{"volume_id": "vol-0123456789abcdef0", "device": "/dev/sdf", "mount_point": "/mnt/data"}],
         "tags": {"runctl:managed": "true"},
         "state_reason": None,
+        "ended_itself": False,
         "interrupted": False,
         "ended_at": None,
     }
