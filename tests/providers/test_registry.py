@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +13,11 @@ import pytest
 from runctl.core import extensions
 from runctl.core.config import Config
 from runctl.core.errors import NotFound, Unsupported
+from runctl.core.machine_models import InstanceState
 from runctl.providers import registry
 from runctl.providers.interface import Provider
-from runctl.providers.plugin import ProviderPlugin
+from runctl.providers.plugin import ALL_VERBS, STOP_VERBS, ProviderPlugin
+from tests.cli.fake_provider import an_instance
 
 
 def test_the_providers_of_this_package_are_there() -> None:
@@ -35,6 +39,39 @@ def test_hints_are_made_of_a_providers_own_verbs() -> None:
     assert registry.command("local", "train", "train.py") == "runctl local train train.py"
     assert registry.volume_command("aws", "list") == "runctl aws ebs list"
     assert registry.volume_command("not-installed", "list") == "runctl not-installed volumes list"
+
+
+@pytest.mark.parametrize(
+    ("provider", "state", "hint"),
+    [
+        ("aws", InstanceState.STOPPED, "runctl aws start m"),
+        ("aws", InstanceState.PENDING, "runctl aws wait m"),
+        ("aws", InstanceState.TERMINATED, "runctl aws list shows those that run"),
+        (
+            "lyceum",
+            InstanceState.STOPPED,
+            "lyceum cannot start it again: runctl lyceum terminate m ends it, runctl lyceum create makes another one",
+        ),
+        ("local", InstanceState.STOPPED, "runctl local list shows those that run"),
+        ("local", InstanceState.PENDING, "runctl local list shows those that run"),
+    ],
+)
+def test_a_machine_that_does_not_run_is_told_a_command_that_its_provider_has(
+    provider: str, state: InstanceState, hint: str
+) -> None:
+    assert registry.when_not_running(an_instance("m", provider=provider, state=state)) == hint
+
+
+def test_every_command_that_a_hint_names_is_there() -> None:
+    """By the two ways to name one: ``command(provider, "verb", …)`` and ``f"runctl {provider} verb …"``."""
+    named = re.compile(r"(?<![.\w])command\(\s*[\w.]+,\s*f?[\"']([a-z-]+)|runctl \{[\w.]+\} ([a-z-]+)")
+    sources = Path(registry.__file__).parents[1].rglob("*.py")
+    verbs = {a or b for path in sources for a, b in named.findall(path.read_text(encoding="utf-8"))}
+
+    assert {"terminate", "wait", "list", "status"} <= verbs
+    assert verbs <= {*ALL_VERBS, *registry.plugin("aws").commands}
+    # Not every provider that rents has these: `has_verb` is asked first.
+    assert not verbs & {*STOP_VERBS, "ssh"}
 
 
 @pytest.mark.parametrize(

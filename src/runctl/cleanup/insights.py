@@ -215,7 +215,7 @@ def _oversized(machine: Resource, used: str, cost: Decimal | None, measured: Mea
     if smaller is None or cost is None or smaller.usd_per_month >= cost:
         message, saving = f"{used}: a smaller machine may do", None
         return Insight(
-            InsightKind.OVERSIZED, machine, message, saving, command(machine.provider, "show", machine.id)
+            InsightKind.OVERSIZED, machine, message, saving, command(machine.provider, "status", machine.id)
         )
     return Insight(
         InsightKind.OVERSIZED,

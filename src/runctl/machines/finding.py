@@ -13,7 +13,7 @@ from runctl.core.names import did_you_mean
 from runctl.core.tags import NAME
 from runctl.core.text import with_article
 from runctl.machines.session import Session
-from runctl.providers.registry import DEFAULT, owner_of, plugin, plugins
+from runctl.providers.registry import DEFAULT, owner_of, plugin, plugins, when_not_running
 
 
 def provider_of(session: Session, reference: str) -> str:
@@ -77,13 +77,9 @@ def running_instance(session: Session, provider: str, reference: str | None = No
     """As `find_instance`, and it runs. Raises `Conflict` (code ``not-running``) with what to do about it."""
     instance = find_instance(session, provider, reference)
     if instance.state is not InstanceState.RUNNING:
-        hints = {
-            InstanceState.STOPPED: f"runctl {provider} start {instance.id}",
-            InstanceState.PENDING: f"runctl {provider} wait {instance.id}",
-        }
         raise Conflict(
             f"{instance.id} is {instance.state.value}, not running",
-            hint=hints.get(instance.state, f"runctl {provider} list shows those that run"),
+            hint=when_not_running(instance),
             code="not-running",
         )
     return instance

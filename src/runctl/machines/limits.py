@@ -15,6 +15,7 @@ from runctl.machines.machine import reach
 from runctl.machines.session import Session
 from runctl.providers.abilities.limits import LONGEST_TTL, OFF, paid_time
 from runctl.providers.interface import require
+from runctl.providers.registry import when_not_running
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def extend(
     if instance.state is not InstanceState.RUNNING:
         raise Conflict(
             f"{instance.id} is {instance.state.value}: only a running machine can be told its limits",
-            hint=f"runctl {instance.provider} start {instance.id}",
+            hint=when_not_running(instance),
         )
     for given in (wanted.ttl, wanted.idle_timeout):
         if given is not None and given > LONGEST_TTL:

@@ -13,7 +13,7 @@ from runctl.core.errors import MachineError
 from runctl.core.machine_models import Instance
 from runctl.core.progress import Progress
 from runctl.providers.first_boot import READY_FILE, parse_ready
-from runctl.providers.registry import command
+from runctl.providers.registry import command, has_verb
 from runctl.transport.interface import Transport
 
 _COMMAND_TIMEOUT = timedelta(seconds=45)
@@ -34,9 +34,10 @@ def prepare(instance: Instance, transport: Transport, script: Callable[[], str],
         done = transport.run(["cat", READY_FILE], timeout=_COMMAND_TIMEOUT)
     ready = parse_ready(done.stdout)
     if not ready.ok:
+        look = "ssh" if has_verb(instance.provider, "ssh") else "status"
         raise MachineError(
             f"{instance.id} could not be prepared: {'; '.join(ready.failures)}",
-            hint=f"investigate: {command(instance.provider, 'ssh', instance.id)};"
+            hint=f"investigate: {command(instance.provider, look, instance.id)};"
             f" undo: {command(instance.provider, 'terminate', instance.id)}",
             code="user-data",
         )

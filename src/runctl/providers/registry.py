@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runctl.core import extensions
 from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.extensions import Extension
+from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.names import did_you_mean
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.plugin import Defaults, IdKind, ProviderPlugin, VolumeGroup
@@ -100,6 +101,23 @@ def is_this_computer(name: str) -> bool:
 def command(provider: str, *argv: str) -> str:
     """What to type: a provider's command, for hints."""
     return " ".join(("runctl", provider, *argv))
+
+
+def has_verb(provider: str, verb: str) -> bool:
+    """Whether the provider has this command."""
+    return any(verb in each.verbs or verb in each.commands for each in plugins() if each.name == provider)
+
+
+def when_not_running(instance: Instance) -> str:
+    """What to type about a machine that does not run, for hints: nothing that its provider has not got."""
+    provider = instance.provider
+    verb = {InstanceState.PENDING: "wait", InstanceState.STOPPED: "start"}.get(instance.state)
+    if verb is not None and has_verb(provider, verb):
+        return command(provider, verb, instance.id)
+    if instance.state is InstanceState.STOPPED and has_verb(provider, "terminate"):
+        end, another = command(provider, "terminate", instance.id), command(provider, "create")
+        return f"{provider} cannot start it again: {end} ends it, {another} makes another one"
+    return f"{command(provider, 'list')} shows those that run"
 
 
 def volume_command(provider: str, *argv: str) -> str:

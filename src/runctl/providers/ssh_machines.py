@@ -27,7 +27,7 @@ from runctl.core.progress import Progress
 from runctl.core.text import time_span
 from runctl.core.waiting import attempts
 from runctl.providers.ended import ended
-from runctl.providers.registry import command
+from runctl.providers.registry import command, when_not_running
 from runctl.transport.choice import AUTO
 from runctl.transport.interface import Completed
 from runctl.transport.known_hosts import KnownHosts
@@ -99,9 +99,7 @@ class SshMachines:
                 f"a machine of {provider} cannot be reached by {choice}", hint="leave --transport out"
             )
         if instance.state is not InstanceState.RUNNING:
-            verbs = {InstanceState.PENDING: "wait", InstanceState.STOPPED: "start"}
-            verb = verbs.get(instance.state)
-            hint = command(provider, verb, instance.id) if verb else command(provider, "create")
+            hint = command(provider, "create") if instance.state.is_over else when_not_running(instance)
             raise Unreachable(f"{instance.id} is {instance.state.value}", hint=hint)
         self.access.journal.reached_machines = True
         with self._lock:

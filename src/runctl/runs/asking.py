@@ -26,6 +26,7 @@ from runctl.core.text import counted
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
+from runctl.providers.registry import when_not_running
 from runctl.runs.costs import note_end, note_past_ends
 from runctl.runs.records.account import check_account
 from runctl.runs.records.adopting import adopt, may_tell
@@ -70,7 +71,7 @@ def machine_of(session: Session, record: RunRecord) -> Machine:
     if instance.state is not InstanceState.RUNNING:
         raise Conflict(
             f"{record.instance_id}, on which {record.id} was started, is {instance.state.value}",
-            hint=f"runctl {record.provider} start {record.instance_id}",
+            hint=when_not_running(instance),
             code="not-running",
         )
     return reach(there, instance)

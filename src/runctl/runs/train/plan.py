@@ -22,7 +22,7 @@ from runctl.core.run_models import GitState
 from runctl.core.tags import is_ours
 from runctl.machines.pool_record import Lifetime
 from runctl.project.docker.compose_file import check_env_files
-from runctl.providers.registry import is_this_computer
+from runctl.providers.registry import is_this_computer, when_not_running
 from runctl.runs.mounts.folder_mounts import folder_mounts
 from runctl.runs.mounts.plan import MountFacts, MountPlan, plan_mounts
 from runctl.runs.recovery import Recovery
@@ -69,13 +69,9 @@ def check_instance(instance: Instance) -> None:
             code="not-ours",
         )
     if instance.state is not InstanceState.RUNNING:
-        hints = {
-            InstanceState.STOPPED: f"runctl {instance.provider} start {instance.id}",
-            InstanceState.PENDING: f"runctl {instance.provider} wait {instance.id}",
-        }
         raise Conflict(
             f"{instance.id} is {instance.state.value}, not running",
-            hint=hints.get(instance.state, f"runctl {instance.provider} list shows those that run"),
+            hint=when_not_running(instance),
             code="not-running",
         )
 

@@ -18,6 +18,7 @@ from runctl.providers.aws.ec2.access import Access, Offer
 from runctl.providers.aws.ec2.ssh_access import SshAccess
 from runctl.providers.aws.ec2.ssm_access import SsmAccess
 from runctl.providers.aws.settings import AwsTransport
+from runctl.providers.registry import when_not_running
 from runctl.transport.agent import AgentClient
 from runctl.transport.choice import AUTO, NoChoice, choose
 from runctl.transport.interface import Transport
@@ -53,7 +54,7 @@ class Connections:
         if instance.state is not InstanceState.RUNNING:
             raise Unreachable(
                 f"{instance.id} is {instance.state.value}",
-                hint=f"runctl aws start {instance.id}" if not instance.state.is_over else "create another",
+                hint="create another" if instance.state.is_over else when_not_running(instance),
             )
         transport = self._choose(instance, wanted, progress)
         with self._lock:
