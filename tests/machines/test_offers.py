@@ -94,7 +94,7 @@ def test_every_provider_is_in_one_table_and_what_could_not_be_read_is_said(
     found = find_offers(session, OfferQuery())
 
     assert found.offers == (ONE, FOUR)
-    assert found.unread == (DENIED, UnreadRegion("three", None, "who are you?", "log in", "credentials"))
+    assert found.unread == (DENIED, UnreadRegion("three", None, "who are you?", "log in", "credentials", 4))
     assert found.notes == ("no scores",)
 
 
@@ -110,6 +110,30 @@ def test_a_provider_that_is_named_and_rents_nothing_says_why(monkeypatch: pytest
 
     with pytest.raises(Unsupported, match="nothing to rent"):
         find_offers(session, OfferQuery(), providers=["one", "two"])
+
+
+def test_a_provider_that_never_rents_such_a_thing_says_so_only_where_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    never = Listed(Unsupported("no spot machines", hint="leave --spot out"))
+    session = session_of(monkeypatch, {"one": Listed(Offers((ONE,))), "two": never})
+
+    assert find_offers(session, OfferQuery()).unread == ()
+    assert find_offers(session, OfferQuery(), providers=["one", "two"]).unread == (
+        UnreadRegion("two", None, "no spot machines", "leave --spot out", "unsupported"),
+    )
+    with pytest.raises(Unsupported, match="no spot machines"):
+        find_offers(session, OfferQuery(), providers=["two"])
+
+
+def test_who_never_rents_such_a_thing_hides_nobodys_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(
+        monkeypatch,
+        {"one": Listed(CredentialsError("who are you?")), "two": Listed(Unsupported("no such thing"))},
+    )
+
+    with pytest.raises(CredentialsError, match="who are you"):
+        find_offers(session, OfferQuery())
 
 
 def test_the_gpus_that_are_offered_at_all_are_known(monkeypatch: pytest.MonkeyPatch) -> None:

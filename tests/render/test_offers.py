@@ -40,6 +40,9 @@ def test_what_could_not_be_read_is_a_sentence() -> None:
     assert unread_text(UnreadRegion("aws", "eu-west-1", "you may not", "ask")) == (
         "aws eu-west-1 could not be read: you may not (ask)"
     )
+    assert unread_text(UnreadRegion("runpod", None, "no spot pods", "leave --spot out", "unsupported")) == (
+        "runpod is left out: no spot pods (leave --spot out)"
+    )
 
 
 def test_programs_get_the_price_of_a_gpu() -> None:

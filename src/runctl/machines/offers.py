@@ -36,8 +36,9 @@ def find_offers(
 ) -> Offers:
     """The offers of these providers (all that rent machines), the cheapest first; providers are asked side by side.
 
-    A provider or region that cannot be read is in `Offers.unread`. Raises the reason where that is all there is, and
-    `NotFound`, `Unsupported` for a provider that is named and does not exist, or rents nothing.
+    A provider or region that cannot be read is in `Offers.unread`, and so is a provider that is named and rents nothing
+    of that kind: others are left out without a word. Raises the reason where that is all there is, and `NotFound`,
+    `Unsupported` for a provider that is named and does not exist, or rents nothing.
     """
     if providers is None:
         names = tuple(name for name in registry.names() if not registry.is_this_computer(name))
@@ -46,7 +47,7 @@ def find_offers(
         for name in names:
             require(session.provider(name).catalogue)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        answers = list(pool.map(lambda name: _ask(session, name, query), names))
+        answers = list(pool.map(lambda name: _ask(session, name, query, named=providers is not None), names))
     failures = [each for each in answers if isinstance(each, _Failure)]
     found = [each.as_unread if isinstance(each, _Failure) else each for each in answers if each is not None]
     if failures and len(failures) == len(found):
@@ -76,18 +77,21 @@ class _Failure:
 
     @property
     def as_unread(self) -> Offers:
-        return Offers(
-            (), (UnreadRegion(self.provider, None, self.error.message, self.error.hint, self.error.code),)
-        )
+        error = self.error
+        unread = UnreadRegion(self.provider, None, error.message, error.hint, error.code, error.exit_code)
+        return Offers((), (unread,))
 
 
-def _ask(session: Session, name: str, query: OfferQuery) -> Offers | _Failure | None:
-    """``None``: it rents nothing."""
+def _ask(session: Session, name: str, query: OfferQuery, *, named: bool) -> Offers | _Failure | None:
+    """``None``: it rents nothing, or nothing of that kind, and nobody has named it."""
     try:
         catalogue = session.provider(name).catalogue
         if isinstance(catalogue, Unsupported):
             return None
-        return catalogue.offers(query, session.progress)
+        try:
+            return catalogue.offers(query, session.progress)
+        except Unsupported as never:
+            return _Failure(name, never) if named else None
     except RunctlError as error:
         return _Failure(name, error)
 

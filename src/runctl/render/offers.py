@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from runctl.core.errors import Unsupported
 from runctl.core.money import usd, usd_if_known
 from runctl.core.text import time_span
 from runctl.providers.abilities.catalogue import MachineOffer, Offers, UnreadRegion
@@ -55,7 +56,8 @@ def offers_table(offers: Sequence[MachineOffer], now: datetime, *, screen: Scree
 def unread_text(unread: UnreadRegion) -> str:
     """What could not be read, why, and what to do about it."""
     where = unread.provider if unread.region is None else f"{unread.provider} {unread.region}"
-    return f"{where} could not be read: {unread.reason}" + (f" ({unread.hint})" if unread.hint else "")
+    why = "is left out" if unread.code == Unsupported.code else "could not be read"
+    return f"{where} {why}: {unread.reason}" + (f" ({unread.hint})" if unread.hint else "")
 
 
 def together(unread: Sequence[UnreadRegion]) -> tuple[UnreadRegion, ...]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from runctl.providers.abilities.catalogue import OfferQuery, Offers, UnreadRegion
-from tests.cli.conftest import Invoke, error_of
+from tests.cli.conftest import Invoke, error_of, last_error
 from tests.machines.test_offers import ONE
 
 NO_ACCOUNT = UnreadRegion("two", None, "there is no key", "log in", "credentials")
-DENIED = UnreadRegion("one", "eu-west-1", "you may not", "", "permission")
+DENIED = UnreadRegion("one", "eu-west-1", "you may not", "", "permission", 4)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +46,35 @@ def test_where_no_gpu_is_offered_at_all_none_is_named(
     assert error["hint"] == "ask for less, or other regions"
 
 
-def test_where_a_region_could_not_be_read_nothing_is_called_not_offered(
+def test_where_nothing_is_offered_and_a_region_could_not_be_read_its_reason_is_the_error(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runctl.machines.offers.find_offers", lambda *_, **__: Offers((), (DENIED,)))
+    found = Offers((), (NO_ACCOUNT, DENIED, replace(DENIED, region="mars", reason="there is no such region")))
+    monkeypatch.setattr("runctl.machines.offers.find_offers", lambda *_, **__: found)
 
-    shown = invoke("offers", "--gpu", "TPU")
+    shown = invoke("offers", "--gpu", "TPU", "--output", "json")
 
-    assert (shown.exit_code, "you may not" in shown.stderr) == (0, True)
+    assert (shown.exit_code, last_error(shown)["code"]) == (4, "permission")
+    assert last_error(shown)["message"] == "one eu-west-1 could not be read: you may not"
+    assert "warning: one mars could not be read: there is no such region" in shown.stderr
+
+
+def test_who_never_rents_such_a_thing_hides_no_capacity(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = UnreadRegion("two", None, "no spot machines", "leave --spot out", "unsupported")
+    monkeypatch.setattr("runctl.machines.offers.find_offers", lambda *_, **__: Offers((), (never,)))
+
+    shown = invoke("offers", "--spot")
+
+    assert (shown.exit_code, "warning: two is left out: no spot machines" in shown.stderr) == (6, True)
+
+
+def test_what_could_not_be_read_is_a_warning_where_anything_is_offered(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runctl.machines.offers.find_offers", lambda *_, **__: Offers((ONE,), (DENIED,)))
+
+    shown = invoke("offers")
+
+    assert (shown.exit_code, "warning: one eu-west-1 could not be read" in shown.stderr) == (0, True)

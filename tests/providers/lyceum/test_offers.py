@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 
+from runctl.core.errors import Unsupported
 from runctl.core.machine_models import Market
 from runctl.providers.abilities.catalogue import OfferQuery
 from runctl.providers.capacity import Needs
@@ -84,5 +85,6 @@ def test_a_damaged_answer_is_asked_for_again(offers: LyceumOffers, api: Listed, 
     assert api.asked == 2
 
 
-def test_who_names_regions_of_others_finds_nothing_here(offers: LyceumOffers) -> None:
-    assert offers.offers(replace(H100, regions=("us-east-1",))).offers == ()
+def test_who_names_regions_of_others_is_told_that_there_are_none_here(offers: LyceumOffers) -> None:
+    with pytest.raises(Unsupported, match="no regions"):
+        offers.offers(replace(H100, regions=("us-east-1",)))

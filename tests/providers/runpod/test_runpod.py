@@ -20,6 +20,7 @@ from runctl.core.errors import (
     QuotaExceeded,
     RunctlError,
     Unreachable,
+    Unsupported,
     UsageError,
 )
 from runctl.core.journal import Journal
@@ -263,7 +264,13 @@ def test_offers_are_of_both_clouds_and_kept_for_a_moment(
         ]
     assert asked == [1]
     assert offers.offers(replace(query, regions=("community",))).offers == found[2:]
-    assert offers.offers(replace(query, market=Market.SPOT)).offers == ()
+    for never, reason in (
+        (replace(query, market=Market.SPOT), "on demand only"),
+        (replace(query, regions=("us-east-1",)), "no region us-east-1: it has the clouds secure and community"),
+        (OfferQuery(Needs(cpus=2)), "does not tell how many CPUs"),
+    ):
+        with pytest.raises(Unsupported, match=reason):
+            offers.offers(never)
 
 
 CENTRES = (DataCentre("EU-RO-1", ("STANDARD",)), DataCentre("US-KS-2", ("STANDARD", "HIGH_PERFORMANCE")))

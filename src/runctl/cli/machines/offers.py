@@ -12,7 +12,7 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import COUNT, GIB
 from runctl.cli.machines.capacity_options import GB, Gpu, GpuNeed
 from runctl.core.clock import SystemClock
-from runctl.core.errors import CapacityError, CredentialsError
+from runctl.core.errors import CapacityError, CredentialsError, RunctlError, Unsupported
 from runctl.core.machine_models import Market
 from runctl.core.names import did_you_mean
 from runctl.providers.abilities.catalogue import OfferQuery, UnreadRegion
@@ -94,16 +94,24 @@ def offers(
         regions,
     )
     found = find_offers(cli.session, query, providers=_list(providers), sort=SortKey(sort))
-    for unread in together(found.unread):
-        # Who has no account with a provider need not be warned each time.
-        (cli.progress.note if _is_nobodys(unread) else cli.progress.warn)(unread_text(unread))
-    if not found.offers and all(map(_is_nobodys, found.unread)):
-        hint = "ask for less, or other regions"
+    told = together(found.unread)
+    reason = None if found.offers else next(filter(_may_have_it, told), None)
+    for unread in told:
+        # Who has no account with a provider need not be warned each time; what is the error is said once.
+        if unread is not reason:
+            (cli.progress.note if _is_nobodys(unread) else cli.progress.warn)(unread_text(unread))
+    if not found.offers:
+        hint = ""
         if query.needs.gpu is not None:
             gpus = known_gpus(cli.session, query, providers=_list(providers))
             if gpus and query.needs.gpu.lower() not in {each.lower() for each in gpus}:
                 hint = did_you_mean(query.needs.gpu, gpus) or f"there are {', '.join(gpus)}"
-        raise CapacityError("no provider rents a machine with all of that", hint=hint)
+        if reason is not None:
+            # What was read has nothing, and what was not may have it.
+            raise Unread(reason, unread_text(replace(reason, hint="")), hint or reason.hint)
+        raise CapacityError(
+            "no provider rents a machine with all of that", hint=hint or "ask for less, or other regions"
+        )
     for note in found.notes:
         cli.progress.note(note)
     shown = found.offers[: limit or (len(found.offers) if cli.settings.json else SHOWN)]
@@ -122,9 +130,22 @@ def offers(
         )
 
 
+class Unread(RunctlError):
+    """Nothing is offered as far as could be read: the first reason, with its own code."""
+
+    def __init__(self, unread: UnreadRegion, message: str, hint: str) -> None:
+        super().__init__(message, hint=hint, code=unread.code or None)
+        self.exit_code = unread.exit_code
+
+
 def _is_nobodys(unread: UnreadRegion) -> bool:
     """Whether it is a provider with which this computer has no account."""
     return unread.region is None and unread.code == CredentialsError.code
+
+
+def _may_have_it(unread: UnreadRegion) -> bool:
+    """Whether what was asked for may be there, although it was not seen."""
+    return not _is_nobodys(unread) and unread.code != Unsupported.code
 
 
 def _list(text: str | None) -> tuple[str, ...] | None:

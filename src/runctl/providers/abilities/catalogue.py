@@ -65,6 +65,8 @@ class UnreadRegion:
     hint: str = ""
     code: str = ""
     """Of the error."""
+    exit_code: int = 1
+    """What a command ends with that could read nothing else."""
 
 
 @dataclass(frozen=True)
@@ -84,5 +86,6 @@ class Catalogue(ABC):
     def offers(self, query: OfferQuery, progress: Progress = SILENT) -> Offers:
         """Every machine that has what is needed; regions are asked side by side.
 
-        A region that cannot be read is in `Offers.unread`. Raises where no region can be told.
+        A region that cannot be read is in `Offers.unread`. Raises where no region can be told, and `Unsupported` for
+        what it never rents whatever is left: spot machines without a spot market, regions that it does not have.
         """

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from runctl.core.errors import Unsupported
 from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.kept_answers import PriceCache, digest_of
@@ -44,9 +45,9 @@ class LyceumOffers(Catalogue):
         return variants, clock.now()
 
     def offers(self, query: OfferQuery, progress: Progress = SILENT) -> Offers:
-        """By one call; Lyceum has no regions to choose among, so a query for some finds nothing here."""
+        """By one call; Lyceum has no regions to choose among, so a query for some cannot be answered here."""
         if query.regions is not None and ANYWHERE not in query.regions:
-            return Offers(())
+            raise Unsupported("Lyceum has no regions to choose among", hint="leave --region out")
         variants, now = self._variants(progress)
         on_demand = on_offer(variants, Market.ON_DEMAND)
         found = []

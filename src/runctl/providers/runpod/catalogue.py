@@ -19,6 +19,9 @@ from runctl.providers.runpod.api import GpuType
 ANYWHERE = "any"
 CLOUDS = ("secure", "community")
 SOURCE = "RunPod's catalogue"
+ON_DEMAND_ONLY = "RunPod rents pods on demand only: its API has no spot pods any more"
+UNTOLD = "RunPod does not tell how many CPUs and how much memory a pod has"
+ASK_FOR_GPUS = "ask for GPUs: --gpu, --gpu-memory"
 _TYPE = re.compile(r"([a-z0-9-]+?)(?:\.([0-9]+)x)?")
 _NONE = "NONE"
 _MAKER = r"^(NVIDIA|AMD) (GeForce )?"
@@ -155,10 +158,7 @@ def _wanted(
 
 def _fitting(needs: Needs, gpus: Sequence[GpuType], cloud: str) -> tuple[Kind, ...]:
     if needs.cpus or needs.memory_gib:
-        raise UsageError(
-            "RunPod does not tell how many CPUs and how much memory a pod has",
-            hint="ask for GPUs: --gpu, --gpu-memory",
-        )
+        raise UsageError(UNTOLD, hint=ASK_FOR_GPUS)
     count = needs.gpu_count or 1
     found = tuple(
         Kind(gpu, count)

@@ -9,13 +9,23 @@ from pathlib import Path
 
 import msgspec
 
+from runctl.core.errors import Unsupported
 from runctl.core.machine_models import Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.kept_answers import PriceCache, digest_of
 from runctl.costs.rates import Per, Rate
 from runctl.providers.abilities.catalogue import Catalogue, MachineOffer, OfferQuery, Offers
 from runctl.providers.runpod.api import GpuType
-from runctl.providers.runpod.catalogue import CLOUDS, SOURCE, Kind, is_model, sold
+from runctl.providers.runpod.catalogue import (
+    ASK_FOR_GPUS,
+    CLOUDS,
+    ON_DEMAND_ONLY,
+    SOURCE,
+    UNTOLD,
+    Kind,
+    is_model,
+    sold,
+)
 from runctl.providers.runpod.context import RunPodContext
 
 STOCK_KEPT = timedelta(minutes=2)
@@ -32,8 +42,15 @@ class RunPodOffers(Catalogue):
     def offers(self, query: OfferQuery, progress: Progress = SILENT) -> Offers:
         """By one call. There is no spot market, and RunPod does not tell CPUs and memory."""
         needs = query.needs
-        if query.market is Market.SPOT or needs.cpus or needs.memory_gib:
-            return Offers(())
+        if query.market is Market.SPOT:
+            raise Unsupported(ON_DEMAND_ONLY, hint="leave --spot out")
+        if needs.cpus or needs.memory_gib:
+            raise Unsupported(UNTOLD, hint=ASK_FOR_GPUS)
+        if query.regions is not None and not set(CLOUDS) & set(query.regions):
+            named, clouds = ", ".join(query.regions), " and ".join(CLOUDS)
+            raise Unsupported(
+                f"RunPod has no region {named}: it has the clouds {clouds}", hint="leave --region out"
+            )
         gpus, now = self._gpus(progress)
         count = needs.gpu_count or 1
         found = []

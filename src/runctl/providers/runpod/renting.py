@@ -35,7 +35,7 @@ from runctl.providers.interface import Renting
 from runctl.providers.labels import label_of, left_out
 from runctl.providers.rental_tags import terms_by_label
 from runctl.providers.runpod.api import NAME, GpuType, Pod
-from runctl.providers.runpod.catalogue import ANYWHERE, CLOUDS, choose, parse_kind
+from runctl.providers.runpod.catalogue import ANYWHERE, CLOUDS, ON_DEMAND_ONLY, choose, parse_kind
 from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.images import RunPodImages
 from runctl.providers.runpod.machines import (
@@ -311,9 +311,7 @@ class RunPodRenting(Renting):
 def _refuse(request: InstanceRequest) -> None:
     """What pods cannot have. Raises `Unsupported`."""
     if request.market is Market.SPOT:
-        raise Unsupported(
-            "RunPod rents pods on demand only: its API has no spot pods any more", hint="leave --spot out"
-        )
+        raise Unsupported(ON_DEMAND_ONLY, hint="leave --spot out")
     for wanted, reason in (
         (request.data_volume_size_gib, "pods have no fresh data disk: --root-volume-size is their own disk"),
         (

@@ -100,7 +100,7 @@ class AwsCatalogue(Catalogue):
             with our_errors(session.endpoint):
                 found = self._offers_in(query, region, session, progress)
         except RunctlError as error:
-            return UnreadRegion("aws", region, error.message, error.hint, error.code)
+            return UnreadRegion("aws", region, error.message, error.hint, error.code, error.exit_code)
         self._context.prices.own.write(_name_of(query, region), msgspec.to_builtins(found))
         return found
 
