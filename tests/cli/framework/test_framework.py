@@ -161,6 +161,37 @@ def test_a_command_that_takes_more_after_dashes_says_so(invoke: Invoke) -> None:
     assert "hint: arguments for the script or command go after two dashes: -- --epochs" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (
+            "local train train.py --name x",
+            'did you mean "--run-name"? --name is an option of runctl aws launch and runctl aws create;',
+        ),
+        ("local launch train.py --spot", "--spot is an option of runctl aws launch"),
+        (
+            "aws train i-1 train.py --show-aws",
+            "--show-aws is an option of runctl aws launch and runctl aws create;",
+        ),
+        (
+            "export kubernetes train.py --dry-run",
+            "--dry-run is an option of runctl aws train, runctl aws launch and",
+        ),
+        (
+            "local train train.py --epochs 3",
+            "arguments for the script or command go after two dashes: -- --epochs",
+        ),
+    ],
+)
+def test_an_option_of_a_command_that_is_alike_is_not_taken_for_the_scripts(
+    invoke: Invoke, argv: str, hint: str
+) -> None:
+    result = invoke(*argv.split())
+
+    assert result.exit_code == 2
+    assert f"hint: {hint}" in result.stderr
+
+
 def test_a_misspelt_option_is_suggested_there_too(invoke: Invoke) -> None:
     assert 'did you mean "--transport"?' in invoke("aws", "exec", "i-1", "--transprt", "ssh").stderr
 

@@ -266,7 +266,10 @@ def test_offers_are_of_both_clouds_and_kept_for_a_moment(
     assert offers.offers(replace(query, regions=("community",))).offers == found[2:]
     for never, reason in (
         (replace(query, market=Market.SPOT), "on demand only"),
-        (replace(query, regions=("us-east-1",)), "no region us-east-1: it has the clouds secure and community"),
+        (
+            replace(query, regions=("us-east-1",)),
+            "no region us-east-1: it has the clouds secure and community",
+        ),
         (OfferQuery(Needs(cpus=2)), "does not tell how many CPUs"),
     ):
         with pytest.raises(Unsupported, match=reason):

@@ -13,6 +13,7 @@ import click
 
 from runctl._dataclasses import dataclass
 from runctl.cli.framework.commands import Misplaced
+from runctl.cli.framework.elsewhere import hint_elsewhere
 from runctl.cli.left import Left, line_of
 from runctl.core.errors import RunctlError
 from runctl.core.names import did_you_mean
@@ -141,8 +142,15 @@ def _usage_message(error: click.UsageError) -> str:
 
 def _usage_hint(error: click.UsageError) -> str:
     option = _unknown_option(error)
-    nearest = _nearest_option(option, error.ctx) if option is not None and error.ctx is not None else ""
-    return nearest or getattr(error, "suggestion", "") or f"{_path(error)} --help"
+    if option is not None and error.ctx is not None:
+        nearest = _nearest_option(option, error.ctx)
+        if not nearest and isinstance(error, Misplaced):
+            nearest = hint_elsewhere(
+                option, error.ctx, f"one of the script's own goes after two dashes: -- {option}"
+            )
+        if nearest:
+            return nearest
+    return getattr(error, "suggestion", "") or f"{_path(error)} --help"
 
 
 def _unknown_option(error: click.UsageError) -> str | None:
