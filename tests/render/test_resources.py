@@ -6,11 +6,14 @@ from datetime import timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
 
+import pytest
+
 from runctl.cleanup.eligibility import removable
 from runctl.cleanup.listing import Group, Priced
 from runctl.cleanup.overview import Detail
 from runctl.providers.abilities.inventory import ResourceKind, Unread
 from runctl.render.resources import as_csv, as_page, resource_details, resources_table, summary_table
+from runctl.render.tables import Screen
 from tests.cleanup.resources import NOW, a_resource
 
 DISK = a_resource(
@@ -29,6 +32,25 @@ def test_a_list_is_one_line_a_resource() -> None:
     assert lines[1].endswith("$0.4000")
     assert "OWNER" not in lines[0]
     assert "OWNER" in resources_table(PRICED, NOW, owners=True).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("width", "head"), [(60, "KIND ID NAME $/MONTH"), (80, "KIND ID NAME STATE AGE $/MONTH")]
+)
+def test_a_narrow_terminal_shows_names_before_anything_but_ids(width: int, head: str) -> None:
+    bucket = a_resource(
+        ResourceKind.BUCKET, "runctl-123456789012-us-east-1-0123456789", name="staging-of-the-team"
+    )
+    named = [
+        Priced(a_resource(name="datasets-of-the-team", attached_to=("i-1",)), Decimal(8)),
+        Priced(bucket, Decimal(1)),
+    ]
+
+    lines = resources_table(named, NOW, screen=Screen(width)).splitlines()
+
+    assert lines[0].split() == head.split()
+    assert max(map(len, lines)) <= width
+    assert lines[3].startswith("left out: ")
 
 
 def test_details_say_what_a_cleanup_makes_of_it() -> None:

@@ -22,7 +22,7 @@ from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.render.instances import instance_details, instances_table
 from runctl.render.plans.machine_plans import create_plan_text, nodes_plan_text, plan_document
 from runctl.render.plans.volume_plans import snapshots_table, volume_plan_text
-from runctl.render.tables import WIDE, Column, Screen, details, fit, wants_style
+from runctl.render.tables import WIDE, Column, Screen, details, fit, screen_of, wants_style
 from runctl.render.volumes import volume_details, volumes_table
 from tests.cli.fake_provider import INSTANCE_ID, a_plan, a_snapshot, a_volume, a_volume_plan, an_instance
 from tests.rates import hourly, monthly
@@ -63,6 +63,32 @@ def test_what_matters_less_is_left_out_first_and_empty_columns_before() -> None:
     assert heads[80] == ["ID", "STATE", "SCRIPT", "COST", "ZONE"]
     assert heads[400] == ["ID", "STATE", "SCRIPT", "COST", "ZONE"]
     assert fit(COLUMNS).splitlines()[0].split() == ["ID", "NAME", "STATE", "SCRIPT", "COST"]
+
+
+def test_columns_with_content_that_are_left_out_are_named_below() -> None:
+    named = {width: fit(COLUMNS, Screen(width)).splitlines()[2:] for width in (30, 50, 80, 400)}
+
+    # NAME is empty, and ZONE is one that is shown where there is room for everything only.
+    assert named[30] == ["left out: SCRIPT, COST (a", "wider terminal shows them)"]
+    assert named[50] == ["left out: COST (a wider terminal shows them)"]
+    assert named[80] == named[400] == []
+    assert fit(COLUMNS, Screen(50, remedy="--wide shows them")).endswith(
+        "\nleft out: COST (--wide shows them)"
+    )
+    assert "left out" not in fit(COLUMNS, Screen(30, wide=True)) + fit(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("wide", "remedy"), [(None, "a wider terminal shows them"), (False, "--wide shows them")]
+)
+def test_what_shows_them_is_the_option_where_there_is_one(wide: bool | None, remedy: str) -> None:
+    assert screen_of(Terminal(), wide=wide).remedy == remedy
+
+
+def test_an_id_may_be_cut_to_the_width_that_it_says() -> None:
+    columns = [Column("ID", ["x" * 37], cut=True, least=22), Column("NAME", ["y" * 10], 1)]
+
+    assert fit(columns, Screen(34)).splitlines()[1] == "x" * 21 + "…  " + "y" * 10
 
 
 def test_everything_is_shown_when_it_is_asked_for() -> None:

@@ -63,8 +63,8 @@ def progress_columns(runs: Sequence[Run]) -> list[Column]:
     if all(run.progress is None for run in runs):
         return []
     return [
-        Column("DONE", [done_text(run.progress) for run in runs], 2, right=True),
-        Column("LEFT", [left_text(run.progress) for run in runs], 3, right=True),
+        Column("DONE", [done_text(run.progress) for run in runs], 3, right=True),
+        Column("LEFT", [left_text(run.progress) for run in runs], 4, right=True),
     ]
 
 

@@ -21,7 +21,7 @@ def instances_table(
     """One line an instance."""
     columns = [
         Column("ID", [i.id for i in instances]),
-        Column("NAME", [i.tags.get(NAME) for i in instances], 1),
+        Column("NAME", [i.tags.get(NAME) for i in instances], 1, cut=True),
         Column("STATE", [i.state.value for i in instances], is_state=True),
         Column("TYPE", [i.instance_type for i in instances], 2),
         Column("MARKET", [i.market.value for i in instances], 4),
@@ -33,7 +33,7 @@ def instances_table(
         Column("PROJECT", [i.project for i in instances], WIDE),
     ]
     if owners:
-        columns.append(Column("OWNER", [i.owner for i in instances], 1))
+        columns.append(Column("OWNER", [i.owner for i in instances], 2))
     return fit(columns, screen)
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from runctl.cleanup.plan import Item
 
 
+ID_WIDTH = 22
+"""The ids that clouds give are shown whole: a snapshot's has so many characters. What is longer is a name."""
+
+
 def resources_table(
     priced: Sequence[Priced], now: datetime, *, owners: bool = False, screen: Screen = PLAIN
 ) -> str:
@@ -30,19 +34,19 @@ def resources_table(
     found = [each.resource for each in priced]
     columns = [
         Column("KIND", [r.kind.value for r in found]),
-        Column("ID", [r.id for r in found]),
-        Column("NAME", [r.name for r in found], 2, cut=True),
-        Column("STATE", [r.state for r in found], 3, is_state=True),
+        Column("ID", [r.id for r in found], cut=True, least=ID_WIDTH),
+        Column("NAME", [r.name for r in found], 1, cut=True),
+        Column("STATE", [r.state for r in found], 2, is_state=True),
         Column("TYPE", [r.type for r in found], WIDE),
         Column("REGION", [r.zone or r.region for r in found], 4),
         Column("SIZE", [_size(r) for r in found], 5, right=True),
         Column("AGE", [_age(r, now) for r in found], 3, right=True),
         Column("USED BY", [_users(r) for r in found], 6, cut=True),
         Column("PROJECT", [r.project for r in found], WIDE),
-        Column("$/MONTH", [usd_if_known(each.usd_per_month) for each in priced], 1, right=True),
+        Column("$/MONTH", [usd_if_known(each.usd_per_month) for each in priced], 2, right=True),
     ]
     if owners:
-        columns.append(Column("OWNER", [r.owner for r in found], 1))
+        columns.append(Column("OWNER", [r.owner for r in found], 2))
     return fit(columns, screen)
 
 
@@ -69,9 +73,9 @@ def plan_table(items: Sequence[Item], screen: Screen = PLAIN) -> str:
         [
             Column("KIND", [item.resource.kind.value for item in items]),
             Column("ID", [item.resource.id for item in items]),
-            Column("NAME", [item.resource.name for item in items], 2, cut=True),
+            Column("NAME", [item.resource.name for item in items], 1, cut=True),
             Column("REGION", [item.resource.zone or item.resource.region for item in items], 3),
-            Column("$/MONTH", [usd_if_known(item.usd_per_month or None) for item in items], 1, right=True),
+            Column("$/MONTH", [usd_if_known(item.usd_per_month or None) for item in items], 2, right=True),
             Column("WHY", [item.why for item in items]),
         ],
         screen,

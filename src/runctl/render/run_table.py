@@ -39,9 +39,9 @@ def runs_table(runs: Sequence[Run], *, screen: Screen = PLAIN) -> str:
     return fit(
         [
             Column("ID", [run.id for run in runs]),
-            Column("NAME", [run.name for run in runs], 3),
+            Column("NAME", [run.name for run in runs], 1, cut=True),
             Column("STATE", [state_text(run) for run in runs], is_state=True),
-            Column("SCRIPT", [command_line(run) for run in runs], 1, cut=True),
+            Column("SCRIPT", [command_line(run) for run in runs], 2, cut=True),
             Column("PROJECT", [project_of(run.project) for run in runs], 4),
             Column("INSTANCE", [_instance(run) for run in runs], 5 if screen.width else WIDE),
             Column(
@@ -49,9 +49,9 @@ def runs_table(runs: Sequence[Run], *, screen: Screen = PLAIN) -> str:
                 [f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else None for run in runs],
                 6 if screen.width else WIDE,
             ),
-            Column("TIME", [_elapsed(run) for run in runs], 2, right=True),
+            Column("TIME", [_elapsed(run) for run in runs], 3, right=True),
             *progress_columns(runs),
-            Column("COST", [None if run.cost is None else usd(run.cost) for run in runs], 2, right=True),
+            Column("COST", [None if run.cost is None else usd(run.cost) for run in runs], 3, right=True),
         ],
         screen,
     )

@@ -50,8 +50,8 @@ def _kept(things: list[KeptThing], screen: Screen) -> str:
     return fit(
         [
             Column("ID", [each.id for each in things]),
-            Column("NAME", [each.name for each in things], 2, cut=True),
-            Column("KIND", [each.kind for each in things], 1),
+            Column("NAME", [each.name for each in things], 1, cut=True),
+            Column("KIND", [each.kind for each in things], 2),
             Column("SIZE", [each.shape for each in things], 3),
             Column("OF", [each.machine for each in things], 4),
             Column("A MONTH", [usd_if_known(each.usd_per_month) for each in things], right=True),

@@ -1,14 +1,15 @@
 """Aligned text: tables with a line a thing, and details with a line a field.
 
-A table fits the terminal: columns that matter less are left out before a line would wrap. Where there is no terminal,
-nothing is cut, and which columns there are does not depend on what is in them. Our own, as rich's tables wrap or cut
-cells instead.
+A table fits the terminal: columns that matter less are left out before a line would wrap, and a line below the table
+names them. Where there is no terminal, nothing is cut, and which columns there are does not depend on what is in them.
+Our own, as rich's tables wrap or cut cells instead.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TextIO
@@ -44,6 +45,8 @@ class Screen:
     """Colours and bold are welcome."""
     wide: bool = False
     """Every column is asked for, whatever the width."""
+    remedy: str = "a wider terminal shows them"
+    """What shows the columns that are left out."""
 
 
 PLAIN = Screen()
@@ -62,17 +65,23 @@ class Column:
     """Its cells may be cut, to an ellipsis, before another column is left out for it."""
     is_state: bool = False
     """Its cells are coloured by what they say."""
+    least: int = _LEAST_CUT
+    """Characters that are left of a cell at least where it is cut."""
 
 
-def screen_of(stream: TextIO, *, wide: bool = False) -> Screen:
-    """The terminal that a stream is, or `PLAIN`."""
+def screen_of(stream: TextIO, *, wide: bool | None = None) -> Screen:
+    """The terminal that a stream is, or `PLAIN`. ``wide`` is the option ``--wide``; ``None``: there is none."""
     if not stream.isatty():
-        return Screen(wide=wide)
-    return Screen(shutil.get_terminal_size().columns, wants_style(stream), wide)
+        return Screen(wide=bool(wide))
+    screen = Screen(shutil.get_terminal_size().columns, wants_style(stream), bool(wide))
+    return screen if wide is None else replace(screen, remedy="--wide shows them")
 
 
 def fit(columns: Sequence[Column], screen: Screen = PLAIN) -> str:
-    """The table, as wide as the screen at most; only columns of rank 0 may make it wider. Empty without any row."""
+    """The table, as wide as the screen at most; only columns of rank 0 may make it wider. Empty without any row.
+
+    Below it stands which columns are left out for the width, but those of rank `WIDE`.
+    """
     if not columns or not columns[0].cells:
         return ""
     columns = [
@@ -96,7 +105,14 @@ def fit(columns: Sequence[Column], screen: Screen = PLAIN) -> str:
     lines += [
         aligned(cells, row=True) for cells in zip(*(texts[id(column)] for column in shown), strict=True)
     ]
+    missing = [column.header for column in _filled(columns) if column.rank < WIDE and column not in shown]
+    if screen.width is not None and missing:
+        lines += textwrap.wrap(f"left out: {', '.join(missing)} ({screen.remedy})", max(screen.width, 1))
     return "\n".join(lines)
+
+
+def _filled(columns: Sequence[Column]) -> list[Column]:
+    return [column for column in columns if column.rank == 0 or any(column.cells)]
 
 
 def _shown(columns: Sequence[Column], screen: Screen) -> list[Column]:
@@ -104,7 +120,7 @@ def _shown(columns: Sequence[Column], screen: Screen) -> list[Column]:
         return list(columns)
     if screen.width is None:
         return [column for column in columns if column.rank < WIDE]
-    shown = [column for column in columns if column.rank == 0 or any(column.cells)]
+    shown = _filled(columns)
     while sum(map(_least, shown)) + _GAP * (len(shown) - 1) > screen.width:
         droppable = [column for column in shown if column.rank > 0]
         if not droppable:
@@ -130,7 +146,7 @@ def _full(column: Column) -> int:
 
 
 def _least(column: Column) -> int:
-    return min(_full(column), max(_LEAST_CUT, len(column.header))) if column.cut else _full(column)
+    return min(_full(column), max(column.least, len(column.header))) if column.cut else _full(column)
 
 
 def _coloured(padded: str, text: str) -> str:

@@ -18,6 +18,7 @@ def volumes_table(volumes: Sequence[Volume], *, screen: Screen = PLAIN) -> str:
                 "NAME",
                 [v.name or ("(instance's disk)" if v.ends_with_instance else None) for v in volumes],
                 1,
+                cut=True,
             ),
             Column("STATE", [v.state.value for v in volumes], is_state=True),
             Column("SIZE", [f"{v.size_gib} GiB" for v in volumes], 2, right=True),

@@ -199,7 +199,7 @@ def snapshots_table(snapshots: Sequence[Snapshot], now: datetime, *, screen: Scr
     return fit(
         [
             Column("ID", [s.id for s in snapshots]),
-            Column("NAME", [s.name for s in snapshots], 1),
+            Column("NAME", [s.name for s in snapshots], 1, cut=True),
             Column("STATE", states, is_state=True),
             Column("OF", [s.tags.get("runctl:volume") or s.volume_id for s in snapshots], 2),
             Column("SIZE", [f"{s.volume_size_gib:,} GiB" for s in snapshots], 3, right=True),
