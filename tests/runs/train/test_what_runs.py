@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,3 +150,27 @@ def test_a_contracts_folders_are_its_own_but_for_its_channels(
             plan_project(request)
     else:
         assert plan_project(request).mount_requests == (parse_mount(mount),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "warnings"),
+    [
+        (
+            {"timeout": timedelta(seconds=12)},
+            ["the run is ended after 12s (--timeout): a number without a unit is seconds"],
+        ),
+        (
+            {"estimate": timedelta(seconds=24)},
+            ["the run is to take 24s (--estimate): a number without a unit is seconds"],
+        ),
+        ({"timeout": timedelta(hours=12), "estimate": timedelta(minutes=1)}, []),
+    ],
+)
+def test_a_time_below_a_minute_may_lack_its_unit(
+    project: Path, changes: dict[str, Any], warnings: list[str]
+) -> None:
+    (project / "train.py").write_text("print('hello')\n")
+
+    planned = plan_project(TrainRequest(Path("train.py"), cwd=project, **changes))
+
+    assert [each for each in planned.sent.warnings if "unit" in each] == warnings

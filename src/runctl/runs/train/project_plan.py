@@ -48,6 +48,7 @@ from runctl.project.selection import Limits
 from runctl.project.sent import Sent, choose_sent, does_not_count, nothing_sent
 from runctl.runs.recovery import Recovery
 
+_A_MINUTE = timedelta(minutes=1)
 DEFAULT_GRACE = timedelta(seconds=30)
 CHANNELS = PurePosixPath(CONTRACT_ROOT, "input", "data")
 """Where the contract's input channels are."""
@@ -162,7 +163,7 @@ def plan_project(request: TrainRequest) -> ProjectPlan:
         container = with_options(container, request.container)
     requests = _mount_requests(request, container, None if request.is_command else root.script)
     needs = _needs(request, root, sent.files, container)
-    warnings = [*sent.warnings, *needs.warnings]
+    warnings = [*sent.warnings, *needs.warnings, *_short_times(request)]
     warnings += does_not_count(
         root.path, [*_dockerfiles_here(request, sent.files, container), *needs.stays_here]
     )
@@ -215,6 +216,19 @@ def _check_starter(request: TrainRequest, root: ProjectRoot) -> None:
     executable = bool(path.stat().st_mode & stat.S_IXUSR)
     if starter(root.script, "python3", request.interpreter, head, executable=executable) is None:
         raise UsageError(nothing_runs(root.script), hint=how_to_run(root.script), code="bad-script")
+
+
+def _short_times(request: TrainRequest) -> list[str]:
+    """That a time may be too short by a unit that somebody left out. Pure."""
+    named = (
+        (request.timeout, "the run is ended after {} (--timeout)"),
+        (request.estimate, "the run is to take {} (--estimate)"),
+    )
+    return [
+        text.format(f"{time.total_seconds():g}s") + ": a number without a unit is seconds"
+        for time, text in named
+        if time is not None and time < _A_MINUTE
+    ]
 
 
 def _needs(
