@@ -6,6 +6,7 @@ from pathlib import Path
 
 from runctl.core.config import Config, load
 from runctl.core.progress import SILENT, Progress
+from runctl.machines.config_checks import CHECKS
 from runctl.providers import registry
 from runctl.providers.interface import Provider
 
@@ -31,7 +32,7 @@ def connect(
             if value is not None and option not in keys:
                 raise TypeError(f"{provider} has no {option}")
         flags = {keys[option]: (value, f"{option}=") for option, value in given.items() if value is not None}
-        config = load(Path.cwd(), flags=flags)
+        config = load(Path.cwd(), flags=flags, checks=CHECKS)
     elif region is not None or profile is not None:
         raise TypeError("give either config, or region and profile")
     return registry.load(provider, config, progress=progress)

@@ -52,11 +52,11 @@ class Keeping:
             return None
         if self.s3 is not None:
             _check_s3(self.s3)
-        elif not url.startswith("/") or ".." in url.split("/"):
-            raise UsageError(
-                f"--checkpoint-folder {url}: it must be an absolute path on the machine, without ..",
-                hint="such as /mnt/shared/runs",
-            )
+        else:
+            try:
+                check_folder(url)
+            except ValueError as error:
+                raise UsageError(f"--checkpoint-folder {error}", hint="such as /mnt/shared/runs") from error
         return StoreSpec(
             url=url.rstrip("/"),
             endpoint=_checked_endpoint(self.endpoint),
@@ -78,16 +78,11 @@ class Keeping:
                 return CheckpointSchedule()
             return CheckpointSchedule(between_interruptions=between_interruptions.total_seconds())
         try:
-            seconds = parse_duration(self.every).total_seconds()
+            return CheckpointSchedule(every_seconds=seconds_of(self.every))
         except ValueError as error:
             raise UsageError(
                 f"--checkpoint-every {self.every}: {error}", hint=f"such as 10m, or {AUTO}"
             ) from error
-        if seconds < 1:
-            raise UsageError(
-                f"--checkpoint-every {self.every}: less than a second is not possible", hint="such as 10m"
-            )
-        return CheckpointSchedule(every_seconds=seconds)
 
 
 NOTHING = Keeping()
@@ -119,6 +114,27 @@ def is_own(s3: str | None) -> bool:
     return s3 is not None and s3.partition("/")[0] == OWN
 
 
+def seconds_of(every: str) -> float:
+    """Raises `ValueError` for what is no time between two checkpoints."""
+    seconds = parse_duration(every).total_seconds()
+    if seconds < 1:
+        raise ValueError("less than a second is not possible")
+    return seconds
+
+
+def check_folder(text: str) -> None:
+    """Raises `ValueError` for what cannot be a store's folder on a machine."""
+    if not text.startswith("/") or ".." in text.split("/"):
+        raise ValueError(f"{text}: it must be an absolute path on the machine, without ..")
+
+
+def check_endpoint(text: str) -> None:
+    """Raises `ValueError` for what is not the URL of an object store."""
+    url = urlsplit(text)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError(f"{text}: it is not the URL of a store, such as https://minio.example:9000")
+
+
 def _check_s3(text: str) -> None:
     if is_own(text):
         raise UsageError(
@@ -134,10 +150,8 @@ def _check_s3(text: str) -> None:
 def _checked_endpoint(text: str | None) -> str:
     if text is None:
         return ""
-    url = urlsplit(text)
-    if url.scheme not in {"http", "https"} or not url.hostname:
-        raise UsageError(
-            f"--checkpoint-endpoint {text}: it is not the URL of a store",
-            hint="such as https://minio.example:9000",
-        )
+    try:
+        check_endpoint(text)
+    except ValueError as error:
+        raise UsageError(f"--checkpoint-endpoint {error}") from error
     return text.rstrip("/")

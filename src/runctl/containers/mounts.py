@@ -12,6 +12,7 @@ from runctl.core.mount_points import is_within, why_not_a_target
 from runctl.providers.registry import id_like
 
 FLAG, VOLUME_FLAG, CONFIG, AUTOMATIC = "--ebs-mount", "--ebs-volume", "config", "automatic"
+_HOW = "write SOURCE:TARGET or SOURCE:TARGET:ro, for example /mnt/data:/data"
 RESERVED = "/runctl"
 """In a container: where checkpoints, output and the home folder are when they are on no volume."""
 
@@ -46,34 +47,49 @@ def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
     Raises `UsageError` when a part is missing, the mode is unknown, the target is not absolute or is a folder that
     nothing runs without (``/``, ``/usr``, anything in ``/proc``, …), or either path climbs with ``..``.
     """
+    try:
+        source, target, read_only = _parts(text)
+    except ValueError as error:
+        raise _wrong(text, origin, str(error)) from error
+    return MountRequest(source, target, read_only, origin)
+
+
+def check_mount(text: str) -> None:
+    """Raises `ValueError` as `parse_mount` does, without saying where the text is from."""
+    try:
+        _parts(text)
+    except ValueError as error:
+        raise ValueError(f'"{text}": {error}; {_HOW}') from None
+
+
+def _parts(text: str) -> tuple[str, str, bool]:
+    """Source, target, and whether it is read-only. Raises `ValueError`."""
     parts = text.split(":")
     if len(parts) < 2 or not parts[0] or not parts[1]:
-        raise _wrong(text, origin, "it needs a source and a target")
+        raise ValueError("it needs a source and a target")
     if len(parts) > 3:
-        raise _wrong(text, origin, "it has more than a source, a target and a mode")
+        raise ValueError("it has more than a source, a target and a mode")
     source, target = parts[0], parts[1]
     mode = parts[2] if len(parts) == 3 else "rw"
     if mode not in {"ro", "rw"}:
-        raise _wrong(text, origin, f'"{mode}" is not a mode; it can be ro or rw')
+        raise ValueError(f'"{mode}" is not a mode; it can be ro or rw')
     if "/" in source and not source.startswith("/"):
-        raise _wrong(text, origin, f'the source "{source}" is neither an absolute path nor a volume')
+        raise ValueError(f'the source "{source}" is neither an absolute path nor a volume')
     like = id_like("volume", source)
     if like is not None and not re.fullmatch(like.pattern, source):
-        raise _wrong(text, origin, f'"{source}" is not a volume id; an id looks like {like.example}')
+        raise ValueError(f'"{source}" is not a volume id; an id looks like {like.example}')
     if not target.startswith("/"):
-        raise _wrong(text, origin, f'the target "{target}" is not an absolute path')
+        raise ValueError(f'the target "{target}" is not an absolute path')
     for path in (source, target):
         if ".." in path.split("/"):
-            raise _wrong(text, origin, f'"{path}" climbs with ".."')
+            raise ValueError(f'"{path}" climbs with ".."')
         if any(ord(character) < 32 or character == "," for character in path):
-            raise _wrong(
-                text, origin, f"{path!r} has a comma or a control character, which mounts cannot carry"
-            )
+            raise ValueError(f"{path!r} has a comma or a control character, which mounts cannot carry")
     normal = _normal(target)
     why = why_not_a_target(normal)
     if why:
-        raise _wrong(text, origin, why)
-    return MountRequest(_normal(source) if source.startswith("/") else source, normal, mode == "ro", origin)
+        raise ValueError(why)
+    return _normal(source) if source.startswith("/") else source, normal, mode == "ro"
 
 
 def check_targets(requests: Iterable[MountRequest], workdir: str | None, script: str | None = None) -> None:
@@ -131,6 +147,6 @@ def _wrong(text: str, origin: str, why: str) -> UsageError:
     where = "--ebs-mount" if origin == FLAG else "[ebs] mount_points"
     return UsageError(
         f'{where} "{text}": {why}',
-        hint="write SOURCE:TARGET or SOURCE:TARGET:ro, for example /mnt/data:/data",
+        hint=_HOW,
         code="bad-mount",
     )

@@ -17,6 +17,28 @@ def did_you_mean(given: str, known: Iterable[str], *, likeness: float = 0.6) -> 
     return f'did you mean "{near[0]}"?' if near else ""
 
 
+RESERVED_VARIABLES = "RUNCTL_"
+"""What the names of the variables begin with that runctl sets itself."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class BadVariable(ValueError):
+    """Why a script cannot be given a variable of that name, and what to do; ``code`` is that of the error."""
+
+    def __init__(self, message: str, hint: str, code: str) -> None:
+        super().__init__(message, hint)
+        self.message, self.hint, self.code = message, hint, code
+
+
+def check_variable(name: str) -> None:
+    """Raises `BadVariable` for a name that no variable of a script can have."""
+    if not _VARIABLE.fullmatch(name):
+        raise BadVariable(f"{name!r} cannot be the name of a variable", "write NAME=VALUE", "bad-env")
+    if name.startswith(RESERVED_VARIABLES):
+        hint = f"choose a name that does not begin with {RESERVED_VARIABLES}"
+        raise BadVariable(f"{name} is one that runctl sets itself", hint, "reserved-env")
+
+
 _FOLDER_DIGEST = re.compile(r"-[0-9a-f]{8}$")
 
 

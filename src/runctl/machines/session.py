@@ -71,10 +71,11 @@ class Session:
     def config(self) -> Config:
         """The merged configuration. Raises `ConfigError`."""
         from runctl.core.config import load
+        from runctl.machines.config_checks import CHECKS
 
         if self._given_config is not None:
             return self._given_config
-        return load(Path.cwd(), config_file=self._config_file, flags=self._flags)
+        return load(Path.cwd(), config_file=self._config_file, flags=self._flags, checks=CHECKS)
 
     def apart(self, progress: Progress | None = None) -> Session:
         """The same for another thread: with its own connection to the state file, its own providers, and ``progress``
@@ -90,8 +91,9 @@ class Session:
     def read_config(self) -> Reading:
         """The configuration as far as it can be understood, and its problems; never raises."""
         from runctl.core.config import read
+        from runctl.machines.config_checks import CHECKS
 
-        return read(Path.cwd(), config_file=self._config_file, flags=self._flags)
+        return read(Path.cwd(), config_file=self._config_file, flags=self._flags, checks=CHECKS)
 
     @property
     def region(self) -> str | None:

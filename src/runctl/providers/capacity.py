@@ -156,3 +156,11 @@ def price_range(offers: Sequence[Offer]) -> tuple[Decimal, Decimal] | None:
     """The lowest and the highest known price of an hour; ``None`` where none is known."""
     known = [offer.price.usd for offer in offers if offer.price is not None]
     return (min(known), max(known)) if known else None
+
+
+def check_instance_type(text: str) -> None:
+    """Raises `ValueError`, with what to do, for several types in one text."""
+    if "," in text:
+        raise ValueError(
+            f"{text!r} is not one instance type", "name one; create takes --instance-type for each of several"
+        )

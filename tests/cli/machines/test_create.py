@@ -170,6 +170,13 @@ def test_outside_of_any_project_it_is_tagged_with_none(
     assert requested(aws).project is None
 
 
+def test_several_types_in_one_text_are_refused(invoke: Invoke, aws: Script) -> None:
+    result = invoke("aws", "create", "--instance-type", "g5.xlarge,g4dn.xlarge")
+
+    assert (result.exit_code, aws.calls) == (2, [])
+    assert "'g5.xlarge,g4dn.xlarge' is not one instance type" in result.stderr
+
+
 def test_the_same_type_twice_is_fine(invoke: Invoke, aws: Script) -> None:
     invoke("aws", "create", "m5.large", "--instance-type", "m5.large")
     assert requested(aws).instance_type == "m5.large"

@@ -19,6 +19,7 @@ from runctl.core.errors import UsageError
 from runctl.core.text import with_article
 from runctl.machines.instances import instance_request
 from runctl.machines.session import Session
+from runctl.providers.capacity import check_instance_type
 from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.providers.plugin import CreateOption, ProviderPlugin
 from runctl.providers.registry import plugin
@@ -58,7 +59,7 @@ class MachineOptions:
     ) -> InstanceRequest:
         """The request to rent it; ``terminal``: somebody can be asked. Raises `UsageError`."""
         for name in self.instance_types:
-            _refuse_id(provider, name)
+            _check_type(provider, name)
         types = tuple(dict.fromkeys(self.instance_types))
         spot = session.defaults(provider).spot if self.spot is None else self.spot
         return instance_request(
@@ -181,7 +182,12 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
     ]
 
 
-def _refuse_id(provider: str, instance_type: str) -> None:
+def _check_type(provider: str, instance_type: str) -> None:
+    try:
+        check_instance_type(instance_type)
+    except ValueError as error:
+        message, how = error.args
+        raise UsageError(message, hint=how) from error
     ids = plugin(provider).ids
     own = next((each for each in ids if each.claims(instance_type)), None)
     if own is not None:

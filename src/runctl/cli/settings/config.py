@@ -34,6 +34,7 @@ from runctl.core.config.files import (
 from runctl.core.config.trust import distrust, trust
 from runctl.core.errors import ConfigError, NotFound
 from runctl.core.masking import MASK, is_secret, masked
+from runctl.machines.config_checks import CHECKS
 from runctl.render.tables import Column, fit, screen_of
 
 
@@ -77,7 +78,7 @@ def set_command(cli: Cli, key: str, value: str, for_user: bool) -> None:
     file = _target(cli, for_user=for_user)
     # Whoever sets a value here trusts it; what was in the file before, and was not trusted, stays so.
     may_trust = not for_user and not _untrusted(file)
-    stored = set_value(file, key, value)
+    stored = set_value(file, key, value, CHECKS)
     if may_trust:
         _trust(file)
     shown = MASK if is_secret(key, stored) else stored

@@ -26,7 +26,18 @@ from runctl.core.config.files import (
     user_config_path,
 )
 from runctl.core.config.trust import is_trusted
-from runctl.core.config.values import TRUST, USD, Bad, Rule, check, describe, from_text, rules_of
+from runctl.core.config.values import (
+    NO_CHECKS,
+    TRUST,
+    USD,
+    Bad,
+    Checks,
+    Rule,
+    check,
+    describe,
+    from_text,
+    rules_of,
+)
 from runctl.core.errors import ConfigError
 from runctl.core.names import did_you_mean
 
@@ -77,7 +88,7 @@ class TrainConfig:
     timeout: str | None = field(default=None, metadata={"kind": "duration"})
     grace: str = field(default="30s", metadata={"kind": "duration"})
     """Between SIGTERM and SIGKILL."""
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, metadata={"check": "variables"})
     interpreters: Mapping[str, str] = field(default_factory=dict, metadata=TRUST)
     """By the script's extension, without its dot: what runs it."""
 
@@ -86,13 +97,13 @@ class TrainConfig:
 class CheckpointsConfig:
     """``[checkpoints]``: what a run saves is kept elsewhere as well."""
 
-    s3: str | None = field(default=None, metadata=TRUST)
+    s3: str | None = field(default=None, metadata={**TRUST, "check": "store"})
     """``s3://bucket/prefix``."""
-    folder: str | None = field(default=None, metadata={**TRUST, "kind": "absolute"})
+    folder: str | None = field(default=None, metadata={**TRUST, "kind": "absolute", "check": "store-folder"})
     """Of the machine, where no ``s3`` is named."""
-    endpoint: str | None = field(default=None, metadata=TRUST)
+    endpoint: str | None = field(default=None, metadata={**TRUST, "check": "store-endpoint"})
     """Of an S3-compatible store; by default AWS."""
-    every: str | None = None
+    every: str | None = field(default=None, metadata={"check": "checkpoint-every"})
     """How often the script is asked for one: a duration, or ``auto``."""
     keep_last: int | None = field(default=None, metadata={"minimum": 1})
     keep_best: tuple[str, ...] = ()
@@ -209,11 +220,13 @@ def read(
     config_file: Path | None = None,
     flags: Mapping[str, tuple[object, str]] | None = None,
     user_file: Path | None = None,
+    checks: Checks = NO_CHECKS,
 ) -> Reading:
     """Merge all layers as seen from ``cwd``; never raises.
 
     ``config_file`` stands in for the project's file: whoever names a file trusts it. What the project's own file says
-    without being trusted is a problem, and left out. ``flags`` maps dotted keys to (value, name of the flag).
+    without being trusted is a problem, and left out. ``flags`` maps dotted keys to (value, name of the flag);
+    ``checks`` are those of the options that mean the same.
     """
     environ = os.environ if environ is None else environ
     merged: dict[str, tuple[Any, str]] = {}
@@ -232,14 +245,14 @@ def read(
     for layer in (ConfigFile(user) if is_readable_file(user) else None, project):
         if layer is not None:
             files.insert(0, layer.path)
-            values, wrong = read_file(layer)
+            values, wrong = read_file(layer, checks)
             problems += wrong
             if layer is project and config_file is None:
                 untrusted = untrusted_values(layer, values)
                 problems += _distrusted(layer, untrusted)
                 values = {key: value for key, value in values.items() if key not in untrusted}
             _overlay(merged, values)
-    values, wrong = _read_variables(environ)
+    values, wrong = _read_variables(environ, checks)
     problems += wrong
     _overlay(merged, values)
     _overlay(merged, dict(flags or {}))
@@ -253,9 +266,12 @@ def load(
     config_file: Path | None = None,
     flags: Mapping[str, tuple[object, str]] | None = None,
     user_file: Path | None = None,
+    checks: Checks = NO_CHECKS,
 ) -> Config:
     """`read`, and raise `ConfigError` for what is wrong: the first problem, and how many more there are."""
-    reading = read(cwd, environ=environ, config_file=config_file, flags=flags, user_file=user_file)
+    reading = read(
+        cwd, environ=environ, config_file=config_file, flags=flags, user_file=user_file, checks=checks
+    )
     if reading.problems:
         first, *more = reading.problems
         others = f" (and {len(more)} more: runctl config validate)" if more else ""
@@ -264,7 +280,9 @@ def load(
     return reading.config
 
 
-def read_file(file: ConfigFile) -> tuple[dict[str, tuple[Any, str]], list[Problem]]:
+def read_file(
+    file: ConfigFile, checks: Checks = NO_CHECKS
+) -> tuple[dict[str, tuple[Any, str]], list[Problem]]:
     """The file's good values by dotted key, each with its origin, and what is wrong with the rest."""
     parsed = parse_file(file)
     values: dict[str, tuple[Any, str]] = {}
@@ -292,7 +310,7 @@ def read_file(file: ConfigFile) -> tuple[dict[str, tuple[Any, str]], list[Proble
                     complain((section, name), "unknown key", _suggest(name, names, "keys"))
                     continue
                 try:
-                    good = check(known[key], value, relative_to=file.path.parent)
+                    good = check(known[key], value, relative_to=file.path.parent, checks=checks)
                 except Bad as bad:
                     complain((section, name, *bad.below), str(bad))
                 else:
@@ -335,7 +353,9 @@ def _distrusted(file: ConfigFile, untrusted: Mapping[str, Any]) -> list[Problem]
     ]
 
 
-def _read_variables(environ: Mapping[str, str]) -> tuple[dict[str, tuple[Any, str]], list[Problem]]:
+def _read_variables(
+    environ: Mapping[str, str], checks: Checks
+) -> tuple[dict[str, tuple[Any, str]], list[Problem]]:
     known = {VARIABLE_PREFIX + key.upper().replace(".", "_"): (key, rule) for key, rule in rules().items()}
     prefixes = tuple(f"{VARIABLE_PREFIX}{section.upper()}_" for section in sections())
     values: dict[str, tuple[Any, str]] = {}
@@ -345,7 +365,7 @@ def _read_variables(environ: Mapping[str, str]) -> tuple[dict[str, tuple[Any, st
         if variable in known and text:
             key, rule = known[variable]
             try:
-                values[key] = (from_text(rule, text, relative_to=Path.cwd()), variable)
+                values[key] = (from_text(rule, text, relative_to=Path.cwd(), checks=checks), variable)
             except Bad as bad:
                 problems.append(Problem(f"${variable}", None, key, str(bad)))
         elif variable.startswith(prefixes) and variable not in known:

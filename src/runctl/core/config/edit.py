@@ -8,13 +8,13 @@ from typing import Any
 
 from runctl.core.config import read_file, rules
 from runctl.core.config.files import ConfigFile, Problem
-from runctl.core.config.values import Bad, Rule, rules_of, toml_value
+from runctl.core.config.values import NO_CHECKS, Bad, Checks, Rule, rules_of, toml_value
 from runctl.core.errors import ConfigError, UsageError
 from runctl.core.files import write_atomically
 from runctl.core.names import did_you_mean
 
 
-def set_value(file: ConfigFile, key: str, text: str) -> Any:
+def set_value(file: ConfigFile, key: str, text: str, checks: Checks = NO_CHECKS) -> Any:
     """The file holds the value, and is created if it did not exist; what it was read as is returned.
 
     Lists are written with commas, ``train.env.NAME`` sets one variable. Raises `UsageError` for an unknown key,
@@ -27,7 +27,7 @@ def set_value(file: ConfigFile, key: str, text: str) -> Any:
     before, old_problems = "", []
     if file.path.exists():
         before = _read(file.path)
-        old_problems = read_file(file)[1]
+        old_problems = read_file(file, checks)[1]
     try:
         value = text if rule is None else toml_value(rule, text)
         document = tomlkit.parse(before)
@@ -47,7 +47,7 @@ def set_value(file: ConfigFile, key: str, text: str) -> Any:
             raise ConfigError(f"{file.path}: {part}: expected a table", hint="fix the file first")
     table[name] = value
     after = tomlkit.dumps(document)
-    new = _new_problems(file, after, old_problems)
+    new = _new_problems(file, after, old_problems, checks)
     if new:
         raise ConfigError(f"{key}: {new[0].message}", hint=new[0].hint)
     write_atomically(file.path, after)
@@ -85,10 +85,10 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path} cannot be read: {error}") from error
 
 
-def _new_problems(file: ConfigFile, text: str, old: list[Problem]) -> list[Problem]:
+def _new_problems(file: ConfigFile, text: str, old: list[Problem], checks: Checks) -> list[Problem]:
     """What would be wrong that was not wrong before, by key; lines may have moved."""
     with tempfile.TemporaryDirectory() as folder:
         trial = ConfigFile(Path(folder) / file.path.name, file.table)
         trial.path.write_text(text, encoding="utf-8")
         known = {(problem.key, problem.message) for problem in old}
-        return [p for p in read_file(trial)[1] if (p.key, p.message) not in known]
+        return [p for p in read_file(trial, checks)[1] if (p.key, p.message) not in known]

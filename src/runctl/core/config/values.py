@@ -11,7 +11,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
@@ -61,6 +61,8 @@ class Rule:
     ``share``."""
     choices: tuple[str, ...] = ()
     minimum: int | None = None
+    check: str | None = None
+    """The name of what checks it besides its form, as the option of the same meaning is checked; see `Checks`."""
     trust: bool = False
     """It chooses whose code runs with the user's rights, what it may do, or where data goes; see `config.trust`."""
     table: type | None = None
@@ -84,6 +86,12 @@ class Rule:
         if self.minimum is not None:
             return f"a whole number of at least {self.minimum}"
         return _EXPECTED[self.base]
+
+
+Checks = Mapping[str, Callable[[Any], None]]
+"""By name: what a value must be besides its form. Each raises `ValueError` with why the value cannot be used, and what
+to do."""
+NO_CHECKS: Checks = types.MappingProxyType({})
 
 
 class Bad(ValueError):
@@ -122,8 +130,18 @@ def _base(hint: Any) -> tuple[Base, type | None]:
     return bases[typing.get_origin(hint) or hint], None
 
 
-def check(rule: Rule, value: object, *, relative_to: Path) -> Any:
+def check(rule: Rule, value: object, *, relative_to: Path, checks: Checks = NO_CHECKS) -> Any:
     """The value as the dataclass holds it. Raises `Bad`."""
+    good = _formed(rule, value, relative_to, checks)
+    if rule.check is not None and rule.check in checks:
+        try:
+            checks[rule.check](good)
+        except ValueError as error:
+            raise Bad("; ".join(map(str, error.args))) from None
+    return good
+
+
+def _formed(rule: Rule, value: object, relative_to: Path, checks: Checks) -> Any:
     if rule.base == "switch" and isinstance(value, bool):
         return value
     if rule.base == "number" and isinstance(value, int) and not isinstance(value, bool):
@@ -144,7 +162,9 @@ def check(rule: Rule, value: object, *, relative_to: Path) -> Any:
     if rule.base == "map" and isinstance(value, dict):
         return {name: _text_in_map(name, item) for name, item in value.items()}
     if rule.table is not None and isinstance(value, dict):
-        return {name: _check_table(rule.table, name, item, relative_to) for name, item in value.items()}
+        return {
+            name: _check_table(rule.table, name, item, relative_to, checks) for name, item in value.items()
+        }
     raise Bad(f"expected {rule.expected}, not {describe(value)}")
 
 
@@ -162,7 +182,7 @@ def _text_in_map(name: str, value: object) -> str:
     return value
 
 
-def _check_table(kind: type, name: str, value: object, relative_to: Path) -> Any:
+def _check_table(kind: type, name: str, value: object, relative_to: Path, checks: Checks) -> Any:
     if not isinstance(value, dict):
         raise Bad(f"expected a table, not {describe(value)}", (name,))
     known, good = rules_of(kind), {}
@@ -171,7 +191,7 @@ def _check_table(kind: type, name: str, value: object, relative_to: Path) -> Any
             suggestion = did_you_mean(key, known) or f"known keys: {', '.join(known)}"
             raise Bad(f"unknown key; {suggestion}", (name, key))
         try:
-            good[key] = check(known[key], item, relative_to=relative_to)
+            good[key] = check(known[key], item, relative_to=relative_to, checks=checks)
         except Bad as bad:
             raise Bad(str(bad), (name, key, *bad.below)) from None
     for field in dataclasses.fields(kind):
@@ -180,9 +200,9 @@ def _check_table(kind: type, name: str, value: object, relative_to: Path) -> Any
     return kind(**good)
 
 
-def from_text(rule: Rule, text: str, *, relative_to: Path) -> Any:
+def from_text(rule: Rule, text: str, *, relative_to: Path, checks: Checks = NO_CHECKS) -> Any:
     """A value written on a command line or in a variable: lists by commas. Raises `Bad`."""
-    return check(rule, toml_value(rule, text), relative_to=relative_to)
+    return check(rule, toml_value(rule, text), relative_to=relative_to, checks=checks)
 
 
 def toml_value(rule: Rule, text: str) -> Any:

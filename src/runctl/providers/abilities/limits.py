@@ -75,6 +75,25 @@ class Limiting(ABC):
         """The provider's own record of the machine says what ends it, for lists. Raises what its calls raise."""
 
 
+def check_ttl(ttl: timedelta) -> None:
+    """Raises `ValueError`, with what to do, for a time to live that no machine can have."""
+    _check_span("a time to live", ttl, "12h")
+
+
+def check_idle_timeout(idle_timeout: timedelta) -> None:
+    """Raises `ValueError`, with what to do, for an idle timeout that no machine can have. `OFF` is one that it can."""
+    if idle_timeout != OFF:
+        _check_span("an idle timeout", idle_timeout, "30m, or off")
+
+
+def _check_span(what: str, span: timedelta, example: str) -> None:
+    if not LEAST <= span <= LONGEST_TTL:
+        raise ValueError(
+            f"{what} of {time_span(span)} is too {'short' if span < LEAST else 'long'}",
+            f"use one minute to 366 days, such as {example}; a number without a unit is seconds",
+        )
+
+
 def settled_limits(
     *,
     ttl: timedelta | None,
@@ -88,18 +107,15 @@ def settled_limits(
     ``for_a_run``: it was rented for a run, or to fill a volume, and ends with that. Raises `UsageError` for limits that
     cannot be kept.
     """
-    if ttl is not None and not LEAST <= ttl <= LONGEST_TTL:
-        raise UsageError(
-            f"a time to live of {time_span(ttl)} is too {'short' if ttl < LONGEST_TTL else 'long'}",
-            hint="use one minute to 366 days, such as --ttl 12h; a number without a unit is seconds",
-        )
     if idle_timeout is None:
         idle_timeout = OFF if for_a_run else IDLE_TIMEOUT
-    if idle_timeout != OFF and not LEAST <= idle_timeout <= LONGEST_TTL:
-        raise UsageError(
-            f"an idle timeout of {time_span(idle_timeout)} is too {'short' if idle_timeout < LONGEST_TTL else 'long'}",
-            hint="use one minute to 366 days, such as --idle-timeout 30m, or off",
-        )
+    try:
+        if ttl is not None:
+            check_ttl(ttl)
+        check_idle_timeout(idle_timeout)
+    except ValueError as error:
+        message, how = error.args
+        raise UsageError(message, hint=how) from error
     return MachineLimits(
         ttl=ttl,
         budget=budget,

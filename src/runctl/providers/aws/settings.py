@@ -27,7 +27,7 @@ class AwsConfig:
     region: str | None = None
     profile: str | None = field(default=None, metadata=TRUST)
     """A profile of ``~/.aws/config``."""
-    instance_type: str | None = None
+    instance_type: str | None = field(default=None, metadata={"check": "instance-type"})
     spot: bool = False
     """Whether `create` buys on the spot market when neither ``--spot`` nor ``--on-demand`` is given."""
     ami_id: str | None = field(default=None, metadata=TRUST)
@@ -47,9 +47,9 @@ class AwsConfig:
     transport: str = field(default="auto", metadata={"choices": ("auto", *TRANSPORTS)})
     root_volume_size: int | None = field(default=None, metadata={"minimum": 1})
     """GiB."""
-    ttl: str | None = field(default=None, metadata={"kind": "duration"})
+    ttl: str | None = field(default=None, metadata={"kind": "duration", "check": "ttl"})
     """A machine ends itself after this long, such as ``12h``."""
-    idle_timeout: str | None = field(default=None, metadata={"kind": "timeout"})
+    idle_timeout: str | None = field(default=None, metadata={"kind": "timeout", "check": "idle-timeout"})
     """A machine that was not rented for a run ends itself when nothing has used it for so long: ``1h`` unless said
     otherwise, or ``off``."""
     ask_above: Decimal | None = field(default=None, metadata={**USD, **TRUST})
@@ -60,5 +60,5 @@ class AwsConfig:
 class EbsConfig:
     """``[ebs]``: volumes in runs."""
 
-    mount_points: tuple[str, ...] = ()
+    mount_points: tuple[str, ...] = field(default=(), metadata={"check": "mounts"})
     """``SOURCE:TARGET[:ro]``, as ``--ebs-mount`` takes it."""

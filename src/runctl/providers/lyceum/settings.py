@@ -34,7 +34,7 @@ class LyceumConfig:
     """Where the API is; by default Lyceum's own address."""
     organisation: str | None = field(default=None, metadata=TRUST)
     """The organisation's slug, where a key is good for several."""
-    instance_type: str | None = None
+    instance_type: str | None = field(default=None, metadata={"check": "instance-type"})
     """``h100``, or ``h100.4x`` for a machine with four of them."""
     spot: bool = False
     """Whether `create` buys on the spot market when neither ``--spot`` nor ``--on-demand`` is given."""

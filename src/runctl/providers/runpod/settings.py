@@ -28,7 +28,7 @@ class RunPodConfig:
 
     base_url: str | None = field(default=None, metadata=TRUST)
     """Where the API is; by default RunPod's own address."""
-    instance_type: str | None = None
+    instance_type: str | None = field(default=None, metadata={"check": "instance-type"})
     """``rtx-4090``, or ``rtx-4090.2x`` for a pod with two of them."""
     cloud: str = field(default="secure", metadata={"choices": ("secure", "community")})
     """RunPod's own data centres, or other people's machines, which are cheaper."""

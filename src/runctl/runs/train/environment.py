@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runctl.core.errors import NotFound, UsageError
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-RESERVED_PREFIX = "RUNCTL_"
+from runctl.core.names import BadVariable, check_variable
 
 
 def gather(
@@ -81,13 +78,7 @@ def _assignment(text: str, where: str, inherited: Mapping[str, str]) -> tuple[st
 
 
 def _check(name: str, where: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{where}: {name!r} cannot be the name of a variable", hint="write NAME=VALUE", code="bad-env"
-        )
-    if name.startswith(RESERVED_PREFIX):
-        raise UsageError(
-            f"{where}: {name} is one that runctl sets itself",
-            hint=f"choose a name that does not begin with {RESERVED_PREFIX}",
-            code="reserved-env",
-        )
+    try:
+        check_variable(name)
+    except BadVariable as error:
+        raise UsageError(f"{where}: {error.message}", hint=error.hint, code=error.code) from error
