@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from runctl.agent.checkpoints.choosing import NOTES, by_age, candidates
+from runctl.agent.checkpoints.choosing import NOTES, by_age, candidates, newest
 from runctl.agent.checkpoints.folders import CHECKPOINT_FILES
-from runctl.export.kubernetes.manifest import start_program
+from runctl.export.kubernetes.manifest import start_programs
+from tests.agent.checkpoints.samples import archive, safetensors
 from tests.export.kubernetes.test_start import SHELLS
 
 EPOCH = 1_700_000_000
@@ -33,10 +36,10 @@ def write(folder: Path, tree: Mapping[str, int]) -> None:
 
 
 def chosen_in_a_cluster(shell: tuple[str, ...], folder: Path) -> str:
-    start = folder.parent / "start.sh"
-    start.write_text(start_program())
+    for name, program in start_programs().items():
+        (folder.parent / name).write_text(program)
     done = subprocess.run(
-        [*shell, str(start), "0", "sh", "-c", 'printf %s "$RUNCTL_RESUME_FROM"'],
+        [*shell, str(folder.parent / "start.sh"), "0", "sh", "-c", 'printf %s "$RUNCTL_RESUME_FROM"'],
         env={
             **os.environ,
             "RUNCTL_CHECKPOINT_DIR": str(folder),
@@ -51,8 +54,8 @@ def chosen_in_a_cluster(shell: tuple[str, ...], folder: Path) -> str:
     return done.stdout
 
 
-def chosen_on_a_machine(folder: Path) -> str:
-    """By name and date: what is in the files is another matter."""
+def by_name_and_date(folder: Path) -> str:
+    """What a machine takes where it finds everything complete."""
     whole = (
         each.path for each in by_age(candidates(folder)) if each.path.is_dir() or each.path.stat().st_size
     )
@@ -119,7 +122,7 @@ def test_a_cluster_and_a_machine_choose_the_same(shell: tuple[str, ...], tmp_pat
     found = chosen_in_a_cluster(shell, folder)
 
     assert found == (str(folder / expected) if expected else "")
-    assert found == chosen_on_a_machine(folder)
+    assert found == by_name_and_date(folder)
 
 
 def test_links_are_not_followed(shell: tuple[str, ...], tmp_path: Path) -> None:
@@ -129,4 +132,116 @@ def test_links_are_not_followed(shell: tuple[str, ...], tmp_path: Path) -> None:
     (folder / "last.pt").symlink_to(tmp_path / "elsewhere.pt")
     (folder / "step-2" / "last.pt").symlink_to(tmp_path / "elsewhere.pt")
 
-    assert chosen_in_a_cluster(shell, folder) == chosen_on_a_machine(folder) == str(folder / "step-1.pt")
+    assert chosen_in_a_cluster(shell, folder) == by_name_and_date(folder) == str(folder / "step-1.pt")
+
+
+class Index:
+    """Of a distributed checkpoint: what is stored, and in which file."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self.storage_data = {f"layers.{number}.weight": Part(name) for number, name in enumerate(files)}
+
+
+class Part:
+    def __init__(self, name: str) -> None:
+        self.relative_path, self.offset, self.length = name, 0, 1
+
+
+def distributed(protocol: int, *files: str) -> bytes:
+    return pickle.dumps(Index(files), protocol)
+
+
+def shards(*names: str, indent: int | None = None) -> bytes:
+    index = {"weight_map": {f"layers.{number}": name for number, name in enumerate(names)}}
+    return json.dumps({**index, "metadata": {"format": "pt"}}, indent=indent).encode()
+
+
+MANY = tuple(f"__{rank}_{part}.distcp" for rank in range(12) for part in range(12))
+ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+FOLDERS: dict[str, tuple[str, Mapping[str, bytes], bool]] = {
+    **{
+        f"distributed {what} by protocol {protocol}": (
+            name,
+            {**dict.fromkeys(there, b"x"), ".metadata": distributed(protocol, *MANY)},
+            whole,
+        )
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+        for name, what, there, whole in (
+            ("step-2", "and whole", MANY, True),
+            ("step-2", "without the last", MANY[:-1], False),
+            ("step-2", "without the first", MANY[1:], False),
+            ("last", "without one", (*MANY[:30], *MANY[31:]), False),
+            ("last", "without all", (), False),
+        )
+    },
+    "distributed without its index": ("last", {"__0_0.distcp": b"x"}, False),
+    "distributed with an empty index": ("last", {"__0_0.distcp": b"x", ".metadata": b""}, False),
+    "Lightning's without its end": (
+        "a.ckpt",
+        {"__0_0.distcp": b"x", ".metadata": distributed(4, "__0_0.distcp")},
+        False,
+    ),
+    "Lightning's": (
+        "a.ckpt",
+        {"__0_0.distcp": b"x", ".metadata": distributed(4, "__0_0.distcp"), "meta.pt": archive()},
+        True,
+    ),
+    "Trainer's without its state": (
+        "checkpoint-5",
+        {"training_args.bin": archive(), "model.safetensors": safetensors()},
+        False,
+    ),
+    "Trainer's": (
+        "checkpoint-5",
+        {
+            "training_args.bin": archive(),
+            "model.safetensors": safetensors(),
+            "trainer_state.json": b"{}",
+            "README.txt": b"",
+            "merges": b"",
+            "code.py": b"",
+        },
+        True,
+    ),
+    "by Trainer's name": ("checkpoint-5-best", {"training_args.bin": archive(), "w.pt": archive()}, True),
+    **{
+        f"{what} indent {indent}": (
+            "step-2",
+            {
+                **dict.fromkeys(there, safetensors()),
+                "model.safetensors.index.json": shards(ONE, TWO, indent=indent),
+            },
+            whole,
+        )
+        for indent in (None, 2)
+        for what, there, whole in (
+            ("sharded", (ONE, TWO), True),
+            ("sharded without the first", (TWO,), False),
+            ("sharded without the last", (ONE,), False),
+        )
+    },
+    "an index of nothing": ("step-2", {"w.index.json": b"{}", "w.pt": archive()}, True),
+    "with a file that is empty": ("step-2", {"w.pt": archive(), "deep/v.pt": b""}, False),
+    "with a file that is being written": ("step-2", {"w.pt": archive(), "deep/v.pt.tmp": b"x"}, False),
+    "with a hidden file": ("step-2", {"w.pt": archive(), ".v.pt.Xy12": b"x"}, False),
+    "with a hidden folder": ("step-2", {"w.pt": archive(), ".cache/v.pt": archive()}, True),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_a_folder_that_lacks_a_file_is_passed_over_as_on_a_machine(
+    shell: tuple[str, ...], tmp_path: Path, case: str
+) -> None:
+    name, files, whole = FOLDERS[case]
+    folder = tmp_path / "checkpoints"
+    for age, (path, data) in enumerate(
+        (("step-1.pt", archive()), *((f"{name}/{each}", files[each]) for each in files))
+    ):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+        os.utime(folder / path, (EPOCH + age, EPOCH + age))
+
+    found = chosen_in_a_cluster(shell, folder)
+
+    assert found == str(folder / (name if whole else "step-1.pt"))
+    assert found == str(newest(folder).chosen)

@@ -7,15 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
-import boto3
 import pytest
 
-from runctl.export.kubernetes.manifest import start_program
-from runctl.providers.aws.kubernetes import AwsKubernetes
-from tests.e2e.command_line import until
+from runctl.export.kubernetes.manifest import start_programs
 
 SHELLS = tuple(
     argv
@@ -42,9 +38,9 @@ def shell(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Path:
-    path = tmp_path / "start.sh"
-    path.write_text(start_program())
-    return path
+    for name, program in start_programs().items():
+        (tmp_path / name).write_text(program)
+    return tmp_path / "start.sh"
 
 
 def variables(tmp_path: Path) -> dict[str, str]:
@@ -136,70 +132,3 @@ def test_a_script_that_is_asked_to_end_may_save_and_is_not_complete(
         child.send_signal(signal.SIGTERM)
         assert child.stdout.readline() == "saved\n"
         assert child.wait(timeout=60) == code
-
-
-@pytest.mark.namespaces
-@pytest.mark.root
-@pytest.mark.usefixtures("in_sandbox")
-def test_a_store_gives_what_it_has_and_gets_what_was_saved_last(tmp_path: Path) -> None:
-    program, folder = tmp_path / "carry.sh", tmp_path / "checkpoints"
-    program.write_text(AwsKubernetes.carrier.program)
-    s3 = boto3.client("s3")
-    bucket = f"runs-{uuid.uuid4().hex[:12]}"
-    s3.create_bucket(Bucket=bucket)
-    s3.put_object(Bucket=bucket, Key="runs/digits/checkpoints/step1.pt", Body=b"1")
-    address = f"s3://{bucket}/runs/digits/checkpoints"
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-
-    def carry(what: str, rank: int = 0) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            ["/bin/sh", str(program), what, address, str(folder), "3600"],
-            env={**environment, "RUNCTL_NODE_RANK": str(rank)},
-        )
-
-    with carry("fetch") as fetching:
-        assert fetching.wait(timeout=60) == 0
-    assert (folder / "step1.pt").read_bytes() == b"1"
-    with carry("publish") as publishing:
-        # It sleeps before it copies for the first time.
-        until(lambda: "sleep" in _children(publishing.pid) or None, what="the first copy to be waited for")
-        (folder / "last [1].pt").write_bytes(b"older one")
-        (folder / "step2").mkdir()
-        (folder / "step2" / "weights").write_bytes(b"2")
-        (folder / "step2" / ".metadata").write_bytes(b"its index")
-        (folder / ".step3.pt.partial").write_bytes(b"half")
-        os.utime(folder / "step1.pt", (1_000_000.5, 1_000_000.5))
-        os.utime(folder / "step2" / "weights", (1_000_000.25, 1_000_000.25))
-        publishing.send_signal(signal.SIGTERM)
-        assert publishing.wait(timeout=60) == 0
-    there = {
-        item["Key"].rpartition("checkpoints/")[2] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]
-    }
-    assert there == {"step1.pt", "last [1].pt", "step2/weights", "step2/.metadata", ".times-0"}
-
-    # Another node, which has saved nothing and is the last to publish. Meanwhile the first has written a file anew.
-    folder = tmp_path / "another node"
-    with carry("fetch", rank=1) as fetching:
-        assert fetching.wait(timeout=60) == 0
-    s3.put_object(Bucket=bucket, Key="runs/digits/checkpoints/last [1].pt", Body=b"newer")
-    with carry("publish", rank=1) as publishing:
-        until(lambda: "sleep" in _children(publishing.pid) or None, what="the first copy to be waited for")
-        publishing.send_signal(signal.SIGTERM)
-        assert publishing.wait(timeout=60) == 0
-
-    # Another pod, after one that died when it had sent a file and not yet the times.
-    s3.put_object(Bucket=bucket, Key="runs/digits/checkpoints/step4.pt", Body=b"4")
-    folder = tmp_path / "another pod"
-    with carry("fetch") as fetching:
-        assert fetching.wait(timeout=60) == 0
-    assert (folder / "last [1].pt").read_bytes() == b"newer"
-    assert (folder / "step1.pt").stat().st_mtime == 1_000_000.5
-    assert (folder / "step2" / "weights").stat().st_mtime == 1_000_000.25
-    assert (folder / "step4.pt").stat().st_mtime > 1_700_000_000
-    assert (folder / "step2" / ".metadata").read_bytes() == b"its index"
-    assert [path.name for path in folder.glob(".*")] == [".fetched"]
-
-
-def _children(pid: int) -> set[str]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {Path(f"/proc/{each}/comm").read_text().strip() for each in found}

@@ -13,6 +13,7 @@ from runctl.export.kubernetes.plan import LONGEST_NAME, MASTER_PORT, JobPlan, Vo
 from runctl.export.kubernetes.yaml_text import Document, render
 
 MAIN, START = "main", "start.sh"
+_CHECKPOINTS, _CARRY = "checkpoints.sh", "carry_checkpoints.sh"
 START_FOLDER = "/runctl/start"
 PUBLISH_SECONDS = 60
 """Of the grace, for what the script has saved last to reach the store."""
@@ -75,7 +76,7 @@ def _header(plan: JobPlan) -> list[str]:
     absent = (
         "The project is not sent, and dev-mode is not there: what runs is what the image has.",
         "No agent watches: the log is the cluster's, and the script is not asked for checkpoints.",
-        "Checkpoints are not read to see whether they are complete: the newest by date is taken.",
+        "Checkpoints are not read: the newest of which no file is seen to be missing is taken.",
         "Nothing is in the ledger: runctl's costs, budgets, limits and runs know nothing of it.",
         "RUNCTL_ATTEMPT and RUNCTL_PROGRESS_FILE are not set.",
         *plan.left_out,
@@ -97,21 +98,23 @@ def _labels(plan: JobPlan) -> dict[str, str]:
 
 
 @cache
-def start_program() -> str:
-    """What starts the script in its container."""
-    return Path(__file__).with_name(START).read_text(encoding="utf-8")
+def start_programs() -> Mapping[str, str]:
+    """By file name, what starts the script in its container, and what that reads of its own folder."""
+    return {
+        name: Path(__file__).with_name(name).read_text(encoding="utf-8") for name in (START, _CHECKPOINTS)
+    }
 
 
 def _programs(plan: JobPlan) -> Document:
-    carried = {"carry_checkpoints.sh": plan.store.carrier.program} if plan.store else {}
+    carried = {_CARRY: plan.store.carrier.program} if plan.store else {}
     return Document(
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": _metadata(plan, f"{plan.name}-start"),
-            "data": {START: start_program(), **carried},
+            "data": {**start_programs(), **carried},
         },
-        ("What starts the script: it needs /bin/sh of the image, and nothing else.",),
+        ("What starts the script, with /bin/sh of the image.",),
     )
 
 
@@ -434,7 +437,7 @@ def _carrier(plan: JobPlan, what: str) -> dict[str, Any]:
     folder = f"{plan.folder}/checkpoints"
     saves_to = plan.saves_to.resource if plan.saves_to else _EPHEMERAL
     mounts = [mount for mount in _mounts(plan) if mount["name"] in {"start", saves_to}]
-    program = f"{START_FOLDER}/carry_checkpoints.sh"
+    program = f"{START_FOLDER}/{_CARRY}"
     address = f"{plan.store.url}/{plan.name}/checkpoints"
     # One that goes on beside the script ends after it, with a grace of its own.
     extra: Mapping[str, Any] = {"restartPolicy": "Always"} if what == "publish" else {}

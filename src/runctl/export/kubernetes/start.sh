@@ -3,70 +3,64 @@
 # resume arguments follow the command's own, with its path in place of {checkpoint}.
 set -u
 mkdir -p "$RUNCTL_CHECKPOINT_DIR" "$RUNCTL_OUTPUT_DIR"
+. "${0%/*}/checkpoints.sh"
 
-# What may be a checkpoint, and which is the newest, is as runctl.agent.checkpoints.choosing has it on a machine. Only
-# whether it is complete is seen by its name alone.
-is_temporary() {
-    case "$1" in
-        .* | *'~' | [Tt][Mm][Pp]* | *_[Tt][Mm][Pp]) ;;
-        *.[Tt][Mm][Pp] | *.[Tt][Mm][Pp][._-]*) ;;
-        *.[Tt][Ee][Mm][Pp] | *.[Tt][Ee][Mm][Pp][._-]*) ;;
-        *.[Pp][Aa][Rr][Tt] | *.[Pp][Aa][Rr][Tt][._-]*) ;;
-        *.[Pp][Aa][Rr][Tt][Ii][Aa][Ll] | *.[Pp][Aa][Rr][Tt][Ii][Aa][Ll][._-]*) ;;
-        *.[Ii][Nn][Cc][Oo][Mm][Pp][Ll][Ee][Tt][Ee] | *.[Ii][Nn][Cc][Oo][Mm][Pp][Ll][Ee][Tt][Ee][._-]*) ;;
-        *.[Ll][Oo][Cc][Kk] | *.[Ll][Oo][Cc][Kk][._-]*) ;;
-        *.[Ss][Ww][Pp] | *.[Ss][Ww][Pp][._-]*) ;;
-        *) return 1 ;;
+# Whether the names and sizes in a folder say that it is not complete, as runctl.agent.checkpoints.folders has it. What
+# is in its files is not read, but for two indexes, where the image has grep, sed and tr.
+is_incomplete() {
+    has_unfinished "$1" && return 0
+    case "${1##*/}" in
+        *.ckpt) [ ! -e "$1/.metadata" ] || [ -e "$1/meta.pt" ] || return 0 ;;
+        checkpoint- | checkpoint-*[!0-9]*) ;;
+        checkpoint-*) [ ! -e "$1/training_args.bin" ] || [ -e "$1/trainer_state.json" ] || return 0 ;;
     esac
+    lacks_distributed "$1" || lacks_shard "$1"
 }
 
-# What says something of a training, and holds none of its weights.
-is_note() {
-    case "$1" in
-        events.out.tfevents*) ;;
-        *.[Jj][Ss][Oo][Nn]) ;;
-        *.[Jj][Ss][Oo][Nn][Ll]) ;;
-        *.[Tt][Xx][Tt]) ;;
-        *.[Cc][Ss][Vv]) ;;
-        *.[Tt][Ss][Vv]) ;;
-        *.[Ll][Oo][Gg]) ;;
-        *.[Yy][Aa][Mm][Ll]) ;;
-        *.[Yy][Mm][Ll]) ;;
-        *.[Tt][Oo][Mm][Ll]) ;;
-        *.[Mm][Dd]) ;;
-        *.[Hh][Tt][Mm][Ll]) ;;
-        *.[Pp][Nn][Gg]) ;;
-        *.[Ss][Vv][Gg]) ;;
-        *.[Pp][Dd][Ff]) ;;
-        *) return 1 ;;
-    esac
-}
-
-is_of_a_step() {
-    case "-$1" in
-        *[-_.=][Cc][Hh][Ee][Cc][Kk][Pp][Oo][Ii][Nn][Tt][0-9]* | *[-_.=][Cc][Hh][Ee][Cc][Kk][Pp][Oo][Ii][Nn][Tt][-_.=][0-9]*) ;;
-        *[-_.=][Cc][Kk][Pp][Tt][0-9]* | *[-_.=][Cc][Kk][Pp][Tt][-_.=][0-9]*) ;;
-        *[-_.=][Ss][Tt][Ee][Pp][0-9]* | *[-_.=][Ss][Tt][Ee][Pp][-_.=][0-9]*) ;;
-        *[-_.=][Gg][Ll][Oo][Bb][Aa][Ll][Ss][Tt][Ee][Pp][0-9]* | *[-_.=][Gg][Ll][Oo][Bb][Aa][Ll][Ss][Tt][Ee][Pp][-_.=][0-9]*) ;;
-        *[-_.=][Gg][Ll][Oo][Bb][Aa][Ll]_[Ss][Tt][Ee][Pp][0-9]* | *[-_.=][Gg][Ll][Oo][Bb][Aa][Ll]_[Ss][Tt][Ee][Pp][-_.=][0-9]*) ;;
-        *[-_.=][Ee][Pp][Oo][Cc][Hh][0-9]* | *[-_.=][Ee][Pp][Oo][Cc][Hh][-_.=][0-9]*) ;;
-        *[-_.=][Ii][Tt][Ee][Rr][0-9]* | *[-_.=][Ii][Tt][Ee][Rr][-_.=][0-9]*) ;;
-        *) return 1 ;;
-    esac
-}
-
-# Whether the files of a folder belong together.
-is_checkpoint() {
-    for file in trainer_state.json .metadata _CHECKPOINT_METADATA _METADATA model.safetensors pytorch_model.bin \
-        adapter_model.safetensors optimizer.pt saved_model.pb manifest.json checksums.json SHA256SUMS; do
-        [ ! -e "$1/$file" ] || return 0
-    done
-    for file in "$1"/*.distcp; do
-        [ ! -e "$file" ] || return 0
-    done
-    is_of_a_step "${1##*/}" || return 1
+# Whether a file below is still being written.
+has_unfinished() {
     for file in "$1"/* "$1"/.[!.]*; do
-        [ ! -f "$file" ] || return 0
+        if [ -h "$file" ]; then
+            continue
+        elif [ -d "$file" ]; then
+            has_unfinished "$file" && return 0
+        elif [ -f "$file" ]; then
+            [ "${file##*/}" = .metadata ] || ! is_temporary "${file##*/}" || return 0
+            case "${file##*/}" in
+                *.txt | *.py) ;;
+                .metadata | ?*.?*) [ -s "$file" ] || return 0 ;;
+            esac
+        fi
+    done
+    return 1
+}
+
+# PyTorch's distributed checkpoints: each node writes its own files, one the index of all.
+lacks_distributed() {
+    if [ ! -e "$1/.metadata" ]; then
+        for file in "$1"/__*.distcp; do
+            [ ! -e "$file" ] || return 0
+        done
+        return 1
+    fi
+    for file in $(LC_ALL=C tr -cs '0-9A-Za-z_.' '\n' <"$1/.metadata" 2>/dev/null |
+        grep -o '__[0-9][0-9]*_[0-9][0-9]*\.distcp' 2>/dev/null); do
+        [ -f "$1/$file" ] || return 0
+    done
+    return 1
+}
+
+# An index as model.safetensors.index.json names the files that a model is in.
+lacks_shard() {
+    for file in "$1"/*.index.json; do
+        [ -f "$file" ] || continue
+        tr -d '\n' <"$file" 2>/dev/null | sed -n 's/.*"weight_map"[^{]*{\([^}]*\).*/\1/p' 2>/dev/null |
+            grep -o ':[[:space:]]*"[^"\]*"' 2>/dev/null | {
+            while IFS= read -r file; do
+                file=${file#*'"'}
+                [ -f "$1/${file%'"'}" ] || exit 1
+            done
+        } || return 0
     done
     return 1
 }
@@ -124,7 +118,11 @@ offer() {
     else
         others=yes
     fi
-    [ -d "$1" ] || [ -s "$1" ] || return 0
+    if [ -d "$1" ]; then
+        ! is_incomplete "$1" || return 0
+    else
+        [ -s "$1" ] || return 0
+    fi
     latest=
     look_at "$1"
     [ -n "$latest" ] || return 0
@@ -132,44 +130,6 @@ offer() {
         { [ ! "$newest_file" -nt "$latest" ] && is_higher "${1##*/}" "${newest##*/}"; }; then
         newest=$1 newest_file=$latest
     fi
-}
-
-# Where Hugging Face's Trainer has put its final model, what it goes on from are the checkpoints beside that.
-offer_of_trainer() {
-    [ -e "$1/training_args.bin" ] && [ ! -e "$1/trainer_state.json" ] || return 1
-    any=1
-    for saved in "$1"/checkpoint-*; do
-        case "${saved##*/checkpoint-}" in
-            '' | *[!0-9]*) continue ;;
-        esac
-        if [ -d "$saved" ] && is_checkpoint "$saved"; then
-            offer "$saved"
-            any=0
-        fi
-    done
-    return "$any"
-}
-
-offer_folder() {
-    if offer_of_trainer "$1"; then
-        :
-    elif is_checkpoint "$1"; then
-        offer "$1"
-    elif [ "$2" -gt 0 ]; then
-        offer_below "$1" $(($2 - 1))
-    fi
-}
-
-offer_below() {
-    for entry in "$1"/*; do
-        if [ -h "$entry" ] || is_temporary "${entry##*/}"; then
-            continue
-        elif [ -f "$entry" ]; then
-            offer "$entry"
-        elif [ -d "$entry" ]; then
-            offer_folder "$entry" "$2"
-        fi
-    done
 }
 
 newest='' newest_file='' others='' notes=''

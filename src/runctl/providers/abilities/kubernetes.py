@@ -26,7 +26,8 @@ class CheckpointCarrier:
     image: str
     program: str
     """For ``/bin/sh`` of the image. Its arguments are ``fetch`` or ``publish``, the store's address, the folder, and
-    how many seconds lie between two copies. ``publish`` goes on until SIGTERM, and then copies once more."""
+    how many seconds lie between two copies. ``publish`` goes on until SIGTERM, and then copies once more.
+    Beside it lies ``checkpoints.sh``, which says what may be a checkpoint."""
 
 
 class Kubernetes(ABC):
