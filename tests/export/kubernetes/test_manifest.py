@@ -99,6 +99,13 @@ def test_the_script_gets_its_arguments_as_they_are() -> None:
     ]
 
 
+def test_one_attempt_is_said_to_be_one_whether_on_spot_nodes_or_not() -> None:
+    for nodes in (PLAIN.nodes, SPOT.nodes):
+        text = " ".join(manifest(changed(nodes=nodes)).replace("\n#", " ").split())
+
+        assert "A pod that is lost is not replaced: one attempt (--max-attempts, --auto-resume)." in text
+
+
 @pytest.mark.parametrize(("attempts", "limit"), [(1, 0), (20, 19)])
 def test_a_lost_pod_is_tried_again_and_a_failed_script_is_not(attempts: int, limit: int) -> None:
     spec = of_kind(changed(attempts=attempts), "Job")["spec"]
@@ -157,6 +164,8 @@ def test_a_volume_that_may_be_written_has_the_checkpoints_and_is_never_deleted()
 def test_all_that_was_made_is_in_the_lines_that_remove_it() -> None:
     for plan in PLANS.values():
         made = {(each["kind"].lower(), each["metadata"]["name"]) for each in documents(plan)}
+        if "kubectl create secret" in manifest(plan):
+            made.add(("secret", plan.secret))
         lines = [line for line in manifest(plan).splitlines() if line.startswith("#   kubectl delete")]
         removed = {tuple(word.split("/")) for line in lines for word in line.split() if "/" in word}
 

@@ -72,6 +72,8 @@ def _header(plan: JobPlan) -> list[str]:
         lines += [
             "Values of variables that look secret are not in this file. Before the run:",
             f"$ kubectl create secret generic{options} {plan.secret} {literals}",
+            "When no run needs it any more:",
+            f"$ kubectl delete{options} secret/{plan.secret}",
         ]
     absent = (
         "The project is not sent, and dev-mode is not there: what runs is what the image has.",
@@ -224,7 +226,7 @@ def _job_comments(plan: JobPlan) -> list[str]:
     retries = (
         f"A pod that is evicted, or whose node is taken back or lost, is replaced: at most {plan.attempts} attempts."
         if plan.attempts > 1
-        else "A pod that is lost is not replaced: one attempt, as nobody asked for more (--auto-resume, --spot)."
+        else "A pod that is lost is not replaced: one attempt (--max-attempts, --auto-resume)."
     )
     if plan.nodes.count == 1:
         retries += " A script that fails by itself is not tried again: it would fail in the same way."
