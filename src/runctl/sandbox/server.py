@@ -114,7 +114,7 @@ def _moto(world: World) -> Wsgi:
     modules = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: iter(modules)
     name_services_quickly()
-    objects = ObjectReads(SerialWrites(ChunkedBodies(DomainDispatcherApplication(create_backend_app))))
+    objects = ObjectReads(ChunkedBodies(SerialWrites(DomainDispatcherApplication(create_backend_app))))
     application = TroubledStore(objects, lambda: world.faults.store)
     return PriceListService(QuotaService(application, lambda: world.faults.quotas))
 

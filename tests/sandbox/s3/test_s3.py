@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import socket
 import subprocess
 import sysconfig
 import zlib
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from boto3.s3.transfer import TransferConfig
@@ -152,6 +154,21 @@ def test_an_object_that_is_replaced_is_read_to_its_end(s3: Any) -> None:
 
 
 @pytest.mark.namespaces
+def test_a_client_that_stops_in_the_middle_of_an_upload_keeps_nobody_waiting(s3: Any) -> None:
+    address = urlsplit(s3.generate_presigned_url("put_object", Params={"Bucket": "transfers", "Key": "half"}))
+    where = (address.hostname or "", address.port or 0)
+    with ThreadPoolExecutor(8) as pool, socket.create_connection(where) as stopped:
+        head = f"PUT {address.path}?{address.query} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 100\r\n\r\n"
+        stopped.sendall(head.encode() + b"half")
+        # More keys than there are locks, and its own.
+        names = ["half", *(f"others/{number}" for number in range(300))]
+        puts = [pool.submit(s3.put_object, Bucket="transfers", Key=name, Body=b"whole") for name in names]
+        assert {put.result(timeout=30)["ETag"] for put in puts} == {f'"{hashlib.md5(b"whole").hexdigest()}"'}
+        stopped.sendall(b"-" * 96)
+        assert b" 200 " in stopped.recv(1 << 12).partition(b"\r\n")[0]
+    assert s3.get_object(Bucket="transfers", Key="half")["Body"].read() == b"half" + b"-" * 96
+
+
 def test_a_list_comes_page_by_page(s3: Any) -> None:
     for number in range(25):
         s3.put_object(Bucket="transfers", Key=f"many/{number:02}", Body=b"")

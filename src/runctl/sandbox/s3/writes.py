@@ -2,10 +2,14 @@
 
 moto looks whether ``If-None-Match`` or ``If-Match`` holds, and writes later: there two writers at once both succeed,
 where S3 refuses one of them.
+
+A request has its turn once its body is here. A client that stops in the middle of one would keep others waiting for as
+long as its connection lives: those who write to the same key, and all whose keys share its lock.
 """
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -31,5 +35,10 @@ class SerialWrites:
         if "partNumber" in request.query:
             # A part is no object yet.
             return self._application(environ, start)
+        if "wsgi.input_terminated" in environ:
+            body = environ["wsgi.input"].read()
+        else:
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
         with self._locks[hash((request.bucket, request.key)) % _LOCKS]:
             return list(self._application(environ, start))
