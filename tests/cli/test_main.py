@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from runctl.cli.framework.failures import report
 from runctl.cli.main import run
 from runctl.core import errors
 from runctl.core.files import cache_folder
@@ -269,6 +271,14 @@ def test_a_file_of_this_computer_that_cannot_be_used_is_no_fault_of_ours(
     err = capsys.readouterr().err
     assert err.startswith(f"error: {tmp_path}/file/runctl: not a directory\n")
     assert "XDG_CONFIG_HOME puts runctl's own files elsewhere" in err
+
+
+@pytest.mark.parametrize("number", [errno.EISDIR, errno.ENOSPC])
+def test_an_error_that_names_a_file_by_its_descriptor_is_shown(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(OSError(number, os.strerror(number), 4), []) == 1
+    assert os.strerror(number).lower() in capsys.readouterr().err.lower()
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -154,6 +156,23 @@ def test_a_file_is_opened_by_no_link(tmp_path: Path) -> None:
     assert read_link(root, "real/leaf") == Path("deep/a")
     with pytest.raises(FileNotFoundError):
         read_link(root, "way/leaf")
+
+
+@pytest.mark.parametrize("put", [os.mkdir, os.mkfifo])
+def test_what_took_a_files_place_is_not_opened_for_it(tmp_path: Path, put: Callable[[Path], None]) -> None:
+    root = write(tmp_path / "proj", {"conf/hosts": "1", "train.py": ""})
+    selection = select(root)
+    entries = build_manifest(selection).entries
+    (root / "conf" / "hosts").unlink()
+    put(root / "conf" / "hosts")
+    before = len(os.listdir("/dev/fd"))  # noqa: PTH208
+
+    with pytest.raises(FileNotFoundError):
+        open_file(root, "conf/hosts")
+    assert set(build_manifest(selection).entries) == {"train.py"}
+    with pytest.raises(FileChanged):
+        pack_of(root, entries)
+    assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ class RealFolders:
 def open_file(root: Path, path: str) -> BinaryIO:
     """The file at ``path``, from the root with forward slashes, unbuffered.
 
-    Raises `FileNotFoundError` where there is none, or a link on the way to it, and `ProjectError` (code
-    ``unreadable-file``) for a link in its place and for what cannot be read.
+    Raises `FileNotFoundError` where there is none, but a folder or a pipe, or a link on the way to it, and
+    `ProjectError` (code ``unreadable-file``) for a link in its place and for what cannot be read.
     """
     above, _, name = path.rpartition("/")
     try:
@@ -71,6 +71,9 @@ def open_file(root: Path, path: str) -> BinaryIO:
             hint="change its mode, or put it into .runctlignore",
             code="unreadable-file",
         ) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     return open(descriptor, "rb", buffering=0)  # noqa: PTH123
 
 

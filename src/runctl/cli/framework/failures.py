@@ -48,10 +48,10 @@ def failure_of(error: BaseException, left: Left | None = None) -> Failure:
         return Failure(
             "interrupted", "interrupted; nothing was changed" if left.nothing else "interrupted", "", 130
         )
-    if isinstance(error, OSError) and error.filename is not None and error.errno is not None:
-        return _of_a_file(error)
+    # Of a file that is open, an error names at most its descriptor.
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike) and error.errno:
+        return _of_a_file(error, os.fsdecode(error.filename))
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        # Writing to a file that is open does not say which.
         return Failure("file", f"this computer: {os.strerror(error.errno).lower()}", DISK_FULL, 1)
     text = " ".join(str(error).split())
     return Failure(
@@ -62,12 +62,11 @@ def failure_of(error: BaseException, left: Left | None = None) -> Failure:
     )
 
 
-def _of_a_file(error: OSError) -> Failure:
+def _of_a_file(error: OSError, path: str) -> Failure:
     """A file or folder of this computer that cannot be used is nothing that runctl can mend."""
     from runctl.core.config.files import user_config_path
     from runctl.core.files import cache_folder, data_folder
 
-    path = os.fsdecode(error.filename)
     ours = {
         "XDG_DATA_HOME": data_folder(),
         "XDG_CACHE_HOME": cache_folder(),
