@@ -33,10 +33,10 @@ def option(arguments: list[str], name: str) -> list[str]:
 
 
 def test_buildx_exports_every_stages_cache_and_loads_the_image() -> None:
-    command = PLAN.command(Builder.BUILDX, SECRETS, exports_cache=True, name=PLAN.unchecked)
+    command = PLAN.command(Builder.BUILDX, SECRETS, exports_cache=True, name=PLAN.unchecked("1"))
     arguments = command.arguments(Builder.BUILDX)
 
-    assert option(arguments, "--tag") == [PLAN.unchecked]
+    assert option(arguments, "--tag") == [PLAN.unchecked("1")]
     assert arguments[:5] == ["buildx", "build", "--progress", "plain", "--load"]
     (exported,) = option(arguments, "--cache-to")
     assert exported.startswith("type=registry,ref=host/path:buildcache,mode=max,image-manifest=true")
@@ -71,14 +71,6 @@ def test_a_build_for_its_caches_alone_leaves_no_image() -> None:
     assert option(arguments, "--output") == ["type=cacheonly"]
     assert option(arguments, "--tag") == []
     assert "--load" not in arguments
-
-
-def test_a_folder_has_one_name_for_what_is_not_checked_yet() -> None:
-    other = dataclasses.replace(PLAN, root=Path("/q"))
-
-    assert PLAN.unchecked.startswith("runctl/digits:unchecked-")
-    assert PLAN.unchecked == dataclasses.replace(PLAN, inputs=dataclasses.replace(INPUTS, args={})).unchecked
-    assert other.unchecked != PLAN.unchecked
 
 
 def test_the_built_in_buildkit_looks_at_the_images_of_every_stage() -> None:

@@ -31,6 +31,12 @@ def test_the_newest_stay_and_every_cache() -> None:
     assert [each.digest for each in prunable(images, 2).going] == ["sha256:3"]
 
 
+def test_what_is_being_built_pushes_no_other_out_and_stays() -> None:
+    unfinished, other, checked = image(1, "unchecked-1"), image(3, "unchecked-2", "abc"), image(2)
+
+    assert prunable([unfinished, other, checked], 1).going == (other,)
+
+
 def test_an_image_that_a_run_goes_on_in_stays_whatever_its_age() -> None:
     images = [image(1), image(2), image(3)]
 

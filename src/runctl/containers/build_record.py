@@ -53,6 +53,25 @@ class BuildRecords:
                 json.dump(values, file, separators=(",", ":"))
             Path(partial).replace(self._file(root, inputs))
 
+    def begin(self, root: Path, name: str) -> None:
+        """An image of the project is being built under this name, which is not to stay."""
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._unfinished(root).write_text(name, encoding="utf-8")
+
+    def unfinished(self, root: Path) -> str | None:
+        """The name under which a build of the project began that has not come to its end. The project's builds take
+        turns (`alone`): so its command was killed."""
+        try:
+            return self._unfinished(root).read_text(encoding="utf-8") or None
+        except (OSError, ValueError):
+            return None
+
+    def end(self, root: Path) -> None:
+        """The name is gone."""
+        with contextlib.suppress(OSError):
+            self._unfinished(root).unlink()
+
     @contextmanager
     def alone(self, root: Path) -> Iterator[None]:
         """No other build of the project runs on this computer meanwhile: two would build the same twice."""
@@ -71,6 +90,9 @@ class BuildRecords:
             # A full disk or a home that cannot be written to: the project's own folder is there in any case. Not
             # always that one, as file systems of a network want write access for a lock.
             return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _unfinished(self, root: Path) -> Path:
+        return self.folder / f"{_key(root)}.unfinished"
 
     def _file(self, root: Path, inputs: ImageInputs) -> Path:
         which = "\0".join((inputs.dockerfile, inputs.target or "", inputs.platform or ""))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import IO
 
 from runctl._dataclasses import dataclass
@@ -34,6 +35,10 @@ _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 
 _Now = Callable[[], str] | None
 """The digest of what is on the disk at that moment."""
+
+
+def _unique() -> str:
+    return token_hex(8)
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,17 @@ class Pushed:
 class ImageBuilder:
     """Builds and pushes with one client; what was built last is remembered in ``records``."""
 
-    def __init__(self, client: DockerClient, records: BuildRecords, progress: Progress = SILENT) -> None:
+    def __init__(
+        self,
+        client: DockerClient,
+        records: BuildRecords,
+        progress: Progress = SILENT,
+        new_build: Callable[[], str] = _unique,
+    ) -> None:
         self.client = client
         self.records = records
         self.progress = progress
+        self._new_build = new_build
 
     def in_registry(self, reference: str) -> bool:
         """Whether the registry has it. Raises `Unreachable`, `CredentialsError`, `PermissionDenied`."""
@@ -124,17 +136,32 @@ class ImageBuilder:
         self, plan: ImagePlan, secrets: tuple[Secret, ...], rebuild: Rebuild, exports_cache: bool, now: _Now
     ) -> BuildLog:
         """The image has its names, which say what it was made from, once that is known to be so."""
+        # Not by its id: of an image in containerd's store buildx may tell one that the engine does not know
+        # (docker/buildx, pull request 3952).
+        name = plan.unchecked(self._new_build())
         command = plan.command(
-            self.client.builder, secrets, rebuild=rebuild, exports_cache=exports_cache, name=plan.unchecked
+            self.client.builder, secrets, rebuild=rebuild, exports_cache=exports_cache, name=name
         )
+        self._remove_unfinished(plan)
+        self.records.begin(plan.root, name)
         try:
             log = self._run_build(command)
             _check_unchanged(plan, now)
-            for name in filter(None, (plan.local, plan.remote)):
-                self._tag(plan.unchecked, name)
+            for checked in filter(None, (plan.local, plan.remote)):
+                self._tag(name, checked)
         finally:
-            self.client.run("image", "rm", "--no-prune", plan.unchecked)
+            self._remove_unfinished(plan, name)
         return log
+
+    def _remove_unfinished(self, plan: ImagePlan, name: str | None = None) -> None:
+        """What the name of the last build, or this one, has is gone; where the engine does not answer, the next build
+        asks it again."""
+        name = name or self.records.unfinished(plan.root)
+        if name is None:
+            return
+        done = self.client.run("image", "rm", "--no-prune", name)
+        if done.returncode == 0 or b"no such image" in done.stderr.lower():
+            self.records.end(plan.root)
 
     def _build_in_registry(
         self, plan: ImagePlan, secrets: tuple[Secret, ...], rebuild: Rebuild, exports_cache: bool, now: _Now

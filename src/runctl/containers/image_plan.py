@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +15,8 @@ from runctl.core.errors import UsageError
 PROJECT_LABEL = "runctl.project"
 INPUTS_LABEL = "runctl.inputs"
 """The digest of what the image was built from."""
+UNCHECKED = "unchecked-"
+"""How the tag of an image begins that is being built, or was when its command was killed."""
 BUILDX_CACHE_TAG = "buildcache"
 """What buildx exports: every step of every stage."""
 
@@ -84,12 +84,10 @@ class ImagePlan:
         """Its name in the registry."""
         return f"{self.repository}:{self.tag}" if self.repository else None
 
-    @property
-    def unchecked(self) -> str:
-        """Its name in an engine until it is known that no file changed under the build: one for each project's folder,
-        so that what a killed command leaves is replaced by the next."""
-        folder = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
-        return f"{repository_name(self.project)}:unchecked-{folder}"
+    def unchecked(self, build: str) -> str:
+        """Its name in an engine until it is known that no file changed under the build: one for each ``build``, as
+        others that have the same engine may build the same folder meanwhile."""
+        return f"{repository_name(self.project)}:{UNCHECKED}{build}"
 
     @property
     def labels(self) -> Mapping[str, str]:

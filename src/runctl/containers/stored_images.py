@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from runctl._dataclasses import dataclass
 from runctl.containers.failures import general_failure
-from runctl.containers.image_plan import PROJECT_LABEL
+from runctl.containers.image_plan import PROJECT_LABEL, UNCHECKED
 from runctl.core.errors import MachineError
 
 
@@ -47,6 +47,11 @@ class StoredImage:
         """Whether builds on other machines take their steps from it."""
         return any("cache" in tag for tag in self.tags)
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it is being built, or was when its command was killed: the project's next build removes it then."""
+        return bool(self.tags) and all(tag.startswith(UNCHECKED) for tag in self.tags)
+
 
 @dataclass(frozen=True)
 class Prunable:
@@ -58,13 +63,13 @@ class Prunable:
 
 
 def prunable(images: Sequence[StoredImage], keep: int, needed: Collection[str] = ()) -> Prunable:
-    """What goes when the newest ``keep`` images of each project and place stay, every cache, and those whose digests
-    are ``needed``: an engine's own, or a registry's. Pure."""
+    """What goes when the newest ``keep`` images of each project and place stay, every cache, what is being built, and
+    those whose digests are ``needed``: an engine's own, or a registry's. Pure."""
     kept: dict[tuple[str | None, Where], int] = {}
     going: list[StoredImage] = []
     staying: list[StoredImage] = []
     for image in sorted(images, key=lambda stored: (stored.created_at, stored.digest), reverse=True):
-        if image.is_cache:
+        if image.is_cache or image.is_unfinished:
             continue
         group = (image.project, image.where)
         kept[group] = kept.get(group, 0) + 1
