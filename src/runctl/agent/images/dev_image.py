@@ -44,8 +44,8 @@ def reusable(attempt: Attempt, engine: docker.Engine, container: ContainerSpec) 
         return None
     kept = durable.read_json(_record(attempt)) or {}
     image = str(kept.get("image") or "")
-    # Once: a restart by --watch is to be quick all the same.
-    asked = _asked(container) if attempt.folder.attempt == 1 else None
+    # Until it has been built: later a restart by --watch is to be quick all the same.
+    asked = _asked(container) if kept.get("asked_by") != attempt.spec.run_id else None
     why = asked or why_build(kept.get("parts"), container.dev_parts)
     if why is None and engine.inspect("image", image)[0] is None:
         why = f"the image {image} is gone from the machine"
@@ -70,8 +70,11 @@ def remember(attempt: Attempt, container: ContainerSpec, image: str) -> None:
         return
     path = _record(attempt)
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = durable.read_json(path) or {}
     record = {
         "image": image,
+        # The run that last asked for a build, whatever has changed, and has got it.
+        "asked_by": attempt.spec.run_id if _asked(container) else before.get("asked_by"),
         "tree": attempt.live.tree or "",
         "parts": dict(container.dev_parts),
         "built_at": time.time(),
