@@ -6,6 +6,7 @@ import pytest
 
 from runctl.agent.spec import ContainerSpec
 from runctl.containers.container_options import (
+    NO_DOCKERFILE,
     ContainerOptions,
     check_docker_args,
     refuse_without_container,
@@ -82,5 +83,11 @@ def test_wishes_become_the_container() -> None:
 
 def test_what_is_about_a_container_is_refused_on_the_host() -> None:
     refuse_without_container(ContainerOptions(), "--no-docker")
-    with pytest.raises(UsageError, match=r"--gpus is about a container.*--no-docker"):
-        refuse_without_container(ContainerOptions(gpus="all"), "--no-docker")
+    for reason, hint in (
+        ("--no-docker", "leave it out, or --no-docker"),
+        (NO_DOCKERFILE, "name an image with --image, or leave it out"),
+    ):
+        with pytest.raises(UsageError, match="--gpus is about a container") as raised:
+            refuse_without_container(ContainerOptions(gpus="all"), reason)
+        assert reason in raised.value.message
+        assert raised.value.hint == hint

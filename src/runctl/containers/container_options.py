@@ -11,6 +11,8 @@ from runctl._dataclasses import dataclass
 from runctl.agent.spec import ContainerSpec
 from runctl.core.errors import UsageError
 
+NO_DOCKERFILE = "the project has no Dockerfile"
+"""Why a run is on the host."""
 _OWN = {
     "--entrypoint": "--entrypoint",
     "--env": "--env",
@@ -116,9 +118,17 @@ def refuse_without_container(options: ContainerOptions, reason: str) -> None:
     if options.named:
         raise UsageError(
             f"{options.named[0]} is about a container, and this run is on the host ({reason})",
-            hint="name an image with --image, or leave it out",
+            hint=without_it("name an image with --image", "leave it out", reason),
             code="no-container",
         )
+
+
+def without_it(remedy: str, leave_out: str, reason: str) -> str:
+    """A hint to who asks for what the run has not: the ``remedy`` where only a Dockerfile is missing (``reason``), as
+    options that say what it runs in contradict others of their kind. Pure."""
+    if reason == NO_DOCKERFILE:
+        return f"{remedy}, or {leave_out}"
+    return f"{leave_out}, or {reason}" if reason.startswith("--") else leave_out
 
 
 def check_docker_args(options: Sequence[str]) -> None:

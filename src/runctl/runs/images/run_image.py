@@ -18,6 +18,7 @@ from runctl.agent.spec import BuildSpec, ContainerSpec, RunSpec
 from runctl.agent.stored_run import by_digest
 from runctl.containers.cache_keeping import caches_to_push
 from runctl.containers.client import DockerClient, find_client
+from runctl.containers.container_options import without_it
 from runctl.containers.image_inputs import ImageInputs, unpinned_bases
 from runctl.containers.image_plan import ImagePlan
 from runctl.containers.where import (
@@ -64,6 +65,8 @@ class RunImage:
     """Where the run is to be."""
     machine: Machine | None
     """``None``: it is not rented yet, and will have no image."""
+    container_reason: str = ""
+    """What decided that it has this container, or none."""
 
     @cached_property
     def is_built(self) -> bool:
@@ -71,8 +74,9 @@ class RunImage:
         built = self.container is not None and self.container.dockerfile is not None
         if not built and (self.options.build.given or self.options.build_on):
             raise UsageError(
-                "build options have no effect here: the run is not built from a Dockerfile",
-                hint="name one with --dockerfile PATH, or leave them out",
+                "build options have no effect here: the run is not built from a Dockerfile"
+                f" ({self.container_reason})",
+                hint=without_it("name one with --dockerfile PATH", "leave them out", self.container_reason),
             )
         return built
 

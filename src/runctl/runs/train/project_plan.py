@@ -16,6 +16,7 @@ from runctl.agent.starter import how_to_run, nothing_runs, starter
 from runctl.checkpoints.keeping import NOTHING, Keeping
 from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.container_options import (
+    NO_DOCKERFILE,
     NO_OPTIONS,
     ContainerOptions,
     refuse_without_container,
@@ -355,7 +356,7 @@ def _choose_container(
         return ContainerSpec(dockerfile=found.path, workdir=workdir, code=code), found.reason
     if request.docker:
         raise no_dockerfile(root.path)
-    return None, "the project has no Dockerfile"
+    return None, NO_DOCKERFILE
 
 
 def _compose_service(

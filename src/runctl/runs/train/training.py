@@ -295,6 +295,7 @@ class Training:
             self.project.root.path,
             self.instance,
             machine,
+            self.project.container_reason,
         )
 
     def _launch(self, plan: RunPlan) -> RunRecord:
