@@ -72,7 +72,7 @@ def test_each_end_reason_is_retried_or_not(reason: EndReason, retried: bool) -> 
             ["a"],
             RULES,
             replace(NOTHING, elapsed=HOUR + 1801),
-            GiveUp("found no machine within 30 minutes; runctl runs recover tries again"),
+            GiveUp("found no machine within 30m; runctl runs recover tries again"),
         ),
         (["a"], replace(RULES, on_demand_after=1200.0), replace(NOTHING, elapsed=HOUR + 1199), Wait()),
         (

@@ -57,3 +57,14 @@ def time_span(span: timedelta) -> str:
     if days < 1:
         return f"{hours}h{minutes % 60:02d}m"
     return f"{days}d{hours % 24}h"
+
+
+def exact_span(seconds: float) -> str:
+    """``12s``, ``1m30s``, ``12h00m``, ``11d13h46m41s``: to the millisecond, for what somebody has asked for."""
+    minutes, rest = divmod(round(seconds, 3), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    days, hours = divmod(hours, 24)
+    text = (f"{days}d" if days else "") + (f"{hours}h" if days or hours else "")
+    if minutes or (hours and not days):
+        text += f"{minutes:02d}m" if text else f"{minutes}m"
+    return f"{text}{rest:.5g}s" if rest or not text else text

@@ -72,7 +72,7 @@ def done_text(progress: RunProgress | None) -> str | None:
     """``42%``, or the step where the whole is not known."""
     if progress is None:
         return None
-    return f"{100 * progress.done:.0f}%" if progress.done is not None else f"step {progress.step:g}"
+    return f"{100 * progress.done:.0f}%" if progress.done is not None else f"step {progress.step:.15g}"
 
 
 def left_text(progress: RunProgress | None) -> str | None:
@@ -85,8 +85,8 @@ def progress_text(progress: RunProgress | None) -> str | None:
     if progress is None:
         return None
     if progress.total is None or progress.done is None:
-        return f"step {progress.step:g}"
-    text = f"{100 * progress.done:.1f}% (step {progress.step:g} of {progress.total:g})"
+        return f"step {progress.step:.15g}"
+    text = f"{100 * progress.done:.1f}% (step {progress.step:.15g} of {progress.total:.15g})"
     return text if progress.seconds_left is None else f"{text}, {_span(progress.seconds_left)} left"
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from runctl._dataclasses import dataclass
 from runctl.agent.deadline import Job, Move, Policy, Standing, Why, decide, decide_and_say
 from runctl.agent.end_reason import MACHINE_GONE, RETRIED, EndReason
+from runctl.core.text import exact_span
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,7 @@ def decide_next(
         return NextAttempt("spot", _best(attempts, progress.pools_with_capacity))
     waits_for_deadline = rules.deadline is not None and rules.deadline.policy is not Policy.SPOT
     if searched > rules.retry_within and not waits_for_deadline:
-        within = (
-            f"{rules.retry_within / 60:g} minutes"
-            if rules.retry_within >= 60
-            else f"{rules.retry_within:g} s"
-        )
+        within = exact_span(rules.retry_within)
         return GiveUp(f"found no machine within {within}; runctl runs recover tries again")
     return Wait()
 

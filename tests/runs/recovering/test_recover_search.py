@@ -82,7 +82,7 @@ def test_without_capacity_anywhere_it_is_asked_for_during_an_hour_and_nothing_is
 
     assert (recovered.outcome, recovered.why) == (
         Outcome.ENDED,
-        "found no machine within 60 minutes; runctl runs recover tries again",
+        "found no machine within 1h00m; runctl runs recover tries again",
     )
     assert timedelta(hours=1) < there.world.clock.now() - began < timedelta(minutes=63)
     assert list(there.world.machines) == [FIRST]

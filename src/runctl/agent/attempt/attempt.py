@@ -324,7 +324,7 @@ class Attempt:
         self._request, self._shutdown = request, Shutdown(time.monotonic(), request.grace_seconds, told)
         with contextlib.suppress(OSError):
             self.update(state=RunState.STOPPING, phase=request.message)
-        self.log.line(f"{request.message}: SIGTERM, then {request.grace_seconds:g} s of grace")
+        self.log.line(f"{request.message}: SIGTERM, then {request.grace_seconds:.15g} s of grace")
         if self.peers is not None and request.caused_by is None:
             rank, at = self.peers.node.rank, request.requested_at or time.time()
             self.peers.ends(
@@ -336,7 +336,7 @@ class Attempt:
         if request.notice is None or request.notice == self.notice:
             return
         if request is not self._request:
-            self.log.line(f"{request.message}: at most {request.grace_seconds:g} s of grace are left")
+            self.log.line(f"{request.message}: at most {request.grace_seconds:.15g} s of grace are left")
         self.notice = request.notice
         self.stages.setdefault("heard", request.requested_at)
         with contextlib.suppress(OSError):

@@ -162,7 +162,7 @@ def _pull_once(
     def stuck(silence: float) -> AgentError:
         return NoProgressError(
             "image-failed",
-            f"{failed}: no progress for {silence:g} s ({progress})",
+            f"{failed}: no progress for {silence:.15g} s ({progress})",
             "is the registry reachable from the machine? docker.pull_timeout sets how long to wait",
         )
 
@@ -186,7 +186,7 @@ def _push(attempt: Attempt, engine: docker.Engine, container: ContainerSpec, ref
         return bool(data)
 
     def stuck(silence: float) -> AgentError:
-        return AgentError("image-failed", f"the push makes no progress for {silence:g} s")
+        return AgentError("image-failed", f"the push makes no progress for {silence:.15g} s")
 
     output = _docker(attempt, engine, container, ("push", reference), progress, take, stuck)
     if output is not None:

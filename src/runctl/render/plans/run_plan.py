@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from datetime import timedelta
 from typing import Any
 
 from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
@@ -11,7 +10,7 @@ from runctl.agent.spec import CONTRACT_ROOT, ContainerSpec
 from runctl.containers.where import LOCAL
 from runctl.core.machine_models import Market
 from runctl.core.money import hourly
-from runctl.core.text import counted, size, time_span
+from runctl.core.text import counted, exact_span, size
 from runctl.project.left_out import described
 from runctl.providers.registry import is_this_computer
 from runctl.render.json import to_builtins
@@ -55,7 +54,7 @@ def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
         rows.append(("resumes", f"from the newest complete checkpoint at {where}"))
     if plan.recovery.auto_resume:
         rules = plan.recovery.rules
-        within = time_span(timedelta(seconds=rules.retry_within))
+        within = exact_span(rules.retry_within)
         when = f"at most {rules.max_attempts} attempts, each machine found within {within}"
         rows.append(("recovers", f"on another machine, while --wait or runs watch is running: {when}"))
         if plan.relocation.moves or plan.relocation.why_not:
@@ -114,12 +113,7 @@ def run_plan_document(plan: RunPlan) -> dict[str, Any]:
 
 def limit_text(timeout_seconds: float, grace_seconds: float) -> str:
     """``12h00m, then SIGTERM and 30s of grace``."""
-    return f"{_span(timeout_seconds)}, then SIGTERM and {_span(grace_seconds)} of grace"
-
-
-def _span(seconds: float) -> str:
-    """To the second where it is no whole number of minutes."""
-    return f"{seconds:g}s" if seconds % 60 else time_span(timedelta(seconds=seconds))
+    return f"{exact_span(timeout_seconds)}, then SIGTERM and {exact_span(grace_seconds)} of grace"
 
 
 def _checkpoint_rows(plan: RunPlan) -> list[tuple[str, str]]:
@@ -137,7 +131,7 @@ def _checkpoint_rows(plan: RunPlan) -> list[tuple[str, str]]:
         often = (
             "as often as it is worth its time"
             if schedule.every_seconds is None
-            else f"every {_span(schedule.every_seconds)}"
+            else f"every {exact_span(schedule.every_seconds)}"
         )
         rows.append(("checkpoints", f"the script is asked for one {often}"))
     return rows

@@ -23,5 +23,5 @@ class TimeLimit:
         limit, began = self._spec.timeout_seconds, self._script_began()
         if limit is None or began is None or time.monotonic() - began < limit:
             return None
-        message = f"the time limit of {limit:g} s is over"
+        message = f"the time limit of {limit:.15g} s is over"
         return StopRequest(EndReason.TIME_LIMIT, self._spec.grace_seconds, time.time(), message)
