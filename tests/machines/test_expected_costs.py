@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+import pytest
+
 from runctl.core.machine_models import Market
 from runctl.machines.expected_costs import Expected, estimate_warning, expected_costs, expected_nodes_costs
 from runctl.machines.node_volumes import NodeVolume, Sharing
@@ -32,6 +34,20 @@ def test_an_hour_is_the_machine_its_disks_its_volumes_and_its_address() -> None:
     assert (costs.disks_per_month, costs.volumes_per_month) == (Decimal("16.06"), Decimal("14.60"))
     assert costs.address_per_hour == Decimal("0.005")
     assert costs.expected is None
+
+
+@pytest.mark.parametrize(
+    ("hours", "ttl", "at_most"),
+    [(8, None, False), (8, 12, False), (12, 12, True), (24, 12, True), (None, 12, True)],
+)
+def test_what_ends_itself_then_costs_that_at_most(hours: int | None, ttl: int | None, at_most: bool) -> None:
+    plan = replace(PLAN, ttl=timedelta(hours=ttl) if ttl else None)
+
+    expected = expected_costs(plan, timedelta(hours=hours) if hours else None).expected
+
+    assert expected is not None
+    assert expected.duration == timedelta(hours=min(filter(None, (hours, ttl))))
+    assert expected.at_most is at_most
 
 
 def test_what_is_stopped_costs_its_disks_and_a_spot_machine_cannot_be() -> None:

@@ -23,7 +23,8 @@ class Expected:
     duration: timedelta
     usd: Decimal
     at_most: bool
-    """It ends itself then at the latest; else somebody has said that it takes so long."""
+    """The machine ends itself then at the latest, and cannot cost more; else somebody has said that the work takes so
+    long, or a run's time limit cuts that, which begins when the machine has been set up."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,12 @@ def expected_costs(plan: CreatePlan, estimate: timedelta | None = None) -> Expec
         per_hour = plan.price.usd + address + (disks + volumes) / HOURS_PER_MONTH
     # What a budget pays for is said with the budget.
     duration = estimate or (plan.ttl if plan.ttl == plan.longest else None)
-    ends_first = duration is not None and plan.longest is not None and plan.longest < duration
-    if ends_first:
+    ends_then = duration is not None and plan.longest is not None and plan.longest <= duration
+    if ends_then:
         duration = plan.longest
     expected = None
     if per_hour is not None and duration is not None:
-        expected = Expected(duration, per_hour * hours(duration), at_most=estimate is None or ends_first)
+        expected = Expected(duration, per_hour * hours(duration), at_most=ends_then)
     return ExpectedCosts(
         per_hour=per_hour,
         disks_per_month=disks,
