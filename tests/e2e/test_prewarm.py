@@ -64,6 +64,14 @@ class Account:
         """As EC2 says it."""
         return str(self.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"])
 
+    def noted(self, volume: str) -> str | None:
+        """What the volume's tags say that all of it was filled from."""
+        tags = {
+            each["Key"]: each["Value"]
+            for each in self.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["Tags"]
+        }
+        return tags.get("runctl:filled-from")
+
     def assert_nothing_left(self, volume: str) -> None:
         """No machine, no role, and the volume is free."""
         until(lambda: self.live() == [], what="the helper's end")
@@ -144,6 +152,7 @@ def test_a_helper_fills_a_volume_its_own_machine_brings_it_up_to_date_and_a_copy
     assert filled.json["proofs"] == {"crc32": 60}
     assert float(filled.json["cost"]) > 0
     account.assert_nothing_left(identifier)
+    assert (filled.json["only_from_source"], account.noted(identifier)) == (True, source)
 
     instance = runctl("aws", "create", "t3.medium", "--ebs-volume", "datasets", "--quiet").ok().out.strip()
     point = runctl("aws", "status", instance, "--output", "json").ok().json["volumes"]
@@ -164,6 +173,7 @@ def test_a_helper_fills_a_volume_its_own_machine_brings_it_up_to_date_and_a_copy
     account.iam.delete_role_policy(RoleName="runctl-instance", PolicyName="cats")
     assert (there.json["files"], there.json["fetched_files"], there.json["helper"]) == (61, 1, False)
     assert (there.json["instance_id"], there.json["attached_to"]) == (instance, None)
+    assert account.noted(identifier) is None, "it was mounted for writing all the time"
     assert account.live() == [instance]
     until(lambda: account.state_of(identifier) == "available", what="the volume to be free")
     runctl("aws", "terminate", instance, "--yes").ok()

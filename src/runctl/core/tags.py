@@ -52,8 +52,8 @@ attached it in order to mount it. It goes when the volume is mounted, attached w
 CREATED_FROM: Final = "runctl:made-from"
 """On a volume: the snapshot or the volume whose data it began with."""
 FILLED_FROM: Final = "runctl:filled-from"
-"""On a volume: the address in an object store that all of it was filled from. It goes when the volume is mounted for
-writing, as the two may differ then."""
+"""On a volume: the address in an object store that all of it was filled from, so that nothing else is on the volume.
+It goes when the volume is mounted for writing, as the two may differ then."""
 COPY_FOR: Final = "runctl:copy-for"
 """On a volume: the run that filled it in the place of another one, in another zone."""
 CONTENT: Final = "runctl:content"

@@ -166,6 +166,8 @@ def prewarm_document(result: PrewarmResult) -> dict[str, Any]:
         "fetched_bytes": done.get("fetched_bytes"),
         "removed_files": done.get("removed_files"),
         "proofs": done.get("proofs"),
+        "only_from_source": done.get("only_from_source"),
+        "other_path": done.get("other_path"),
         "seconds": round(result.seconds, 1),
         "instance_id": result.instance.id if result.instance else None,
         "helper": plan.on_helper,
@@ -200,8 +202,15 @@ def prewarm_text(result: PrewarmResult) -> str:
     files = counted(done["files"], "file")
     return (
         f"{volume.id}: {files}, {size(done['bytes'])} from {plan.request.source}; {fetched}{removed},"
-        f" in {took}{cost}\n  verified: {proofs or 'nothing to verify'}"
+        f" in {took}{cost}\n  verified: {proofs or 'nothing to verify'}{_others(done.get('other_path'))}"
     )
+
+
+def _others(path: str | None) -> str:
+    """What else is on the volume, and what follows from that."""
+    if path is None:
+        return ""
+    return f"\n  other files are on it too, such as {path}: a run that reads it cannot have it filled anew from there"
 
 
 _PROOFS = {

@@ -57,6 +57,7 @@ def test_every_object_becomes_a_proven_file(bucket: Bucket, tmp_path: Path) -> N
     assert (result["files"], result["bytes"]) == (len(contents), sum(map(len, contents.values())))
     assert result["fetched_files"] == len(contents)
     assert result["proofs"] == {"crc32": 45, "etag": 1, "md5": 1}
+    assert (result["only_from_source"], result["other_path"]) == (True, None)
     assert list((bucket.into / ".runctl" / "partial").iterdir()) == []
 
 
@@ -113,6 +114,7 @@ def test_what_another_source_has_put_there_stays(bucket: Bucket) -> None:
     result = bucket.fill("other", "--delete").ok()
 
     assert (result["removed_files"], set(bucket.files())) == (1, {"ours", "theirs"})
+    assert (result["only_from_source"], result["other_path"]) == (False, "ours")
 
 
 def test_one_object_can_be_the_source(bucket: Bucket) -> None:

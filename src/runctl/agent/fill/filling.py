@@ -15,6 +15,7 @@ from runctl.agent.cloud.s3 import S3, Location, Refusal
 from runctl.agent.errors import AgentError, counted
 from runctl.agent.fill.inside import Looker, in_the_way, make_folder, opener, remove_file
 from runctl.agent.fill.objects import Wanted, wanted
+from runctl.agent.fill.others import LOCK, other_path
 from runctl.agent.fill.planning import Differences, Local, check_room, differences, room_needed
 from runctl.agent.fill.record import Record, sync_file_system
 from runctl.agent.fill.report import Report
@@ -88,6 +89,8 @@ def _filled(
     _verify(request, goal, record)
     _tidy(record)
     record.rewrite(set(goal.files), delete=request.delete)
+    is_all = request.mount_point in (None, request.into)
+    other = other_path(request.into, goal) if is_all else None
     report.say(
         "result",
         source=str(request.source),
@@ -98,6 +101,9 @@ def _filled(
         fetched_bytes=total.bytes,
         removed_files=removed,
         proofs=_proofs(goal, record),
+        # Of a folder on the volume nobody asks, so nothing is said.
+        only_from_source=other is None if is_all else None,
+        other_path=None if other is None else os.fsencode(other).decode("utf-8", "replace"),
         seconds=round(time.monotonic() - begun, 3),
     )
 
@@ -170,7 +176,7 @@ class _writing:  # noqa: N801 (reads as the statement that it is)
 
 def _locked(record: Record) -> int:
     """Nobody else fills this folder until the descriptor is closed, or its process has ended."""
-    descriptor = opener(str(record.folder / "lock"), os.O_RDWR | os.O_CREAT)
+    descriptor = opener(str(record.folder / LOCK), os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

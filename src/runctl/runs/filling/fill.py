@@ -40,7 +40,13 @@ from runctl.runs.records.store import RunStore
 from runctl.runs.records.updates import planned
 from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.train.start import start
-from runctl.storage.attaching import MountOptions, attach_and_mount, unmount, unmount_and_detach
+from runctl.storage.attaching import (
+    MountOptions,
+    attach_and_mount,
+    may_be_written,
+    unmount,
+    unmount_and_detach,
+)
 from runctl.storage.pace import Pace
 from runctl.transport.agent import AgentClient
 
@@ -134,6 +140,8 @@ class Prewarm:
             point = attach_and_mount(
                 self.provider, self.agent_on, volume, instance, options, self.progress
             ).mount_point
+        else:
+            may_be_written(require(self.provider.volumes), volume)
         try:
             record, done = self._run(plan, instance, plan.arguments(point))
         except RunctlError:
@@ -141,10 +149,11 @@ class Prewarm:
                 with suppress(RunctlError):
                     unmount(self.agent_on, volume, instance, progress=self.progress)
             raise
-        if request.source is not None and request.to is None:
-            # Whoever writes to it takes the tag off.
-            require(self.provider.volumes).tag(volume.id, {FILLED_FROM: str(request.source)})
         now = require(self.provider.volumes).find(volume.id)
+        if done.get("only_from_source") and not plan.was_mounted:
+            # Once nobody can write to it: whoever mounts it for writing later takes the tag off.
+            unmount(self.agent_on, now, instance, progress=self.progress)
+            require(self.provider.volumes).tag(volume.id, {FILLED_FROM: str(request.source)})
         if plan.on_helper or request.detach:
             unmount_and_detach(self.provider, self.agent_on, now, progress=self.progress)
         elif request.source is not None and not plan.was_mounted:
