@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runctl.agent.spec import MountSpec, RunSpec
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import Volume, VolumeState
-from runctl.core.tags import CONTENT, FILLED_FROM, OWNED, OWNED_VALUE, REPLICA_OF
+from runctl.core.tags import CONTENT, FILLED_FROM, FILLED_WITH, OWNED, OWNED_VALUE, REPLICA_OF
 from runctl.machines.replicas import same_data
 from runctl.runs.recovering.relocating import with_volume
 from runctl.runs.relocation import (
@@ -52,9 +52,13 @@ def test_a_small_volume_follows_at_once_and_a_large_one_when_as_long_was_waited_
 
 
 def test_a_volume_that_is_only_read_is_filled_from_its_object_store_where_that_is_sooner() -> None:
-    refill = refill_of(replace(LARGE, tags={**OURS, FILLED_FROM: "s3://mine/data"}), mibps=2000.0)
+    tags = {**OURS, FILLED_FROM: "s3://mine/data", FILLED_WITH: "digest"}
+    refill = refill_of(replace(LARGE, tags=tags), mibps=2000.0)
     assert refill == Refill("s3://mine/data", 90 + 512.0)
     assert refill_of(LARGE, mibps=2000.0) is None
+    # Whether that is all of it, an older runctl did not ask.
+    older = {**OURS, FILLED_FROM: "s3://mine/data"}
+    assert refill_of(replace(LARGE, tags=older), mibps=2000.0) is None
 
     (filled,) = plan_relocation([VolumeInUse(LARGE, read_only=True, refill=refill)]).moves
     (written,) = plan_relocation([VolumeInUse(LARGE, read_only=False, refill=refill)]).moves

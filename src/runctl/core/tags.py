@@ -54,6 +54,8 @@ CREATED_FROM: Final = "runctl:made-from"
 FILLED_FROM: Final = "runctl:filled-from"
 """On a volume: the address in an object store that all of it was filled from, so that nothing else is on the volume.
 It goes when the volume is mounted for writing, as the two may differ then."""
+FILLED_WITH: Final = "runctl:filled-with"
+"""On such a volume: a digest of the names, sizes and ETags of what was there. It goes with `FILLED_FROM`."""
 COPY_FOR: Final = "runctl:copy-for"
 """On a volume: the run that filled it in the place of another one, in another zone."""
 CONTENT: Final = "runctl:content"
@@ -63,7 +65,7 @@ REPLICA_OF: Final = "runctl:replica-of"
 """On a volume: the one in another zone whose data it keeps ready there."""
 REPLICATES: Final = "runctl:replicates"
 """On a temporary snapshot: the content that replicas are made of."""
-GONE_WITH_WRITING: Final = (FILLED_FROM, CONTENT)
+GONE_WITH_WRITING: Final = (FILLED_FROM, FILLED_WITH, CONTENT)
 """What is known of a volume's data until somebody may write to it."""
 INTENT: Final = "runctl:intent"
 """On whatever was made: the token of the intent to make it, which is the call's client token too."""

@@ -11,7 +11,7 @@ from functools import partial
 from runctl._dataclasses import dataclass
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Volume
-from runctl.core.tags import FILLED_FROM, is_ours
+from runctl.core.tags import FILLED_FROM, FILLED_WITH, is_ours
 from runctl.storage.machines import BOOT_SECONDS
 
 USUAL_OUTAGE = timedelta(minutes=10)
@@ -109,7 +109,9 @@ def refill_of(volume: Volume, mibps: float) -> Refill | None:
     """How long a helper machine takes to bring the same onto another volume like it, if it is known where that is;
     ``mibps`` is what the volume moves."""
     source = volume.tags.get(FILLED_FROM)
-    return None if source is None else Refill(source, BOOT_SECONDS + volume.size_gib * 1024 / mibps)
+    if source is None or FILLED_WITH not in volume.tags:
+        return None
+    return Refill(source, BOOT_SECONDS + volume.size_gib * 1024 / mibps)
 
 
 def plan_relocations(

@@ -117,6 +117,19 @@ def test_what_another_source_has_put_there_stays(bucket: Bucket) -> None:
     assert (result["only_from_source"], result["other_path"]) == (False, "ours")
 
 
+def test_a_volume_is_filled_anew_only_with_what_another_one_was_filled_with(bucket: Bucket) -> None:
+    bucket.put("set/one", b"first")
+    bucket.put("set/folder/", b"")
+    listing = bucket.fill("set").ok()["listing"]
+    assert bucket.fill("set", "--listing", listing).ok()["listing"] == listing
+    bucket.put("set/one", b"other")
+
+    said = bucket.fill("set", "--listing", listing)
+
+    assert (said.code, said.last["code"]) == (1, "source-changed")
+    assert bucket.files() == {"one": b"first"}
+
+
 def test_one_object_can_be_the_source(bucket: Bucket) -> None:
     bucket.put("models/weights.bin", b"w")
     bucket.put("models/weights.bin.old", b"o")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runctl.agent.cloud.s3 import Object
-from runctl.agent.fill.objects import Wanted
+from runctl.agent.fill.objects import Wanted, listing_digest
 from runctl.agent.fill.others import other_path
 
 FILLED = Wanted(
@@ -57,3 +57,24 @@ def test_an_empty_folder_that_nobody_filled_is_something_else(volume: Path) -> N
 
 def test_what_cannot_be_looked_into_is_something_else(volume: Path) -> None:
     assert other_path(volume / "gone", FILLED) == "."
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Wanted({"a.bin": FILLED.files["a.bin"]}, FILLED.folders),
+        Wanted({**FILLED.files, "c.bin": Object("c.bin", 1, "etag")}, FILLED.folders),
+        Wanted({**FILLED.files, "a.bin": Object("a.bin", 2, "etag")}, FILLED.folders),
+        Wanted({**FILLED.files, "a.bin": Object("a.bin", 1, "other")}, FILLED.folders),
+        Wanted(FILLED.files, ()),
+    ],
+    ids=["one less", "one more", "larger", "other content", "a folder less"],
+)
+def test_whatever_changes_in_s3_changes_the_digest_of_its_listing(changed: Wanted) -> None:
+    assert listing_digest(changed) != listing_digest(FILLED)
+
+
+def test_the_order_of_a_listing_and_what_is_above_the_folder_do_not_matter() -> None:
+    moved = {path: Object(f"elsewhere/{path}", 1, "etag") for path in reversed(FILLED.files)}
+
+    assert listing_digest(Wanted(moved, FILLED.folders * 2)) == listing_digest(FILLED)

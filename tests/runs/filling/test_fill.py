@@ -26,7 +26,9 @@ from tests.cli.fake_provider import (
 )
 
 OURS = {tag.OWNED: tag.OWNED_VALUE}
-NOTED = (VOLUME_ID, {tag.FILLED_FROM: "s3://mine/data"}, ())
+NOTED = (VOLUME_ID, {tag.FILLED_FROM: "s3://mine/data", tag.FILLED_WITH: "digest"}, ())
+
+WHOLE = {"only_from_source": True, "listing": "digest"}
 
 
 class Filled:
@@ -80,7 +82,7 @@ class Filled:
 
 
 def test_a_volume_with_nothing_else_on_it_is_noted_as_filled_once_nobody_can_write_to_it() -> None:
-    filled = Filled(tags=OURS, done={"only_from_source": True})
+    filled = Filled(tags=OURS, done=WHOLE)
 
     names = filled.carry_out()
 
@@ -103,9 +105,7 @@ def test_a_volume_that_may_have_more_than_the_source_is_not_noted(done: dict[str
 
 
 def test_a_volume_that_stays_mounted_for_writing_is_not_noted_and_loses_what_was_noted_before() -> None:
-    filled = Filled(
-        tags={**OURS, tag.FILLED_FROM: "s3://mine/data"}, done={"only_from_source": True}, was_mounted=True
-    )
+    filled = Filled(tags={**OURS, tag.FILLED_FROM: "s3://mine/data"}, done=WHOLE, was_mounted=True)
 
     filled.carry_out()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from runctl.agent.spec import MountSpec, RunSpec
 from runctl.core import tags as tag
-from runctl.core.errors import NotFound, Unsupported
+from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unsupported
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import Volume
 from runctl.core.run_models import MovedVolume
@@ -52,12 +52,14 @@ class Cloud:
     def list(self) -> tuple[Volume, ...]:
         return tuple(self.volumes.values())
 
-    def tag(self, identifier: str, tags: Mapping[str, str]) -> None:
+    def tag(self, identifier: str, tags: Mapping[str, str], *, remove: Collection[str] = ()) -> None:
         known = self.volumes[identifier]
-        self.volumes[identifier] = replace(known, tags={**known.tags, **tags})
+        now = {key: value for key, value in {**known.tags, **tags}.items() if key not in remove}
+        self.volumes[identifier] = replace(known, tags=now)
 
     def delete(self, identifier: str, progress: object, *, include_protected: bool = False) -> None:
-        assert include_protected, "a copy is as persistent as what it is made of"
+        begun = tag.COPY_FOR in self.volumes[identifier].tags
+        assert include_protected or begun, "a copy is as persistent as what it is made of"
         self.deleted.append(identifier)
         self.volumes.pop(identifier)
 
@@ -134,7 +136,8 @@ class Run:
 
 
 def filled(run: Any, volume: Volume, zone: str, source: str) -> Volume:
-    copy: Volume = run.cloud.copy(run.name, volume, zone, {tag.FILLED_FROM: source})
+    tags = {tag.FILLED_FROM: source, tag.FILLED_WITH: "all of it"}
+    copy: Volume = run.cloud.copy(run.name, volume, zone, tags)
     return copy
 
 
@@ -228,21 +231,15 @@ def test_a_volume_that_the_run_writes_to_has_no_replica_to_go_on_with() -> None:
     assert cloud.made[run.goes_to("b")] == run.name
 
 
-def test_a_volume_that_another_run_fills_is_not_taken_for_the_runs_own() -> None:
-    cloud = Cloud()
-    own = cloud.add(OWN, "a", {tag.FILLED_FROM: "s3://data/all"})
-    hers = {tag.CREATED_FROM: OWN, tag.COPY_FOR: "run-b"}
-    cloud.add("vol-hers", "b", hers)
-    run: Any = Run(cloud)
-    run.store = None
-    run.provider.region = None
+@contextmanager
+def filling(cloud: Cloud, refused: RunctlError | None = None) -> Iterator[list[Any]]:
+    """What is filled anew is `vol-mine`, if nothing refuses to fill it; the requests for volumes, and for prewarms."""
+    asked: list[Any] = []
     cloud.chosen_shape = lambda volume: volume  # type: ignore[attr-defined]
-    run.session.rental_listeners = ()
-    wanted: list[Any] = []
 
     @contextmanager
     def new_volume(_session: object, _provider: str, request: Any) -> Iterator[Any]:
-        wanted.append(request)
+        asked.append(request)
         made = cloud.add("vol-mine", request.zone, request.tags)
         yield SimpleNamespace(carry_out=lambda: made)
 
@@ -251,19 +248,82 @@ def test_a_volume_that_another_run_fills_is_not_taken_for_the_runs_own() -> None
             """Nothing is asked of it but to fill."""
 
         def plan(self, request: Any) -> Any:
+            asked.append(request)
             return SimpleNamespace(volume=request.volume)
 
         def carry_out(self, plan: Any) -> Any:
+            if refused is not None:
+                raise refused
             return plan
 
     with patch.object(relocating, "new_volume", new_volume), patch.object(relocating, "Prewarm", Prewarm):
+        yield asked
+
+
+def that_can_fill(cloud: Cloud) -> Any:
+    run: Any = Run(cloud)
+    run.store = run.provider.region = None
+    run.session.rental_listeners = ()
+    return run
+
+
+def test_a_volume_that_another_run_fills_is_not_taken_for_the_runs_own() -> None:
+    cloud = Cloud()
+    own = cloud.add(OWN, "a", {tag.FILLED_FROM: "s3://data/all", tag.FILLED_WITH: "all of it"})
+    hers = {tag.CREATED_FROM: OWN, tag.COPY_FOR: "run-b"}
+    cloud.add("vol-hers", "b", hers)
+    run = that_can_fill(cloud)
+
+    with filling(cloud) as asked:
         first = relocating._filled(run, own, "b", "s3://data/all")
         # As after a process that was killed while it was filled.
         again = relocating._filled(run, own, "b", "s3://data/all")
 
+    assert first is not None
+    assert again is not None
     assert (first.id, again.id) == ("vol-mine", "vol-mine")
-    (request,) = wanted
-    assert request.tags == {tag.CREATED_FROM: OWN, tag.COPY_FOR: "run-a"}
+    made, filled_once, filled_again = asked
+    assert made.tags == {tag.CREATED_FROM: OWN, tag.COPY_FOR: "run-a"}
+    assert filled_once == filled_again
+    assert filled_once.listing == "all of it"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        MachineError("it is not the same", code="source-changed"),
+        NotFound("it is empty", code="nothing-there"),
+        Conflict("it is larger than the volume", code="disk-full"),
+    ],
+)
+def test_a_volume_follows_itself_where_what_it_was_filled_from_has_changed(refused: RunctlError) -> None:
+    cloud = Cloud()
+    noted = {tag.FILLED_FROM: "s3://data/all", tag.FILLED_WITH: "all of it"}
+    cloud.add(OWN, "a", noted)
+    run = that_can_fill(cloud)
+
+    with filling(cloud, refused), patch.object(relocating, "moving", run._moving):
+        bring_volumes(run, an_instance(zone="b"))
+
+    assert cloud.deleted == ["vol-mine"], "the one that was begun"
+    assert run.kept.volume_id == "vol-0"
+    assert not noted.keys() & cloud.find("vol-0").tags.keys()
+    assert run.moved[0].filled_from is None
+    assert "s3://data/all no longer has what vol-own was filled with" in str(run.progress.warnings)
+
+
+def test_a_volume_that_cannot_be_filled_for_another_reason_does_not_follow() -> None:
+    cloud = Cloud()
+    cloud.add(OWN, "a", {tag.FILLED_FROM: "s3://data/all", tag.FILLED_WITH: "all of it"})
+    run = that_can_fill(cloud)
+
+    with (
+        filling(cloud, MachineError("it is slow", code="stalled")),
+        pytest.raises(MachineError, match="slow"),
+    ):
+        bring_volumes(run, an_instance(zone="b"))
+
+    assert (cloud.deleted, run.kept.volume_id) == ([], OWN)
 
 
 ZONES = st.sampled_from(["a", "b", "c", "d"])
@@ -284,7 +344,11 @@ def test_however_runs_go_from_zone_to_zone_each_deletes_only_what_it_has_made_it
     written: set[str],
 ) -> None:
     cloud = Cloud()
-    cloud.add(OWN, "a", {tag.CONTENT: "one", **({tag.FILLED_FROM: source} if source else {})})
+    cloud.add(
+        OWN,
+        "a",
+        {tag.CONTENT: "one", **({tag.FILLED_FROM: source, tag.FILLED_WITH: "all of it"} if source else {})},
+    )
     for zone in replicas:
         cloud.add(f"vol-replica-{zone}", zone, {tag.CONTENT: "one", tag.REPLICA_OF: OWN})
     theirs = set(cloud.volumes)

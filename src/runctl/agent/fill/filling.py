@@ -14,7 +14,7 @@ from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.s3 import S3, Location, Refusal
 from runctl.agent.errors import AgentError, counted
 from runctl.agent.fill.inside import Looker, in_the_way, make_folder, opener, remove_file
-from runctl.agent.fill.objects import Wanted, wanted
+from runctl.agent.fill.objects import Wanted, listing_digest, wanted
 from runctl.agent.fill.others import LOCK, other_path
 from runctl.agent.fill.planning import Differences, Local, check_room, differences, room_needed
 from runctl.agent.fill.record import Record, sync_file_system
@@ -40,6 +40,8 @@ class Request:
     """The file system that it must be on."""
     delete: bool = False
     """Remove files that were filled before and are not in S3 any more."""
+    listing: str = ""
+    """The digest of what S3 must still have, for another volume that was filled with it; empty: whatever it has."""
 
 
 def fill_folder(request: Request, report: Report, variables: Mapping[str, str]) -> None:
@@ -66,6 +68,7 @@ def _filled(
     total = Outcome()
     for _ in range(PASSES):
         goal = listed(request, variables)
+        _check_listing(request, goal)
         outcome, removed = _fill_once(request, goal, record, report, variables)
         _add(total, outcome)
         if not outcome.changed:
@@ -101,6 +104,7 @@ def _filled(
         fetched_bytes=total.bytes,
         removed_files=removed,
         proofs=_proofs(goal, record),
+        listing=listing_digest(goal),
         # Of a folder on the volume nobody asks, so nothing is said.
         only_from_source=other is None if is_all else None,
         other_path=None if other is None else os.fsencode(other).decode("utf-8", "replace"),
@@ -118,6 +122,15 @@ def listed(request: Request, variables: Mapping[str, str]) -> Wanted:
         raise explained(refusal, source, request.location) from refusal
     finally:
         s3.close()
+
+
+def _check_listing(request: Request, goal: Wanted) -> None:
+    if request.listing and listing_digest(goal) != request.listing:
+        raise AgentError(
+            "source-changed",
+            f"what is in {request.source} is not what the other volume was filled with",
+            "copy that volume itself",
+        )
 
 
 def explained(refusal: Refusal, source: Source, location: Location) -> AgentError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 
 from runctl._dataclasses import dataclass
@@ -31,6 +33,17 @@ class Wanted:
     def size(self) -> int:
         """Bytes."""
         return sum(found.size for found in self.files.values())
+
+
+def listing_digest(listed: Wanted) -> str:
+    """Of all names, sizes and ETags: two listings that have the same one are of the same files. Pure."""
+    found = hashlib.sha256()
+    # ASCII with escapes: a key may be no text.
+    for path, each in sorted(listed.files.items()):
+        found.update(json.dumps([path, each.size, each.etag]).encode("ascii") + b"\n")
+    for folder in sorted(set(listed.folders)):
+        found.update(json.dumps([folder]).encode("ascii") + b"\n")
+    return found.hexdigest()[:32]
 
 
 def belongs(source: Source, key: str) -> bool:

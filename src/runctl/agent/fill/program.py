@@ -53,6 +53,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     s3.add_argument("--region", required=True, help="the bucket's")
     s3.add_argument("--mount-point", type=Path, help="refuse to write unless something is mounted there")
     s3.add_argument("--delete", action="store_true", help="remove what was filled before and is gone from S3")
+    s3.add_argument("--listing", default="", help="refuse to begin unless S3 has what this is the digest of")
     s3.set_defaults(action=_s3)
     blocks = verbs.add_parser("blocks", help="read every block of a device")
     blocks.add_argument("device", help="its path, or the id of an attached EBS volume")
@@ -85,7 +86,7 @@ def _s3(options: argparse.Namespace, report: Report) -> None:
         raise AgentError("bad-source", str(error)) from error
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     location = Location(options.region, endpoint)
-    request = Request(source, location, options.into, options.mount_point, options.delete)
+    request = Request(source, location, options.into, options.mount_point, options.delete, options.listing)
     fill_folder(request, report, os.environ)
 
 

@@ -25,7 +25,7 @@ from runctl.core.errors import (
 from runctl.core.ids import RunId, new_run_id
 from runctl.core.machine_models import Instance, Volume
 from runctl.core.progress import SILENT, Progress
-from runctl.core.tags import FILLED_FROM
+from runctl.core.tags import FILLED_FROM, FILLED_WITH
 from runctl.core.waiting import attempts
 from runctl.machines.intents import IntentStore
 from runctl.machines.machine import Machine, open_machine
@@ -153,7 +153,8 @@ class Prewarm:
         if done.get("only_from_source") and not plan.was_mounted:
             # Once nobody can write to it: whoever mounts it for writing later takes the tag off.
             unmount(self.agent_on, now, instance, progress=self.progress)
-            require(self.provider.volumes).tag(volume.id, {FILLED_FROM: str(request.source)})
+            filled = {FILLED_FROM: str(request.source), FILLED_WITH: str(done["listing"])}
+            require(self.provider.volumes).tag(volume.id, filled)
         if plan.on_helper or request.detach:
             unmount_and_detach(self.provider, self.agent_on, now, progress=self.progress)
         elif request.source is not None and not plan.was_mounted:

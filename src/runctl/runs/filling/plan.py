@@ -57,6 +57,8 @@ class PrewarmRequest:
     detach: bool = False
     """Also from a machine that had it before."""
     project: str | None = None
+    listing: str | None = None
+    """What another volume was filled with, whose place it is to take (`runctl.core.tags.FILLED_WITH`)."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class PrewarmPlan:
         region = self.stored.region if self.stored else ""
         delete = ("--delete",) if request.delete else ()
         where = ("--region", region, "--mount-point", mount_point)
-        return ("s3", str(request.source), into, *where, *delete, *ending)
+        listing = ("--listing", request.listing) if request.listing else ()
+        return ("s3", str(request.source), into, *where, *delete, *listing, *ending)
 
 
 def plan_prewarm(

@@ -10,12 +10,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runctl.agent.object_store import parse_source
-from runctl.core.errors import Conflict, NotFound, RunctlError, Unsupported
+from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unsupported
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Instance, Volume, VolumeState
 from runctl.core.money import monthly
 from runctl.core.run_models import MovedVolume
-from runctl.core.tags import COPY_FOR, CREATED_FROM, MOVED_TO, PROJECT, REPLICA_OF
+from runctl.core.tags import (
+    COPY_FOR,
+    CREATED_FROM,
+    FILLED_FROM,
+    FILLED_WITH,
+    MOVED_TO,
+    PROJECT,
+    REPLICA_OF,
+)
 from runctl.machines.moving import MoveRequest, moving
 from runctl.machines.replicas import same_data
 from runctl.machines.volumes import new_volume
@@ -35,6 +43,9 @@ from runctl.runs.relocation import (
     refill_of,
 )
 from runctl.runs.stored.recipe import KeptVolume, Recipe
+
+_SOURCE_CHANGED = frozenset({"source-changed", "nothing-there", "no-bucket", "disk-full"})
+"""Codes of a prewarm that cannot bring what another volume, as large as this one, was filled with."""
 
 
 def current_volume(run: RecoveredRun, kept: KeptVolume) -> Volume:
@@ -112,17 +123,14 @@ def bring_volumes(run: RecoveredRun, instance: Instance) -> None:
             continue
         way = ways.get(volume.id)
         source = way.source if way is not None else None
-        replica = way.replica if way is not None else None
+        following = replica = way.replica if way is not None else None
         if replica is not None:
-            following = replica
             label = volume.name or volume.id
-            run.session.progress.note(
-                f"{label} is in {instance.zone} already: {following.name or following.id}"
-            )
+            run.session.progress.note(f"{label} is in {instance.zone} already: {replica.name or replica.id}")
         elif source is not None:
             following = _filled(run, volume, instance.zone, source)
-        else:
-            following = _moved(run, volume, instance.zone)
+        if following is None:
+            source, following = None, _moved(run, volume, instance.zone)
         to = kept.replaced_by(str(following.id), is_copy=replica is None)
         _adopt(run, volume, following, to, source)
 
@@ -150,8 +158,9 @@ def _found_elsewhere(run: RecoveredRun, kept: KeptVolume, volume: Volume) -> Kep
     return found
 
 
-def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume:
-    """A volume like it in that zone, filled from where this one was filled from."""
+def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume | None:
+    """A volume like it in that zone, filled from where this one was filled from; ``None`` where that has changed since:
+    nobody tries that again with this volume."""
     volumes = require(run.provider.volumes)
     label = volume.name or volume.id
     run.session.progress.note(f"{label} is refilled in {zone}, from {source}")
@@ -181,8 +190,19 @@ def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume
         progress=run.session.progress,
         rental_listeners=run.session.rental_listeners,
     )
-    plan = prewarm.plan(PrewarmRequest(created, parse_source(source), may_format=True))
-    return prewarm.carry_out(plan).volume
+    listing = volume.tags.get(FILLED_WITH)
+    refill = PrewarmRequest(created, parse_source(source), may_format=True, listing=listing)
+    try:
+        return prewarm.carry_out(prewarm.plan(refill)).volume
+    except (MachineError, NotFound, Conflict) as error:
+        if error.code not in _SOURCE_CHANGED:
+            raise
+    run.session.progress.warn(
+        f"{source} no longer has what {label} was filled with: the volume itself follows"
+    )
+    volumes.delete(created.id, run.session.progress)
+    volumes.tag(volume.id, {}, remove=(FILLED_FROM, FILLED_WITH))
+    return None
 
 
 def _moved(run: RecoveredRun, volume: Volume, zone: str) -> Volume:
