@@ -125,6 +125,21 @@ def test_a_volume_that_is_attached_only_is_not_known_to_be_blank_afterwards(scri
 
 
 @pytest.mark.parametrize("attach", [attach_and_mount, attach_only])
+def test_a_volume_that_runctl_did_not_create_is_attached_and_keeps_its_tags(
+    script: Script, attach: Any
+) -> None:
+    # Somebody has taken it out of runctl's hands, and left the other tags.
+    theirs = a_volume(tags={tag.UNUSED: "true", tag.GROW: "true", tag.CONTENT: "content-1"})
+    script.answers["volume"] = script.answers["attach_volume"] = theirs
+    script.answers["agent.attach"] = {**ANSWER, "grown": True}
+    agent_on = () if attach is attach_only else (on(script),)
+
+    attach(FakeProvider(script), *agent_on, theirs, an_instance())
+
+    assert "tag_volume" not in script.names()
+
+
+@pytest.mark.parametrize("attach", [attach_and_mount, attach_only])
 def test_what_was_known_of_its_data_goes_once_it_is_attached_whatever_tags_the_caller_saw(
     script: Script, attach: Any
 ) -> None:

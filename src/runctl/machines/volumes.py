@@ -247,7 +247,7 @@ def larger_volume(
     def carry_out() -> Resized:
         done = resize(cloud, agents(session, transport), plan, session.progress)
         session.ledger_record(provider).seen(done.volume)
-        if done.growth is not None and tag.GROW in done.volume.tags:
+        if done.growth is not None and tag.GROW in done.volume.tags and tag.is_ours(done.volume.tags):
             require(cloud.volumes).tag(done.volume.id, {}, remove=(tag.GROW,))
         return done
 

@@ -118,7 +118,7 @@ def attach_only(
     """The volume is attached and not mounted; whatever is put on it then is not known to runctl."""
     volumes = require(provider.volumes)
     gone = [key for key in (tag.UNUSED, *tag.GONE_WITH_WRITING) if key in volume.tags]
-    if gone:
+    if gone and tag.is_ours(volume.tags):
         volumes.tag(volume.id, {}, remove=gone)
     attached = volumes.attach(volume.id, instance.id, progress)
     # Whoever replicates it may have looked before it was attached.
@@ -159,7 +159,7 @@ def mount(
         request["shared"] = True
     if not options.read_only:
         may_be_written(volumes, volume)
-    grows = tag.GROW in volume.tags and not options.read_only
+    grows = tag.is_ours(volume.tags) and tag.GROW in volume.tags and not options.read_only
     if grows:
         request["grow"] = True
     agent = agent_on(instance)

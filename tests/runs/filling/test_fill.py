@@ -10,6 +10,7 @@ import pytest
 from runctl.agent.object_store import Source
 from runctl.core import tags as tag
 from runctl.core.clock import SystemClock
+from runctl.core.errors import PermissionDenied
 from runctl.core.machine_models import VolumeState
 from runctl.runs.filling.fill import Prewarm
 from runctl.runs.filling.plan import PrewarmPlan, PrewarmRequest
@@ -110,3 +111,20 @@ def test_a_volume_that_stays_mounted_for_writing_is_not_noted_and_loses_what_was
     filled.carry_out()
 
     assert filled.script.only("tag_volume") == (VOLUME_ID, {}, (tag.FILLED_FROM,))
+
+
+def test_a_volume_that_runctl_did_not_create_is_filled_and_not_tagged() -> None:
+    filled = Filled(tags={}, done=WHOLE)
+
+    names = filled.carry_out()
+
+    assert names[-3:] == ["agent.detach", "detach_volume", "volume"]
+    assert "tag_volume" not in names
+
+
+def test_a_volume_is_filled_and_given_back_also_where_that_cannot_be_noted() -> None:
+    filled = Filled(tags=OURS, done=WHOLE)
+    filled.script.answers["tag_volume"] = PermissionDenied("no right to tag")
+
+    assert "detach_volume" in filled.carry_out()
+    assert "no right to tag" in str(filled.progress.warnings)

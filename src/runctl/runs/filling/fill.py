@@ -25,7 +25,7 @@ from runctl.core.errors import (
 from runctl.core.ids import RunId, new_run_id
 from runctl.core.machine_models import Instance, Volume
 from runctl.core.progress import SILENT, Progress
-from runctl.core.tags import FILLED_FROM, FILLED_WITH
+from runctl.core.tags import FILLED_FROM, FILLED_WITH, is_ours
 from runctl.core.waiting import attempts
 from runctl.machines.intents import IntentStore
 from runctl.machines.machine import Machine, open_machine
@@ -150,16 +150,25 @@ class Prewarm:
                     unmount(self.agent_on, volume, instance, progress=self.progress)
             raise
         now = require(self.provider.volumes).find(volume.id)
-        if done.get("only_from_source") and not plan.was_mounted:
-            # Once nobody can write to it: whoever mounts it for writing later takes the tag off.
+        if done.get("only_from_source") and not plan.was_mounted and is_ours(now.tags):
+            # Once nobody can write to it: whoever mounts it for writing later takes the tags off.
             unmount(self.agent_on, now, instance, progress=self.progress)
-            filled = {FILLED_FROM: str(request.source), FILLED_WITH: str(done["listing"])}
-            require(self.provider.volumes).tag(volume.id, filled)
+            self._note(now, {FILLED_FROM: str(request.source), FILLED_WITH: str(done["listing"])})
         if plan.on_helper or request.detach:
             unmount_and_detach(self.provider, self.agent_on, now, progress=self.progress)
         elif request.source is not None and not plan.was_mounted:
             unmount(self.agent_on, now, instance, progress=self.progress)
         return record, done
+
+    def _note(self, volume: Volume, tags: Mapping[str, str]) -> None:
+        """In the volume's tags; it has been filled, also where that cannot be."""
+        try:
+            require(self.provider.volumes).tag(volume.id, tags)
+        except RunctlError as error:
+            self.progress.warn(
+                f"{volume.id} is filled, but that could not be noted: {error.message}: in another zone a run has it by"
+                " snapshot"
+            )
 
     def _run(
         self, plan: PrewarmPlan, instance: Instance, arguments: tuple[str, ...]

@@ -35,7 +35,7 @@ def remember_mount(context: AwsContext, volume: Volume, instance: Instance, moun
 
 def forget_unused(context: AwsContext, volume: Volume) -> None:
     """From now on something may be on the volume."""
-    if tag.UNUSED in volume.tags:
+    if tag.is_ours(volume.tags) and tag.UNUSED in volume.tags:
         context.session.ec2.delete_tags(Resources=[volume.id], Tags=[{"Key": tag.UNUSED}])
 
 

@@ -242,7 +242,7 @@ def _mount(wait: _Wait) -> None:
                 progress=wait.progress,
                 format="never" if is_read else rule.format,
                 known_blank=rule.known_blank and not is_read,
-                grow=tag.GROW in volume.tags and not is_read,
+                grow=tag.is_ours(volume.tags) and tag.GROW in volume.tags and not is_read,
                 read_only=is_read,
                 wait_seconds=60,
             )
