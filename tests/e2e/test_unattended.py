@@ -71,6 +71,9 @@ def test_a_run_that_nobody_watches_goes_on_after_its_machine_died_and_leaves_not
 
     # Without notice: it says nothing, lets go of nothing, and has the lease. `docs/unattended.md` interrupts one.
     until(lambda: (shown(project, run)["checkpoint"] or {}).get("published_at"), what="a checkpoint")
+    # As `ebs replicate` leaves it, where no machine has the volume just then.
+    content = [{"Key": "runctl:content", "Value": "one"}]
+    client(in_docker_sandbox, "ec2").create_tags(Resources=[datasets], Tags=content)
     faults.kill_instance(first)
     # Somebody who watches all the same rents nothing: the group does.
     watching = project.start("runs", "watch", run, "--every", "1s")
@@ -84,6 +87,7 @@ def test_a_run_that_nobody_watches_goes_on_after_its_machine_died_and_leaves_not
     assert left(in_docker_sandbox, run) == []
     # The last machine lets go of it as it ends.
     until(lambda: volume_named(project, "datasets")["state"] == "available", what="the volume to be free")
+    assert "runctl:content" not in volume_named(project, "datasets")["tags"], "the run has written to it"
     ended = shown(project, run)
     assert [each["end_reason"] for each in ended["attempts"]] == ["INTERRUPTED", "COMPLETED"]
     assert [each["zone"] for each in ended["attempts"]] == ["us-east-1b"] * 2

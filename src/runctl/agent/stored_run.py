@@ -33,6 +33,8 @@ class StoredVolume:
     read_only: bool = False
     blank: bool = False
     """It was created empty for the run: the first attempt makes its file system."""
+    forget: tuple[str, ...] = ()
+    """Tags that say what is on it, and go before a machine may write to it."""
 
 
 @dataclass(frozen=True)

@@ -247,6 +247,20 @@ def test_a_clock_that_is_wrong_does_not_spoil_the_signature(endpoint: Endpoint) 
     assert abs(datetime.now(UTC) - timedelta(days=1) - said) < timedelta(minutes=5)
 
 
+def test_only_the_tags_that_are_named_are_deleted_whatever_their_values(endpoint: Endpoint) -> None:
+    endpoint.answers = [(200, "<DeleteTagsResponse/>")]
+    url = f"http://127.0.0.1:{endpoint.server_port}"
+    Ec2("i-0abc", "eu-west-1", Credentials(KEYS), url).delete_tags("vol-0abc", ("runctl:content", "other"))
+    ((_, body),) = endpoint.asked
+    assert parse_qs(body.decode(), keep_blank_values=True) == {
+        "Action": ["DeleteTags"],
+        "Version": ["2016-11-15"],
+        "ResourceId.1": ["vol-0abc"],
+        "Tag.1.Key": ["runctl:content"],
+        "Tag.2.Key": ["other"],
+    }
+
+
 @pytest.mark.parametrize(("state", "terminated"), [("terminated", True), ("shutting-down", False)])
 def test_a_machine_does_nothing_any_more_only_when_it_has_terminated(
     endpoint: Endpoint, state: str, terminated: bool

@@ -25,6 +25,7 @@ class Cloud:
         self.answers = list(answers)
         self.here: set[str] = set()
         self.devices: list[str | None] = []
+        self.forgotten: list[tuple[str, ...]] = []
         patch.setattr(preparing, "disks", lambda: self)
         patch.setattr(preparing, "this_machine", lambda: self)
         patch.setattr(volumes, "attach", self._mount)
@@ -42,18 +43,37 @@ class Cloud:
             return None
         return answer
 
+    def delete_tags(self, volume_id: str, keys: tuple[str, ...]) -> None:
+        assert (volume_id, self.devices) == (ID, []), "before it is mounted"
+        assert self.here or not self.answers, "once it is attached"
+        self.forgotten.append(keys)
+
     def _mount(self, request: Mapping[str, Any]) -> dict[str, Any]:
         self.devices.append(request["device"])
         return {}
 
-    def attach(self, *, holds: bool = True) -> None:
-        preparing.attach(StoredVolume(ID, "/data"), first=True, holds=lambda: holds, say=lambda _: None)
+    def attach(self, *, holds: bool = True, forget: tuple[str, ...] = ()) -> None:
+        volume = StoredVolume(ID, "/data", forget=forget)
+        preparing.attach(volume, first=True, holds=lambda: holds, say=lambda _: None)
 
 
 def test_it_is_attached_when_the_machine_before_has_let_go_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = Cloud(monkeypatch, None, None, "/dev/sdf")
     cloud.attach()
     assert (cloud.devices, cloud.answers) == (["/dev/sdf"], [])
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_what_was_said_of_its_data_goes_once_it_is_attached_and_before_it_is_mounted(
+    monkeypatch: pytest.MonkeyPatch, attached: bool
+) -> None:
+    cloud = Cloud(monkeypatch, *(() if attached else (None, "/dev/sdf")))
+    # As after an attempt of before that this machine did not get through.
+    cloud.here.update({ID} if attached else ())
+
+    cloud.attach(forget=("runctl:content",))
+
+    assert (cloud.forgotten, len(cloud.devices)) == ([("runctl:content",)], 1)
 
 
 def test_one_that_a_request_without_an_answer_has_attached_is_not_waited_for(

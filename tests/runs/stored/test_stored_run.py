@@ -19,6 +19,7 @@ from runctl.checkpoints.download import Prefix
 from runctl.core.database import StateError
 from runctl.core.errors import NotFound, Unsupported
 from runctl.core.machine_models import Market
+from runctl.core.tags import GONE_WITH_WRITING
 from runctl.project.kept import KeptProjects, NotKept
 from runctl.project.manifest import build_manifest
 from runctl.project.selection import select
@@ -61,7 +62,7 @@ def a_recipe(tree: str) -> Recipe:
         ),
         "aws",
         "eu-west-1",
-        volumes=(KeptVolume("vol-1", "/data", read_only=True),),
+        volumes=(KeptVolume("vol-1", "/data", read_only=True), KeptVolume("vol-2", "/out", read_only=False)),
         request=InstanceRequest(
             "t3.micro",
             market=Market.SPOT,
@@ -91,8 +92,9 @@ def test_a_machine_reads_what_concerns_it_and_the_number_of_the_attempt(at: Pref
     store_run(at, a_recipe(tree), RunFacts(), attempt=1, projects=projects)
 
     told = from_json(StoredRun, loads(at.storage.read(at.bucket, at.key(RUN))))
-    assert [(each.volume_id, each.mount_point, each.read_only) for each in told.volumes] == [
-        ("vol-1", "/data", True)
+    assert [(each.volume_id, each.mount_point, each.read_only, each.forget) for each in told.volumes] == [
+        ("vol-1", "/data", True, ()),
+        ("vol-2", "/out", False, GONE_WITH_WRITING),
     ]
     assert told.max_attempts == 7
     assert from_json(RunSpec, loads(at.storage.read(at.bucket, at.key(SPEC)))).env == {"K": "v"}

@@ -101,6 +101,27 @@ def test_conditions_hold_or_the_statement_does_not_count(
     assert (verdict([document], "s3:ListBucket", BUCKET, context) is Verdict.ALLOWED) is allowed
 
 
+@pytest.mark.parametrize(
+    ("keys", "all_values", "any_value"),
+    [
+        (("a",), True, True),
+        (("a", "b"), True, True),
+        (("a", "c"), False, True),
+        (("c",), False, False),
+        (None, True, False),
+    ],
+)
+def test_each_value_of_a_key_that_has_several_is_compared(
+    keys: tuple[str, ...] | None, all_values: bool, any_value: bool
+) -> None:
+    context = {} if keys is None else {"aws:TagKeys": keys}
+
+    for kind, allowed in (("ForAllValues", all_values), ("ForAnyValue", any_value)):
+        condition = {f"{kind}:StringEquals": {"aws:TagKeys": ["a", "b"]}}
+        document = policy(allow("ec2:DeleteTags", Condition=condition))
+        assert (verdict([document], "ec2:DeleteTags", "x", context) is Verdict.ALLOWED) is allowed
+
+
 def test_a_resource_that_is_not_known_is_allowed_where_any_is() -> None:
     some = policy(allow("ec2:StartInstances", "arn:aws:ec2:*:*:instance/*"))
 

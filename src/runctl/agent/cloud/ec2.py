@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -109,6 +109,11 @@ class Ec2:
                 continue
             return device
         raise AgentError("ec2-refused", f"this machine has no free device name for {volume_id}")
+
+    def delete_tags(self, resource_id: str, keys: Sequence[str]) -> None:
+        """It has none of these tags, of which there is at least one. Raises `AgentError` as `detach_volume` does."""
+        named = {f"Tag.{number}.Key": key for number, key in enumerate(keys, 1)}
+        self._call("DeleteTags", {"ResourceId.1": resource_id, **named})
 
     def has_terminated(self, instance_id: str) -> bool:
         """Whether EC2 says that the machine does nothing any more: one that is still shutting down may.

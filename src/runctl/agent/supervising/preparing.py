@@ -126,6 +126,9 @@ def attach(volume: StoredVolume, *, first: bool, holds: Callable[[], bool], say:
     device = None
     if volume.volume_id not in here.attached():
         device = _attach_to(this_machine(), volume.volume_id, holds, say)
+    if volume.forget:
+        # Now that it is attached nobody replicates or fills it; while no machine had it, somebody may have.
+        this_machine().delete_tags(volume.volume_id, volume.forget)
     request: dict[str, Any] = {
         "volume_id": volume.volume_id,
         "mount_point": volume.mount_point,

@@ -32,6 +32,7 @@ from runctl.core.files import cache_folder
 from runctl.core.ids import InstanceId, is_run_id
 from runctl.core.machine_models import Instance
 from runctl.core.run_models import GitState
+from runctl.core.tags import GONE_WITH_WRITING
 from runctl.core.text import size
 from runctl.machines.session import Session
 from runctl.project.kept import LARGEST_PACK, KeptProjects, NotKept, kept_projects
@@ -230,7 +231,13 @@ def _described(recipe: Recipe, facts: RunFacts) -> StoredRun:
     del known["spec"]
     return StoredRun(
         tuple(
-            StoredVolume(each.volume_id, each.mount_point, each.read_only, each.blank)
+            StoredVolume(
+                each.volume_id,
+                each.mount_point,
+                each.read_only,
+                each.blank,
+                () if each.read_only else GONE_WITH_WRITING,
+            )
             for each in recipe.volumes
         ),
         recipe.rules.max_attempts,

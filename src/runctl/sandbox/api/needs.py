@@ -13,6 +13,7 @@ from typing import Any
 
 from moto.iam.models import iam_backends
 
+from runctl.sandbox.api.policies import Value
 from runctl.sandbox.api.rights import Need
 from runctl.sandbox.world import ACCOUNT
 
@@ -46,6 +47,7 @@ _CREATED = {
     "CreatePlacementGroup": ("placement-group",),
 }
 _TAGGED_KIND = re.compile(r"TagSpecifications?\.(\d+)\.ResourceType")
+_TAG_KEY = re.compile(r"Tag\.\d+\.Key")
 _LAUNCHES = frozenset({"RunInstances"})
 
 
@@ -59,8 +61,11 @@ def ec2_needs(action: str, form: Mapping[str, str], region: str) -> list[Need]:
         Need(name, _arn(region, kind, "*"), {f"aws:RequestTag/{key}": value for key, value in tags.items()})
         for kind, tags in ((kind, asked.get(kind, {})) for kind in _CREATED.get(action, ()))
     ]
+    keys = _tag_keys(action, form)
     for kind, resource_id, tags in _named(form, region):
-        context = {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
+        context: dict[str, Value] = {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
+        if keys:
+            context["aws:TagKeys"] = keys
         needs.append(Need(name, _arn(region, kind, resource_id), context))
     if action not in ("CreateTags", "DeleteTags"):
         needs += [
@@ -94,6 +99,13 @@ def _request_tags(form: Mapping[str, str]) -> dict[str, dict[str, str]]:
             found.setdefault(kind, {})[key] = form.get(f"{before}Tag.{number}.Value", "")
             number += 1
     return found
+
+
+def _tag_keys(action: str, form: Mapping[str, str]) -> tuple[str, ...]:
+    """Those that the call sets on what there is, or takes off."""
+    if action not in ("CreateTags", "DeleteTags"):
+        return ()
+    return tuple(value for parameter, value in form.items() if _TAG_KEY.fullmatch(parameter))
 
 
 def _named(form: Mapping[str, str], region: str) -> Iterator[tuple[str, str, Mapping[str, str]]]:

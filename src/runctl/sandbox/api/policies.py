@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 Document = str | Mapping[str, Any]
+Value = str | tuple[str, ...]
+"""Of a key of the request: of some, such as ``aws:TagKeys``, there are several."""
 
 
 class Verdict(Enum):
@@ -29,7 +31,7 @@ def verdict(
     documents: Iterable[Document],
     action: str,
     resource: str | None,
-    context: Mapping[str, str] | None = None,
+    context: Mapping[str, Value] | None = None,
 ) -> Verdict:
     """What the policies say of ``action`` (``s3:GetObject``) on ``resource``, an ARN.
 
@@ -49,7 +51,7 @@ def verdict(
 
 
 def _is_about(
-    statement: Mapping[str, Any], action: str, resource: str | None, context: Mapping[str, str]
+    statement: Mapping[str, Any], action: str, resource: str | None, context: Mapping[str, Value]
 ) -> bool:
     denies = statement.get("Effect") == "Deny"
 
@@ -90,7 +92,7 @@ def _resource(patterns: Sequence[str], resource: str | None, denies: bool) -> bo
     return _any(patterns, resource)
 
 
-def _conditions_hold(conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:
+def _conditions_hold(conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, Value]) -> bool:
     known = {key.lower(): value for key, value in context.items()}
     return all(
         _condition_holds(operator, known.get(key.lower()), _list(wanted))
@@ -99,8 +101,8 @@ def _conditions_hold(conditions: Mapping[str, Mapping[str, Any]], context: Mappi
     )
 
 
-def _condition_holds(operator: str, value: str | None, wanted: list[str]) -> bool:
-    name = operator.rpartition(":")[2]
+def _condition_holds(operator: str, value: Value | None, wanted: list[str]) -> bool:
+    each_of, _, name = operator.rpartition(":")
     if name == "Null":
         return (value is None) is (wanted == ["true"])
     if name.endswith("IfExists"):
@@ -111,9 +113,13 @@ def _condition_holds(operator: str, value: str | None, wanted: list[str]) -> boo
     if test is None:
         return False
     negated = "Not" in name
+    values = () if value is None else (value,) if isinstance(value, str) else value
+    if each_of == "ForAllValues":
+        # Also where there are none ("Set operators for multivalued context keys").
+        return all(test(wanted, each) is not negated for each in values)
     if value is None:
-        return negated
-    return test(wanted, value) is not negated
+        return negated and not each_of
+    return any(test(wanted, each) is not negated for each in values)
 
 
 def _any(patterns: Iterable[str], text: str, *, fold: bool = False) -> bool:

@@ -16,7 +16,7 @@ from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 
-from runctl.sandbox.api.policies import Document, Verdict, verdict
+from runctl.sandbox.api.policies import Document, Value, Verdict, verdict
 from runctl.sandbox.world import ACCOUNT, current
 
 TEMPORARY = "ASIA"
@@ -39,7 +39,7 @@ class Need:
     """As policies name it: ``s3:GetObject``."""
     resource: str | None
     """An ARN, ``*``, or ``None`` for what is not known."""
-    context: Mapping[str, str] | None = None
+    context: Mapping[str, Value] | None = None
     """For conditions."""
 
 

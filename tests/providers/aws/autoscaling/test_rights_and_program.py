@@ -11,6 +11,9 @@ import zlib
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from runctl.core import tags as tag
 from runctl.providers.abilities.groups import GroupPlan, GroupRequest, TakeUp
 from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.autoscaling import first_boot
@@ -19,6 +22,8 @@ from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.first_boot import LIMIT_BYTES, compressed
 from runctl.providers.instance_plans import VolumeMount
+from runctl.sandbox.api.needs import ec2_needs
+from runctl.sandbox.api.policies import Verdict, verdict
 from tests.providers.aws.autoscaling.group_requests import MACHINE, NAME, REQUEST, RUN, URL
 
 
@@ -58,6 +63,31 @@ def test_the_role_allows_what_the_machine_does_on_this_runs_resources(
         ),
     ), "the volume decides the zone"
     assert f"attach and detach {volume.id}, on the run's own machines" in plan.rights
+    assert any(each.startswith(f"take off the tags by which {volume.id} is known") for each in plan.rights)
+
+
+@pytest.mark.parametrize(
+    ("form", "allowed"),
+    [
+        ({"ResourceId.1": "vol-1a", "Tag.1.Key": tag.CONTENT}, True),
+        ({"ResourceId.1": "vol-1a", "Tag.1.Key": tag.CONTENT, "Tag.2.Key": tag.FILLED_FROM}, True),
+        ({"ResourceId.1": "vol-1a", "Tag.1.Key": tag.CONTENT, "Tag.2.Key": tag.PERSISTENT}, False),
+        ({"ResourceId.1": "vol-1a", "Tag.1.Key": tag.OWNED}, False),
+        ({"ResourceId.1": "vol-1a"}, False),
+        ({"ResourceId.1": "vol-2b", "Tag.1.Key": tag.CONTENT}, False),
+        ({"ResourceId.1": "vol-3c", "Tag.1.Key": tag.CONTENT}, False),
+    ],
+    ids=["one", "two", "another tag, too", "another tag", "all tags", "what is only read", "another volume"],
+)
+def test_the_role_takes_off_only_what_is_said_of_the_data_of_volumes_that_the_run_writes_to(
+    form: dict[str, str], allowed: bool
+) -> None:
+    where = {"run_id": RUN, "partition": "aws", "region": "us-east-1", "account": "123456789012"}
+    rights: Any = run_policy(**where, volumes=("vol-1a", "vol-2b"), writes=(), read_only={"vol-2b"})  # type: ignore[arg-type]
+
+    (need,) = ec2_needs("DeleteTags", form, "us-east-1")
+
+    assert (verdict([rights], need.action, need.resource, need.context) is Verdict.ALLOWED) is allowed
 
 
 def test_a_role_that_pulls_an_image_may_pull_from_its_repository_alone() -> None:

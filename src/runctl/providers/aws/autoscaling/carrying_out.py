@@ -139,6 +139,7 @@ def _ensure_role(context: AwsContext, plan: GroupPlan, progress: Progress) -> No
         writes=plan.machine.writes,
         reads=plan.reads,
         pulls=plan.pulls,
+        read_only={mount.volume for mount in plan.machine.volumes if mount.read_only},
     )
     ensure_role(context.session, plan.role, policy, run_tags(plan), context.clock, progress)
 

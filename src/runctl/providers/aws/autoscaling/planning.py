@@ -52,6 +52,7 @@ def plan_group(
         machine, own_network = plan_network(context, machine, request.count, named=named)
     ttl = machine.longest
     volumes = tuple(mount.volume for mount in machine.volumes)
+    read_only = {mount.volume for mount in machine.volumes if mount.read_only}
     own_profile = wanted.instance_profile or context.settings.instance_profile
     role = None if own_profile else name_of(run_id)
     types = tuple(dict.fromkeys(offer.pool.instance_type for offer in machine.offers))
@@ -77,7 +78,7 @@ def plan_group(
         take_up=request.take_up,
         name=name_of(run_id),
         role=role,
-        rights=rights_text(volumes, wanted.writes, request.reads) if role else (),
+        rights=rights_text(volumes, wanted.writes, request.reads, read_only) if role else (),
         subnets=tuple(dict.fromkeys(offer.subnet for offer in machine.offers if offer.subnet is not None)),
         types=types or (machine.instance_type,),
         bid=wanted.max_price if wanted.market is Market.SPOT else None,

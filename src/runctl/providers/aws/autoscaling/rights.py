@@ -8,7 +8,7 @@ it costs nothing, and opens nothing that still exists.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +52,10 @@ def run_policy(
     writes: Sequence[str],
     reads: Sequence[str] = (),
     pulls: str = "",
+    read_only: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The rights, as IAM has them; ``pulls`` is an image in the account's registry. Pure.
+    """The rights, as IAM has them; ``pulls`` is an image in the account's registry, ``read_only`` are those of the
+    volumes that the run only reads. Pure.
 
     By the run's tag where the service knows tags: ``ec2:CreateTags`` is not among them, as whoever may tag would widen
     what they may do.
@@ -92,6 +94,19 @@ def run_policy(
             {"Effect": "Allow", "Action": attach, "Resource": [f"{ec2}:volume/{each}" for each in volumes]},
             {"Effect": "Allow", "Action": attach, "Resource": f"{ec2}:instance/*", "Condition": own},
         ]
+    if written := [each for each in volumes if each not in read_only]:
+        found.append(
+            {
+                "Effect": "Allow",
+                "Action": "ec2:DeleteTags",
+                "Resource": [f"{ec2}:volume/{each}" for each in written],
+                # A request that names no tag deletes all of them.
+                "Condition": {
+                    "ForAllValues:StringEquals": {"aws:TagKeys": list(tag.GONE_WITH_WRITING)},
+                    "Null": {"aws:TagKeys": "false"},
+                },
+            }
+        )
     for address in writes:
         found += json.loads(to_write(parse_source(address), partition))
     for address in reads:
@@ -109,11 +124,20 @@ def run_policy(
     return {"Version": "2012-10-17", "Statement": found}
 
 
-def rights_text(volumes: Sequence[str], writes: Sequence[str], reads: Sequence[str]) -> tuple[str, ...]:
+def rights_text(
+    volumes: Sequence[str], writes: Sequence[str], reads: Sequence[str], read_only: Collection[str] = ()
+) -> tuple[str, ...]:
     """The same in words, for a plan. Pure."""
     return (
         "end the run's own group, and delete the group and its template",
         *([f"attach and detach {', '.join(volumes)}, on the run's own machines"] if volumes else []),
+        *(
+            [
+                f"take off the tags by which {', '.join(written)} is known to have the data of a replica, or of S3"
+            ]
+            if (written := [each for each in volumes if each not in read_only])
+            else []
+        ),
         *(f"read and write {address}" for address in writes),
         *(f"read {address}" for address in reads),
         "be reached by Systems Manager",
