@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from runctl.providers.aws.calls.parse import mounts_of
 from tests.faults.account import OTHER_ZONE, OWNED, ZONE, Account, Thing, until
 
 Things = Mapping[str, Thing]
@@ -147,7 +148,7 @@ class EbsDetach(EbsAttach):
     def missing(self, before: Things, after: Things) -> str:
         if after[self.id].state != "available":
             return f"it is {after[self.id].state}"
-        if self.id in after[self.machine].tags.get("runctl:mounts", ""):
+        if self.id in mounts_of(after[self.machine].tags):
             return "the machine will mount it again: its tag names it"
         table = self.account.run("aws", "exec", self.machine, "-n", "--", "cat", "/etc/fstab").out
         return f"fstab still has /mnt/{self.name}" if f"/mnt/{self.name} " in table else ""

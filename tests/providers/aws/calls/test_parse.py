@@ -16,8 +16,11 @@ from runctl.providers.aws.calls.parse import (
     device_path,
     free_device,
     instance_of,
+    launch_mounts_of,
+    mount_tag,
     mounts_of,
     mounts_tag,
+    read_only_of,
     volume_of,
 )
 from runctl.providers.aws.prices.shipped import shipped_rates
@@ -116,6 +119,27 @@ def test_mounts_survive_their_tag(mounts: dict[str, str]) -> None:
         assert sum(len(v) + len(p) + 2 for v, p in mounts.items()) > 256
     else:
         assert mounts_of({tag.MOUNTS: text}) == mounts
+
+
+@given(
+    st.dictionaries(st.sampled_from(["vol-1", "vol-2", "data"]), good_points),
+    st.dictionaries(
+        st.sampled_from(["vol-1", "vol-2", "vol-3"]), st.tuples(st.none() | good_points, st.booleans())
+    ),
+    st.sets(st.sampled_from(["vol-1", "vol-2"])),
+)
+def test_what_was_mounted_since_the_launch_counts_more_than_what_it_was_launched_with(
+    launched: dict[str, str], since: dict[str, tuple[str | None, bool]], read_only: set[str]
+) -> None:
+    tags = {tag.MOUNTS: " ".join(f"{volume}={point}" for volume, point in launched.items())}
+    tags[tag.READ_ONLY] = " ".join(read_only)
+    for volume, (point, is_read) in since.items():
+        tags[tag.MOUNT + volume] = mount_tag(point, read_only=is_read) if point else ""
+
+    there = {volume: point for volume, (point, _) in since.items() if point}
+    assert mounts_of(tags) == {k: v for k, v in launched.items() if k not in since} | there
+    assert read_only_of(tags) == (read_only - since.keys()) | {v for v in there if since[v][1]}
+    assert launch_mounts_of(tags) == launched
 
 
 @pytest.mark.parametrize(

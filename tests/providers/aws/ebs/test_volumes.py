@@ -12,8 +12,9 @@ from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.machine_models import Instance, Volume, VolumeState
 from runctl.providers.abilities.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
-from runctl.providers.aws.calls.parse import mounts_of
+from runctl.providers.aws.calls.parse import mounts_of, read_only_of
 from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.ebs.mounting import forget_mount, remember_mount
 from runctl.providers.aws.ebs.volume_lookup import is_replayed, wait_created
 from runctl.providers.instance_plans import InstanceRequest, VolumeMount
 from runctl.testing.progress import RecordedProgress
@@ -173,6 +174,24 @@ def test_a_machine_no_longer_expects_what_was_detached_from_it(provider: AwsProv
     provider.volumes.detach(volume.id)
 
     assert mounts_of(provider.instance(instance.id).tags) == {}
+
+
+def test_what_two_commands_mount_or_detach_at_once_is_remembered_of_both(provider: AwsProvider) -> None:
+    launched = [make(provider, name=name) for name in ("one", "two")]
+    mounts = tuple(VolumeMount(str(each.name), f"/mnt/{each.name}", True) for each in launched)
+    before = provider.renting.create(provider.renting.plan(InstanceRequest(volumes=mounts)))
+    later = [make(provider, zone=before.zone, name=name) for name in ("three", "four")]
+    context = provider.volumes._context
+
+    # Each of them has seen the machine as it was before the other one did anything.
+    for each in later:
+        remember_mount(context, each, before, f"/mnt/{each.name}")
+    for each in launched:
+        forget_mount(context, each, before)
+
+    tags = provider.instance(before.id).tags
+    assert mounts_of(tags) == {each.id: f"/mnt/{each.name}" for each in later}
+    assert read_only_of(tags) == set()
 
 
 def test_a_mount_made_later_is_remembered_on_both_sides(provider: AwsProvider, instance: Instance) -> None:

@@ -20,6 +20,7 @@ from runctl.core.ids import VolumeId
 from runctl.core.machine_models import Instance
 from runctl.providers.abilities.volume_plans import VolumeRequest
 from runctl.providers.aws.aws_provider import AwsProvider
+from runctl.providers.aws.calls.parse import read_only_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.instance_plans import InstanceRequest, VolumeMount
@@ -154,7 +155,7 @@ def test_what_the_machine_may_write_to_has_no_known_data_any_more_and_the_rest_i
     assert provider.volumes.find(read).tags[tag.CONTENT] == "one"
     # Detached, it can be attached again for writing.
     provider.volumes.detach(VolumeId(read))
-    assert provider.instance(instance.id).tags[tag.READ_ONLY] == ""
+    assert read_only_of(provider.instance(instance.id).tags) == set()
 
 
 def test_a_new_volume_is_made_a_file_system_though_it_is_only_to_be_read(

@@ -29,6 +29,7 @@ DATA_DEVICE = "/dev/sdf"
 """Where the volume that is created with an instance is attached."""
 DATA_VOLUME = "data"
 """Its name in the `MOUNTS` tag: its id is not known when the tag is written."""
+_READ_ONLY = "ro"
 TAG_VALUE_LIMIT = 256
 INTERRUPTIONS = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
 """Codes of ``StateReason`` by which EC2 says that it took a spot instance back (EC2 User Guide, StateReason)."""
@@ -93,13 +94,39 @@ def mounts_tag(mounts: Iterable[tuple[str, str]]) -> str:
 
 def mounts_of(tags: Mapping[str, str]) -> dict[str, str]:
     """Mount point by volume id (or `DATA_VOLUME`) from an instance's tags; what is not a pair is left out."""
+    since = _mounts_since(tags)
+    found = {volume: point for volume, point in launch_mounts_of(tags).items() if volume not in since}
+    return found | {volume: point for volume, (point, _) in since.items() if point}
+
+
+def launch_mounts_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """The same, of what the instance was launched with, whatever has become of it since."""
     pairs = (pair.partition("=") for pair in tags.get(tag.MOUNTS, "").split())
     return {volume: mount_point for volume, equals, mount_point in pairs if equals and mount_point}
 
 
+def _mounts_since(tags: Mapping[str, str]) -> dict[str, tuple[str, bool]]:
+    """Mount point, which may be empty, and whether it is read-only."""
+    found = {}
+    for key, value in tags.items():
+        if key.startswith(tag.MOUNT):
+            point, _, how = value.partition(" ")
+            found[key.removeprefix(tag.MOUNT)] = (point, how == _READ_ONLY)
+    return found
+
+
+def mount_tag(mount_point: str, *, read_only: bool) -> str:
+    """The value of the tag `runctl.core.tags.MOUNT`. Raises `UsageError` for what it cannot hold."""
+    return (
+        f"{checked_mount_point(mount_point)} {_READ_ONLY}" if read_only else checked_mount_point(mount_point)
+    )
+
+
 def read_only_of(tags: Mapping[str, str]) -> frozenset[str]:
     """Ids of the volumes that an instance mounts read-only, from its tags."""
-    return frozenset(tags.get(tag.READ_ONLY, "").split())
+    since = _mounts_since(tags)
+    launched = (volume for volume in tags.get(tag.READ_ONLY, "").split() if volume not in since)
+    return frozenset((*launched, *(volume for volume, (_, read_only) in since.items() if read_only)))
 
 
 def checked_mount_point(mount_point: str) -> str:

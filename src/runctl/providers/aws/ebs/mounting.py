@@ -11,8 +11,9 @@ from runctl.providers.aws.calls.parse import (
     DATA_VOLUME,
     checked_mount_point,
     instance_of,
+    launch_mounts_of,
+    mount_tag,
     mounts_of,
-    mounts_tag,
     read_only_of,
 )
 from runctl.providers.aws.context import AwsContext
@@ -28,9 +29,10 @@ def remember_mount(context: AwsContext, volume: Volume, instance: Instance, moun
         )
     forget_unused(context, volume)
     if tag.is_ours(instance.tags):
-        mounts = mounts_of(instance.tags)
-        if mounts.get(_key(volume, instance)) != mount_point:
-            _write(context, instance, {**mounts, volume.id: mount_point})
+        key = _key(volume, instance)
+        if mounts_of(instance.tags).get(key) != mount_point:
+            value = mount_tag(mount_point, read_only=key in read_only_of(instance.tags))
+            _write(context, instance, key, value)
 
 
 def forget_unused(context: AwsContext, volume: Volume) -> None:
@@ -54,17 +56,13 @@ def forget_mounts(context: AwsContext, volume: Volume, instance_id: InstanceId |
 
 def forget_mount(context: AwsContext, volume: Volume, instance: Instance) -> None:
     """The instance no longer expects the volume, once it is detached on purpose."""
-    mounts = mounts_of(instance.tags)
     key = _key(volume, instance)
-    if tag.is_ours(instance.tags) and not instance.state.is_over and key in mounts:
-        _write(context, instance, {name: point for name, point in mounts.items() if name != key})
-        read_only = read_only_of(instance.tags)
-        if key in read_only:
-            # Whoever attaches it next says how.
-            left = " ".join(sorted(read_only - {key}))
-            context.session.ec2.create_tags(
-                Resources=[instance.id], Tags=[{"Key": tag.READ_ONLY, "Value": left}]
-            )
+    if not tag.is_ours(instance.tags) or instance.state.is_over or key not in mounts_of(instance.tags):
+        return
+    if key in launch_mounts_of(instance.tags):
+        _write(context, instance, key, "")
+    else:
+        context.session.ec2.delete_tags(Resources=[instance.id], Tags=[{"Key": tag.MOUNT + key}])
 
 
 def _key(volume: Volume, instance: Instance) -> str:
@@ -72,7 +70,5 @@ def _key(volume: Volume, instance: Instance) -> str:
     return DATA_VOLUME if at_data and DATA_VOLUME in mounts_of(instance.tags) else volume.id
 
 
-def _write(context: AwsContext, instance: Instance, mounts: dict[str, str]) -> None:
-    context.session.ec2.create_tags(
-        Resources=[instance.id], Tags=[{"Key": tag.MOUNTS, "Value": mounts_tag(mounts.items())}]
-    )
+def _write(context: AwsContext, instance: Instance, key: str, value: str) -> None:
+    context.session.ec2.create_tags(Resources=[instance.id], Tags=[{"Key": tag.MOUNT + key, "Value": value}])
