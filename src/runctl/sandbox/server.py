@@ -143,7 +143,7 @@ def _install(world: World) -> None:
     from runctl.sandbox.ec2 import instance_connect
     from runctl.sandbox.ecr import api as ecr
     from runctl.sandbox.metadata import service as metadata
-    from runctl.sandbox.prices import bill, spot_prices
+    from runctl.sandbox.prices import bill, budgets, spot_prices
     from runctl.sandbox.s3 import bucket_tags
     from runctl.sandbox.ssm import api as ssm
     from runctl.sandbox.ssm.backend import set_public_parameter
@@ -158,6 +158,7 @@ def _install(world: World) -> None:
         instance_connect,
         spot_prices,
         bucket_tags,
+        budgets,
     ):
         module.install()
     ec2.open_default_network()

@@ -196,7 +196,9 @@ def iam_needs(action: str, form: Mapping[str, str]) -> list[Need]:
 
 def budgets_needs(action: str, body: bytes) -> list[Need]:
     """Budgets has two actions for all its calls."""
-    name = _json(body).get("BudgetName") or _json(body).get("Budget", {}).get("BudgetName", "*")
+    request = _json(body)
+    named = request.get("Budget") or request.get("NewBudget") or request
+    name = named.get("BudgetName", "*")
     allowed = "budgets:ViewBudget" if action.startswith("Describe") else "budgets:ModifyBudget"
     return [Need(allowed, f"arn:aws:budgets::{ACCOUNT}:budget/{name}")]
 

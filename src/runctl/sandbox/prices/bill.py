@@ -1,4 +1,4 @@
-"""Cost Explorer and Budgets: what moto leaves out, GetCostAndUsage from what was metered and who a budget tells."""
+"""Cost Explorer: what moto leaves out, GetCostAndUsage from what was metered."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 from typing import Any
 
-from moto.budgets.exceptions import NotFoundException
-from moto.budgets.responses import BudgetsResponse
 from moto.ce.responses import CostExplorerResponse
 
 from runctl.sandbox.prices.meter import Meter, now
@@ -19,14 +17,13 @@ _LAST_DIGIT = Decimal("0.0000000001")
 
 
 def install(meter: Meter) -> None:
-    """GetCostAndUsage is answered from what was metered, and DescribeSubscribersForNotification at all."""
+    """GetCostAndUsage is answered from what was metered."""
 
     def answer(self: Any) -> tuple[int, dict[str, str], str]:
         content = {"Content-Type": "application/x-amz-json-1.1"}
         return 200, content, json.dumps(cost_and_usage(meter, json.loads(self.body)))
 
     CostExplorerResponse.get_cost_and_usage = answer  # type: ignore[method-assign, assignment]
-    BudgetsResponse.describe_subscribers_for_notification = _describe_subscribers  # type: ignore[attr-defined]
 
 
 def cost_and_usage(meter: Meter, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,12 +66,3 @@ def _date(text: str) -> datetime:
 def _text(usd: Fraction) -> str:
     amount = Decimal(usd.numerator) / Decimal(usd.denominator)
     return format(amount.quantize(_LAST_DIGIT, rounding=ROUND_HALF_EVEN), "f")
-
-
-def _describe_subscribers(self: Any) -> str:
-    budget = self.backend.budgets[self._get_param("AccountId")].get(self._get_param("BudgetName"))
-    wanted = self._get_param("Notification")
-    for notification in budget.notifications if budget is not None else ():
-        if all(notification.details.get(key) == value for key, value in wanted.items()):
-            return json.dumps({"Subscribers": notification.subscribers})
-    raise NotFoundException("Unable to get subscribers: the notification doesn't exist.")
