@@ -100,6 +100,24 @@ def test_a_vm_that_has_shut_down_is_said_to_cost_until_it_is_ended() -> None:
     assert LyceumProvider.billing.bills_stopped
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "by_us", "interrupted", "reason"),
+    [
+        ("terminated", "spot", False, True, "Lyceum took it back (inferred: nobody here has ended it)"),
+        ("terminated", "spot", True, False, "ended by runctl"),
+        ("terminated", "on-demand", False, False, "ended, not from here"),
+        ("failed", "spot", False, False, "Lyceum says that it failed"),
+        ("error", "spot", False, False, "Lyceum says that it has an error"),
+    ],
+)
+def test_a_spot_vm_is_taken_back_only_where_it_has_neither_failed_nor_been_ended_from_here(
+    status: str, kind: str, by_us: bool, interrupted: bool, reason: str
+) -> None:
+    vm = Vm("1", status, instance_specs=Specs("h100", 2), instance_type=kind)
+    instance = instance_of(vm, SOLD, login_user="lyceum", ended_by_us=by_us)
+    assert (instance.interrupted, instance.state_reason) == (interrupted, reason)
+
+
 def test_a_new_vm_says_what_it_is_in_its_specs_and_when_without_a_zone() -> None:
     vm = Vm(
         "1",

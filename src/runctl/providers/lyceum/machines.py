@@ -28,6 +28,8 @@ _STATES = {
     "terminated": InstanceState.TERMINATED,
 }
 """A word that is not here is taken for a machine that runs: one that nobody sees is billed all the same."""
+_FAULTS = {"failed": "failed", "error": "has an error"}
+"""Words by which Lyceum says that it was the machine's own end, and in ours."""
 
 
 def door_of(address: str | None) -> Door | None:
@@ -81,7 +83,8 @@ def instance_of(
 ) -> Instance:
     """The VM; with ``variants``, priced by them.
 
-    A spot VM that has ended and that nobody of ours has ended was taken back: Lyceum gives no reason.
+    A spot VM that is terminated and that nobody of ours has ended counts as taken back: Lyceum gives no reason, and
+    does not say who has ended it. One that failed was not.
     """
     kind, state = kind_of(vm), state_of(vm)
     market = Market.SPOT if vm.instance_type == Market.SPOT.value else Market.ON_DEMAND
@@ -89,7 +92,7 @@ def instance_of(
     door = door_of(vm.ip_address)
     tags = tags_of(vm.display_name)
     over = state is InstanceState.TERMINATED
-    interrupted = over and not ended_by_us and market is Market.SPOT
+    interrupted = over and vm.status not in _FAULTS and not ended_by_us and market is Market.SPOT
     return Instance(
         id=InstanceId(vm.vm_id),
         provider=PROVIDER,
@@ -118,8 +121,8 @@ def _reason(vm: Vm, state: InstanceState, *, interrupted: bool, ended_by_us: boo
         return f"its system has shut down, and Lyceum may bill it until it is ended: {end}"
     if not state.is_over:
         return None
-    if vm.status in {"failed", "error"}:
-        return f"Lyceum says that it {'failed' if vm.status == 'failed' else 'has an error'}"
+    if vm.status in _FAULTS:
+        return f"Lyceum says that it {_FAULTS[vm.status]}"
     if ended_by_us:
         return "ended by runctl"
     return (
