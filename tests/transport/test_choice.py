@@ -11,6 +11,9 @@ OPEN = ssh_candidate(SshFacts("203.0.113.5", port_open=True, key="key file ~/.ss
 UNSEEN = ssh_candidate(SshFacts("203.0.113.5", port_open=None, key="EC2 Instance Connect"))
 CLOSED = ssh_candidate(SshFacts("203.0.113.5", port_open=False, key="key file ~/.ssh/id"))
 KEYLESS = ssh_candidate(SshFacts("203.0.113.5", port_open=True))
+PROGRAMLESS = ssh_candidate(
+    SshFacts("203.0.113.5", port_open=True, key="key file ~/.ssh/id", missing="ssh-keygen")
+)
 NOWHERE = ssh_candidate(SshFacts(None, key="key file ~/.ssh/id"))
 TUNNEL = Candidate("tunnel", "its relay is online")
 BROKEN = Candidate("tunnel", "its relay is online", "its relay is away", "start the relay")
@@ -25,6 +28,8 @@ BROKEN = Candidate("tunnel", "its relay is online", "its relay is away", "start 
         ("auto", (CLOSED, TUNNEL), "tunnel"),
         ("auto", (KEYLESS, TUNNEL), "tunnel"),
         ("auto", (NOWHERE, TUNNEL), "tunnel"),
+        ("auto", (PROGRAMLESS, TUNNEL), "tunnel"),
+        ("ssh", (PROGRAMLESS, TUNNEL), None),
         ("auto", (TUNNEL,), "tunnel"),
         ("auto", (CLOSED, BROKEN), None),
         ("auto", (), None),

@@ -19,11 +19,18 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from runctl.core.errors import CredentialsError, HostKeyChanged, HostKeyUnknown, MachineError, Unreachable
+from runctl.core.errors import (
+    CredentialsError,
+    HostKeyChanged,
+    HostKeyUnknown,
+    MachineError,
+    Unreachable,
+    Unsupported,
+)
 from runctl.testing.sshd import Sshd, free_port, keygen, running
 from runctl.transport.interface import PortForward
 from runctl.transport.ssh import SshTransport
-from runctl.transport.ssh_connection import SshTarget, one_time_key, private_directory
+from runctl.transport.ssh_connection import SshTarget, one_time_key, private_directory, public_key
 from runctl.transport.ssh_failure import SshHints
 
 pytestmark = [pytest.mark.sshd, pytest.mark.root, pytest.mark.linux]
@@ -251,6 +258,15 @@ def test_the_key_of_our_own_is_made_once_and_is_private(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["ssh-key"]
 
 
+def test_a_computer_without_ssh_keygen_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for ask in (lambda: one_time_key(tmp_path / "state"), lambda: public_key(tmp_path / "key")):
+        with pytest.raises(Unsupported, match="ssh-keygen is not installed on this computer") as caught:
+            ask()
+        assert caught.value.hint == "install OpenSSH's client"
+    assert list((tmp_path / "state").iterdir()) == []
+
+
 def test_the_first_host_key_is_recorded(sshd: Sshd, connect: Connect, runtime_dir: Path) -> None:
     connect(sshd).run(["true"])
     recorded = (runtime_dir / "known hosts").read_text()
@@ -354,8 +370,6 @@ def test_a_runtime_folder_with_a_long_name_does_not_matter(
 
 
 def test_somebody_elses_runtime_folder_is_not_used(tmp_path: Path) -> None:
-    from runctl.core.errors import Unsupported
-
     folder = tmp_path / "theirs"
     folder.mkdir()
     os.chown(folder, 12345, 12345)

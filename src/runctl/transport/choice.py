@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from runctl._dataclasses import dataclass
 from runctl.core.errors import Unreachable
 from runctl.core.names import did_you_mean
+from runctl.transport.ssh_programs import INSTALL, not_installed
 
 AUTO = "auto"
 
@@ -85,12 +86,16 @@ class SshFacts:
     """Why there is none."""
     closed_hint: str = "is the machine running, and does its firewall let SSH in from here?"
     """What to do where the port is closed."""
+    missing: str | None = None
+    """The program that SSH needs and this computer lacks."""
 
 
 def ssh_candidate(facts: SshFacts) -> Candidate:
     """SSH with these facts. Pure."""
     answer = "answers" if facts.port_open else "is assumed to answer"
     reason = f"{facts.address} {answer} on port {facts.port}, and there is a key: {facts.key}"
+    if facts.missing is not None:
+        return Candidate("ssh", reason, not_installed(facts.missing), INSTALL)
     if facts.address is None:
         return Candidate("ssh", reason, "the machine has no address that can be reached from here")
     if facts.key is None:

@@ -25,6 +25,7 @@ from runctl.core.errors import (
 )
 from runctl.transport.known_hosts import KnownHosts
 from runctl.transport.ssh_failure import SshHints, classify
+from runctl.transport.ssh_programs import INSTALL, not_installed
 
 _SOCKET_PATH_LIMIT = 104
 """Of macOS, the smallest; Linux has 108."""
@@ -188,9 +189,7 @@ class SshConnections:
                 start_new_session=True,
             )
         except FileNotFoundError as error:
-            raise Unsupported(
-                "ssh is not installed on this computer", hint="install OpenSSH's client"
-            ) from error
+            raise _lacking("ssh") from error
         except subprocess.TimeoutExpired as error:
             raise Unreachable(
                 f"{self.target} did not finish the ssh login within {seconds + 20:.0f} s"
@@ -269,9 +268,7 @@ def public_key(identity: Path | None) -> str:
     public_key = identity.with_name(identity.name + ".pub")
     if public_key.is_file():
         return public_key.read_text(encoding="utf-8").strip()
-    done = subprocess.run(
-        ["ssh-keygen", "-y", "-P", "", "-f", str(identity)], capture_output=True, text=True, check=False
-    )
+    done = _keygen("-y", "-P", "", "-f", str(identity))
     if done.returncode != 0:
         raise CredentialsError(f"cannot read the key file {identity}: {done.stderr.strip()}")
     return done.stdout.strip()
@@ -280,7 +277,8 @@ def public_key(identity: Path | None) -> str:
 def one_time_key(directory: Path) -> Path:
     """The private half of a key pair of our own in ``directory``, made by ssh-keygen when there is none yet.
 
-    It opens nothing by itself: a machine takes it only for the minute for which it was authorised.
+    It opens nothing by itself: a machine takes it only for the minute for which it was authorised. Raises `Unsupported`
+    where there is no ssh-keygen.
     """
     final = directory / "ssh-key"
     key = final / "id_ed25519"
@@ -289,11 +287,9 @@ def one_time_key(directory: Path) -> Path:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=directory, prefix=".ssh-key."))
     try:
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "runctl", "-f", str(fresh / key.name)],
-            check=True,
-            capture_output=True,
-        )
+        _keygen(
+            "-q", "-t", "ed25519", "-N", "", "-C", "runctl", "-f", str(fresh / key.name)
+        ).check_returncode()
         with contextlib.suppress(OSError):
             # Not empty: another process of ours was first, and its pair is as good.
             fresh.rename(final)
@@ -303,6 +299,17 @@ def one_time_key(directory: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):
             fresh.rmdir()
     return key
+
+
+def _keygen(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["ssh-keygen", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise _lacking("ssh-keygen") from error
+
+
+def _lacking(program: str) -> Unsupported:
+    return Unsupported(not_installed(program), hint=INSTALL)
 
 
 def read_log(path: Path) -> str:

@@ -15,6 +15,7 @@ from runctl.providers.aws.ec2 import images, network
 from runctl.providers.aws.iam.machine_role import ProfileState, profile_state
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
 from runctl.providers.interface import Check, DoctorStatus
+from runctl.transport.ssh_programs import missing_program
 
 PLUGIN_GUIDE = (
     "https://docs.aws.amazon.com/systems-manager/latest/userguide/"
@@ -70,12 +71,14 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 
 def _programs() -> Iterator[Check]:
-    ssh = shutil.which("ssh")
+    missing = missing_program(None)
     yield Check(
         "aws: ssh",
-        DoctorStatus.OK if ssh else DoctorStatus.WARNING,
-        ssh or "ssh is not installed: machines are reached through Systems Manager only",
-        "" if ssh else "install OpenSSH's client (apt-get install openssh-client)",
+        DoctorStatus.WARNING if missing else DoctorStatus.OK,
+        f"{missing} is not installed: machines are reached through Systems Manager only"
+        if missing
+        else shutil.which("ssh") or "",
+        "install OpenSSH's client (apt-get install openssh-client)" if missing else "",
     )
     plugin = shutil.which("session-manager-plugin")
     yield Check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,30 @@ def test_ssh_is_taken_where_it_answers_with_a_key_that_instance_connect_lets_in(
     assert transport.target.user == "ec2-user"
     assert transport.target.host_key_alias == instance.id
     assert "EC2 Instance Connect" in progress.details[-1]
+
+
+@pytest.mark.parametrize("missing", ["ssh", "ssh-keygen"])
+def test_without_openssh_here_systems_manager_is_taken_and_ssh_refused_with_the_reason(
+    provider: AwsProvider,
+    instance: Instance,
+    ping: Ping,
+    port_22: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+    progress: RecordedProgress,
+    tmp_path: Path,
+    missing: str,
+) -> None:
+    ping("Online")
+    port_22(True)
+    (other,) = {"ssh", "ssh-keygen"} - {missing}
+    (tmp_path / other).symlink_to(shutil.which(other) or "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert isinstance(provider.transport(instance, progress=progress), SsmTransport)
+    assert progress.details[-1].endswith(f"ssh: {missing} is not installed on this computer")
+    with pytest.raises(Unreachable, match=f"ssh: {missing} is not installed") as caught:
+        provider.transport(instance, "ssh")
+    assert caught.value.hint == "install OpenSSH's client"
 
 
 def test_a_configured_key_file_is_used(

@@ -21,6 +21,7 @@ from runctl.providers.aws.ec2.instances import describe
 from runctl.providers.aws.ec2.network import lets_ssh_in
 from runctl.transport.choice import SshFacts, ssh_candidate
 from runctl.transport.ssh_failure import SshHints
+from runctl.transport.ssh_programs import missing_program
 
 if TYPE_CHECKING:
     from runctl.transport.ssh import SshTransport
@@ -53,8 +54,13 @@ class SshAccess:
         for it would cost seconds of every command."""
         described = describe(self._context, instance.id)
         identity = self._identity(described)
-        lets_in = insisted or self._lets_ssh_in(described)
-        facts = self._facts(instance, identity) if lets_in else _closed(instance)
+        missing = missing_program(identity)
+        if missing is not None:
+            facts = SshFacts(_address(instance), SSH_PORT, missing=missing)
+        elif insisted or self._lets_ssh_in(described):
+            facts = self._facts(instance, identity)
+        else:
+            facts = _closed(instance)
         return Offer(
             ssh_candidate(facts),
             lambda progress: self._open(instance, facts.address or "", identity, progress),
@@ -145,9 +151,13 @@ class SshAccess:
             raise
 
 
+def _address(instance: Instance) -> str | None:
+    return instance.public_ip or instance.private_ip
+
+
 def _closed(instance: Instance) -> SshFacts:
     return SshFacts(
-        instance.public_ip or instance.private_ip,
+        _address(instance),
         SSH_PORT,
         port_open=False,
         no_key="its security groups do not let port 22 in",
