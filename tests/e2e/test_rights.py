@@ -13,6 +13,7 @@ import pytest
 from runctl.providers.aws.iam.policies import policy_for
 from runctl.providers.aws.iam.rights import RIGHTS, Whose
 from runctl.sandbox.connection import SandboxInfo
+from tests.docs.pages import blocks
 from tests.e2e.command_line import CommandLine, Outcome, write_project
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixtures("clean_account")]
@@ -20,6 +21,8 @@ pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixture
 ROLE = "uses-runctl"
 ACCOUNT = "123456789012"
 OWN = "adas-own-bucket"
+PAGE = Path(__file__).parents[2] / "docs" / "aws-setup.md"
+"""Says what lets somebody use a bucket of their own."""
 
 
 class User:
@@ -54,12 +57,11 @@ class User:
     def may(self, *, without: tuple[str, ...] = (), whose: Whose = Whose.USER) -> None:
         """All that the policy allows, but for these rights; and to use a bucket of their own."""
         policy = policy_for(whose, partition="aws", account=ACCOUNT, without=without)
-        own = {
-            "Effect": "Allow",
-            "Action": "s3:*",
-            "Resource": [f"arn:aws:s3:::{OWN}", f"arn:aws:s3:::{OWN}/*"],
-        }
-        policy["Statement"].append(own)
+        (page,) = (
+            block.body for block in blocks(PAGE.read_text()) if block.options.get("file") == "own.json"
+        )
+        own = json.loads(page.replace("arn:aws:s3:::mine", f"arn:aws:s3:::{OWN}"))["Statement"]
+        policy["Statement"] += [statement for statement in own if statement["Sid"].endswith("OwnBucket")]
         self._iam.put_role_policy(RoleName=ROLE, PolicyName="runctl", PolicyDocument=json.dumps(policy))
 
     def leave(self) -> None:
@@ -97,7 +99,7 @@ def test_a_user_with_the_printed_policy_can_work_and_without_each_right_is_told_
     refused("ReadTheBill", "cost", "reconcile", "--since", "today", "--until", "tomorrow")
     for right in ("LookAtWhatIsOffered", "FindImages"):
         refused(right, *create, "--dry-run")
-    for right in ("MakeRoles", "Rent", "RentOf", "GiveRoles"):
+    for right in ("LookAtRoles", "MakeRoles", "Rent", "RentOf", "GiveRoles"):
         refused(right, *create)
     machine = runctl(*create, "--name", "dev").ok().out.strip()
     refused("ReadMeasurements", "resources", "insights", "--region", "us-east-1")

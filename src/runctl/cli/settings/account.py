@@ -26,7 +26,9 @@ def policy_command(provider: str) -> click.Command:
             (f"runctl {provider} iam-policy", "what whoever calls runctl may do"),
             (f"runctl {provider} iam-policy --for machine", "what its machines may do"),
             (f"runctl {provider} iam-policy --explain", "which command needs which statement"),
+            (f"runctl {provider} iam-policy --part 1", "the first of the documents that fit into a policy"),
         ],
+        exclusive=[("--part", "--explain")],
     )
     @click.option(
         "--for",
@@ -37,8 +39,20 @@ def policy_command(provider: str) -> click.Command:
         help="Whoever calls runctl, its machines' role, or a caller who also launches with --unattended.",
     )
     @click.option("--explain", is_flag=True, help="List the statements and the commands that need each.")
+    @click.option(
+        "--without",
+        multiple=True,
+        metavar="STATEMENT",
+        help="Leave out a statement of --explain; may be repeated.",
+    )
+    @click.option(
+        "--part",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Print the Nth of the documents that the policy has to be split into, as it is too long for one.",
+    )
     @click.pass_obj
-    def command(cli: Cli, whose: str, explain: bool) -> None:
+    def command(cli: Cli, whose: str, explain: bool, without: tuple[str, ...], part: int | None) -> None:
         """Print the least-privilege policy, as JSON."""
         from runctl.core.errors import UsageError
         from runctl.render.json import document
@@ -48,10 +62,16 @@ def policy_command(provider: str) -> click.Command:
         if whose not in account.policies:
             raise UsageError(f"{whose!r} is not one of {', '.join(account.policies)}")
         if not explain:
-            policy = account.policy(whose)
+            policy = account.policy(whose, without)
+            if part is not None:
+                parts = account.policy_parts(whose, without)
+                if part > len(parts):
+                    have = f"{len(parts)} parts" if parts[1:] else "one part"
+                    raise UsageError(f"the policy has {have}, and no part {part}")
+                policy = parts[part - 1]
             cli.emit(policy, text=lambda: document(policy), ids=[])
             return
-        found = account.statements(whose)
+        found = account.statements(whose, without)
         rows = [[each.name, ", ".join(each.commands), ", ".join(each.actions)] for each in found]
         cli.emit(found, text=lambda: table(["STATEMENT", "NEEDED BY", "ACTIONS"], rows))
 

@@ -85,12 +85,19 @@ class AccountSetup(ABC):
     """Whom policies are for; the first is whoever calls runctl."""
 
     @abstractmethod
-    def policy(self, whose: str) -> Mapping[str, Any]:
-        """The least-privilege policy, as the provider takes it."""
+    def policy(self, whose: str, without: Sequence[str] = ()) -> Mapping[str, Any]:
+        """The least-privilege policy, as the provider takes it, but for statements that are left out by their names.
+
+        Raises `UsageError` for a name that none has.
+        """
+
+    def policy_parts(self, whose: str, without: Sequence[str] = ()) -> tuple[Mapping[str, Any], ...]:
+        """The same in documents that are short enough for the provider. Raises `UsageError`."""
+        return (self.policy(whose, without),)
 
     @abstractmethod
-    def statements(self, whose: str) -> tuple[PolicyStatement, ...]:
-        """Why each statement is in it."""
+    def statements(self, whose: str, without: Sequence[str] = ()) -> tuple[PolicyStatement, ...]:
+        """Why each statement is in it. Raises `UsageError`."""
 
     @abstractmethod
     def plan(self, request: SetupRequest) -> SetupPlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runctl.core.errors import PermissionDenied, UsageError
@@ -19,7 +19,7 @@ from runctl.providers.aws.account.bucket import RunsBucket
 from runctl.providers.aws.account.profile import MachineProfile
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.iam.policies import policy_for
+from runctl.providers.aws.iam.policies import in_parts, policy_for
 from runctl.providers.aws.iam.rights import RIGHTS, Whose
 
 Part = MachineProfile | RunsBucket | Alarm
@@ -35,22 +35,28 @@ class AwsAccountSetup(AccountSetup):
     def __init__(self, context: AwsContext) -> None:
         self._context = context
 
-    def policy(self, whose: str) -> Mapping[str, Any]:
+    def policy(self, whose: str, without: Sequence[str] = ()) -> Mapping[str, Any]:
         """As IAM takes it."""
         identity = self._context.session.identity
-        return policy_for(Whose(whose), partition=identity.partition, account=identity.account)
+        return policy_for(
+            Whose(whose), partition=identity.partition, account=identity.account, without=without
+        )
 
-    def statements(self, whose: str) -> tuple[PolicyStatement, ...]:
+    def policy_parts(self, whose: str, without: Sequence[str] = ()) -> tuple[Mapping[str, Any], ...]:
+        """As managed policies."""
+        return in_parts(self.policy(whose, without))
+
+    def statements(self, whose: str, without: Sequence[str] = ()) -> tuple[PolicyStatement, ...]:
         """From the table of rights; the machines' own are not called for by commands."""
         if whose == Whose.MACHINE:
-            found = self.policy(whose)["Statement"]
+            found = self.policy(whose, without)["Statement"]
             return tuple(
                 PolicyStatement(
                     item["Sid"], [item["Action"]] if isinstance(item["Action"], str) else item["Action"], ()
                 )
                 for item in found
             )
-        named = {item["Sid"] for item in self.policy(whose)["Statement"]}
+        named = {item["Sid"] for item in self.policy(whose, without)["Statement"]}
         return tuple(
             PolicyStatement(right.sid, right.actions, right.commands)
             for right in RIGHTS

@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runctl.core.errors import UsageError
+from runctl.core.names import did_you_mean
 from runctl.providers.aws.iam.rights import REPOSITORIES, RIGHTS, Right, Whose
 from runctl.providers.aws.iam.roles import hand_over_policy, reach_policy, runs_policy
 
+MOST_IN_A_POLICY = 6144
+"""Characters of a managed policy, blanks not counted ("IAM and AWS STS quotas"). One inside a user may have 2,048."""
+
 
 def policy_for(whose: Whose, *, partition: str, account: str, without: Sequence[str] = ()) -> dict[str, Any]:
-    """The policy's document; ``without`` names rights that are left out."""
+    """The policy's document; ``without`` names statements that are left out. Raises `UsageError` for others."""
     if whose is Whose.MACHINE:
-        return machine_policy(partition, account)
-    known = {Whose.USER} if whose is Whose.USER else {Whose.USER, Whose.UNATTENDED}
-    rights = [right for right in RIGHTS if right.whose in known and right.sid not in without]
-    return _document([_statement(right, partition, account) for right in rights])
+        statements = machine_policy(partition, account)["Statement"]
+    else:
+        known = {Whose.USER} if whose is Whose.USER else {Whose.USER, Whose.UNATTENDED}
+        statements = [_statement(right, partition, account) for right in RIGHTS if right.whose in known]
+    names = [statement["Sid"] for statement in statements]
+    for name in without:
+        if name not in names:
+            raise UsageError(
+                f"the policy has no statement {name!r}",
+                hint=did_you_mean(name, names) or "--explain lists them",
+            )
+    return _document([statement for statement in statements if statement["Sid"] not in without])
+
+
+def in_parts(policy: Mapping[str, Any], most: int = MOST_IN_A_POLICY) -> tuple[dict[str, Any], ...]:
+    """The same statements, in their order, in as few documents as IAM takes them. Pure."""
+    parts: list[dict[str, Any]] = []
+    for statement in policy["Statement"]:
+        if parts:
+            longer = _document([*parts[-1]["Statement"], statement])
+            if _size(longer) <= most:
+                parts[-1] = longer
+                continue
+        parts.append(_document([statement]))
+    return tuple(parts)
+
+
+def _size(policy: Mapping[str, Any]) -> int:
+    return len(json.dumps(policy, separators=(",", ":")))
 
 
 def machine_policy(partition: str, account: str) -> dict[str, Any]:

@@ -279,19 +279,27 @@ RIGHTS: tuple[Right, ...] = (
         {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
     ),
     Right(
-        "MakeRoles",
+        "LookAtRoles",
         (
             "iam:GetRole",
-            "iam:CreateRole",
-            "iam:TagRole",
-            "iam:PutRolePolicy",
             "iam:GetRolePolicy",
             "iam:ListRolePolicies",
             "iam:ListAttachedRolePolicies",
+            "iam:GetInstanceProfile",
+        ),
+        (*_ROLES, *_PROFILES),
+        ("aws create",),
+    ),
+    # Whoever has it can make a role with any rights, and take it: docs/aws-setup.md says so.
+    Right(
+        "MakeRoles",
+        (
+            "iam:CreateRole",
+            "iam:TagRole",
+            "iam:PutRolePolicy",
             "iam:DeleteRolePolicy",
             "iam:DetachRolePolicy",
             "iam:DeleteRole",
-            "iam:GetInstanceProfile",
             "iam:CreateInstanceProfile",
             "iam:TagInstanceProfile",
             "iam:AddRoleToInstanceProfile",
