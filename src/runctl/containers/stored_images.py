@@ -64,7 +64,7 @@ class Prunable:
 
 def prunable(images: Sequence[StoredImage], keep: int, needed: Collection[str] = ()) -> Prunable:
     """What goes when the newest ``keep`` images of each project and place stay, every cache, what is being built, and
-    those whose digests are ``needed``: an engine's own, or a registry's. Pure."""
+    those whose digests (an engine's own, or a registry's) or tags are ``needed``. Pure."""
     kept: dict[tuple[str | None, Where], int] = {}
     going: list[StoredImage] = []
     staying: list[StoredImage] = []
@@ -74,7 +74,7 @@ def prunable(images: Sequence[StoredImage], keep: int, needed: Collection[str] =
         group = (image.project, image.where)
         kept[group] = kept.get(group, 0) + 1
         if kept[group] > keep:
-            is_needed = not {image.digest, *image.registry_digests}.isdisjoint(needed)
+            is_needed = not {image.digest, *image.registry_digests, *image.tags}.isdisjoint(needed)
             (staying if is_needed else going).append(image)
     return Prunable(tuple(going), tuple(staying))
 

@@ -19,6 +19,7 @@ from runctl.containers.client import DockerClient, find_client
 from runctl.containers.image_inputs import ImageInputs, repository_name
 from runctl.containers.image_plan import BuildOptions, ImagePlan
 from runctl.containers.reference import is_repository
+from runctl.core.database import StateError
 from runctl.core.errors import ProjectError, UsageError
 from runctl.core.files import cache_folder, data_folder
 from runctl.project.docker.build_context import BuildContext, read_context
@@ -32,6 +33,7 @@ from runctl.project.label import project_folder, project_label
 from runctl.project.manifest import HashCache
 from runctl.project.root import project_name
 from runctl.providers.registry import DEFAULT, registry_owner, usual_registry
+from runctl.runs.images.kept_in_registry import count_to_keep, images_to_go_on_in
 
 if TYPE_CHECKING:
     from runctl.containers.registry_login import Credential
@@ -177,9 +179,7 @@ class ImageBuild:
         if self.registry is None:
             return None
         if self.owner is not None:
-            name = repository_name(self.project.name)
-            keep = self.session.config.docker.keep_images
-            plan = image_registry(self.session, self.owner).plan_repository(name, keep_images=keep)
+            plan = self._plan_repository(image_registry(self.session, self.owner))
             return Target(plan.uri, plan)
         if not is_repository(self.registry):
             raise UsageError(
@@ -188,6 +188,22 @@ class ImageBuild:
                 code="bad-registry",
             )
         return Target(self.registry)
+
+    def _plan_repository(self, registry: ImageRegistry) -> RepositoryPlan:
+        name, configured = repository_name(self.project.name), self.session.config.docker.keep_images
+        plan = registry.plan_repository(name, keep_images=configured)
+        if not plan.exists:
+            return plan
+        try:
+            needed = images_to_go_on_in(self.session.database)
+        except StateError as error:
+            self.session.progress.warn(
+                f"which images unfinished runs need is not known ({error.message}): {name} keeps its newest"
+                f" {configured}"
+            )
+            return plan
+        keep = count_to_keep(configured, registry.images(name), needed) if needed else configured
+        return plan if keep == configured else registry.plan_repository(name, keep_images=keep)
 
     @cached_property
     def plan(self) -> ImagePlan:

@@ -19,6 +19,7 @@ from runctl.core.text import counted
 from runctl.machines.session import Session
 from runctl.providers.registry import registry_owner, usual_registry
 from runctl.runs.images.build import image_registry
+from runctl.runs.images.kept_in_registry import images_to_go_on_in
 from runctl.runs.records.store import run_store
 
 
@@ -48,11 +49,11 @@ def stored_images(session: Session, project: str | None, registry: str | None) -
 
 
 def needed_images(session: Session) -> frozenset[str]:
-    """The digests of the images that runs of this computer go on in: a further attempt pulls the same one.
+    """The digests, and the tags, of the images that runs of this computer go on in: a further attempt pulls the same.
 
     Raises `StateError` where nobody can tell.
     """
-    return frozenset(
+    return images_to_go_on_in(session.database) | frozenset(
         record.image_digest
         for record in run_store(session).list()
         if record.image_digest is not None and (not record.has_ended or record.end_reason in RETRIED)

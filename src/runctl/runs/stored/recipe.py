@@ -118,6 +118,15 @@ class Recipes:
             if row["store"] is not None
         }
 
+    def images(self) -> set[str]:
+        """The images that the runs are in, or that their machines publish, as they were named."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT json_extract(recipe, '$.spec.container.image') AS image FROM recipes UNION"
+                " SELECT json_extract(recipe, '$.spec.container.build.published') AS image FROM recipes"
+            ).fetchall()
+        return {row["image"] for row in rows if row["image"]}
+
     def get(self, run_id: str) -> Recipe:
         """That of a run. Raises `NotFound`."""
         found = self.find(run_id)
