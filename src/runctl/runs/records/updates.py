@@ -281,6 +281,12 @@ def end_with_its_machine(gone: InstanceEnded, at: datetime, clock_ahead: float =
     return EndRecord(reason, at.timestamp(), message=gone.message)
 
 
+def _was_heard_of(record: RunRecord) -> bool:
+    """Whether a machine has said anything of the newest attempt: one that was only written down may never have been
+    told. Pure."""
+    return record.state is not RunPhase.PENDING or record.log_bytes is not None
+
+
 def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> RunRecord:
     """The record of a run whose instance the provider says, at ``at`` by this computer's clock, has ended."""
     end = end_with_its_machine(gone, record.by_its_clock(at), record.clock_ahead)
@@ -288,6 +294,9 @@ def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> Ru
     may_have_ended = record.machine_end is not None and not record.machine_end.keep and record.store is None
     if not may_have_ended or gone.interrupted:
         return with_end(record, end)
+    if not _was_heard_of(record):
+        how = f"{end.message}: its machine never said that it had been told of it"
+        return with_end(record, replace(end, message=how))
     saved = record.saved_volume is not None or any(m.volume_id and not m.read_only for m in record.mounts)
     if gone.by_itself and not saved:
         # There is nothing that another attempt could go on from: it would only do again what was done.
