@@ -347,7 +347,7 @@ def test_a_machine_that_died_while_nobody_looked_lost_what_it_had_done_by_then()
     assert untold.ended_at == noticed + timedelta(seconds=30)
 
 
-@pytest.mark.parametrize("kept", ["nowhere", "volume", "store", "machine"])
+@pytest.mark.parametrize("kept", ["nowhere", "folder", "volume", "results", "store", "machine"])
 @pytest.mark.parametrize("by_itself", [True, False])
 def test_what_ended_with_nobody_looking_is_not_done_again_where_nothing_of_it_is_left(
     kept: str, by_itself: bool
@@ -357,14 +357,17 @@ def test_what_ended_with_nobody_looking_is_not_done_again_where_nothing_of_it_is
         going = replace(going, mounts=(Mount("/mnt/r", "/r", False, VolumeId("vol-1"), "--ebs-mount"),))
     if kept == "store":
         going = replace(going, store="s3://mine/runs")
+    if kept in {"results", "folder"}:
+        going = replace(going, results="s3://mine/results" if kept == "results" else "results")
 
     told = with_its_machine(going, InstanceEnded("i-0abc is terminated", by_itself=by_itself), T0)
 
-    unseen = kept == "nowhere" and by_itself
+    unseen = kept in {"nowhere", "folder"} and by_itself
     assert told.end_reason is (EndReason.UNSEEN if unseen else EndReason.LOST)
     assert (told.end_reason in RETRIED) is not unseen
-    assert ("as it was to end itself then" in told.message) is (kept in {"nowhere", "volume"})
-    assert ("perhaps" in told.message) is (not unseen and kept in {"nowhere", "volume"})
+    may_have_ended = kept not in {"store", "machine"}
+    assert ("perhaps after the run, as it was to end itself then" in told.message) is may_have_ended
+    assert ("s3://mine/results" in told.message) is (kept == "results")
 
 
 def test_the_story_of_a_run_has_all_attempts_and_what_was_done_again(store: RunStore) -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.deadline import MOST_RESTART_SECONDS
 from runctl.agent.end_reason import RETRIED, EndReason
+from runctl.agent.object_store import is_address
 from runctl.agent.spec import AttemptStatus, EndRecord, RunSpec
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import RunId, VolumeId
@@ -297,11 +298,13 @@ def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> Ru
     if not _was_heard_of(record):
         how = f"{end.message}: its machine never said that it had been told of it"
         return with_end(record, replace(end, message=how))
-    saved = record.saved_volume is not None or any(m.volume_id and not m.read_only for m in record.mounts)
-    if gone.by_itself and not saved:
+    in_store = record.results is not None and is_address(record.results)
+    on_volume = record.saved_volume is not None or any(m.volume_id and not m.read_only for m in record.mounts)
+    if gone.by_itself and not in_store and not on_volume:
         # There is nothing that another attempt could go on from: it would only do again what was done.
         end = replace(end, reason=EndReason.UNSEEN)
-    perhaps = "" if end.reason is EndReason.UNSEEN else "perhaps "
     where = f"; {record.saved_volume} has its log and results" if record.saved_volume is not None else ""
-    how = f"{perhaps}after the run, as it was to end itself then; how the run ended is not known here"
+    if in_store:
+        where += f"; what it had uploaded by then is in {record.results}"
+    how = "perhaps after the run, as it was to end itself then; how the run ended is not known here"
     return with_end(record, replace(end, message=f"{end.message}: {how}{where}"))
