@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from runctl.core.errors import NotFound, RunctlError, Unreachable
+from runctl.core.errors import InstanceEnded, NotFound, RunctlError, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance, InstanceState, Market
 from runctl.providers.aws.calls.parse import instance_of
@@ -92,6 +92,8 @@ def test_what_does_not_exist_is_over_and_what_cannot_be_seen_is_not() -> None:
     def became(answer: Instance | RunctlError) -> object:
         return what_became_of(cast("Provider", Account(answer)), MACHINE.id)
 
-    assert became(NotFound("no such instance")) is not None
+    gone = became(NotFound("no such instance"))
+    assert isinstance(gone, InstanceEnded)
+    assert gone.forgotten
     assert became(Unreachable("EC2 does not answer")) is None
     assert became(MACHINE) is None

@@ -90,7 +90,7 @@ class EndReason(str, enum.Enum):
         "UNSEEN",
         Row(
             Cause.UNKNOWN,
-            "has ended, nobody saw how: its machine ended itself afterwards, and what was on it is gone",
+            "has ended, nobody saw how: its machine, which was to end itself then, is gone with all that was on it",
             exit_code=7,
         ),
     )

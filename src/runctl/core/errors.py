@@ -178,12 +178,15 @@ class InstanceEnded(RunctlError):
         interrupted: bool = False,
         at: datetime | None = None,
         by_itself: bool = False,
+        forgotten: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
         self.interrupted = interrupted
         """The provider took it back (a spot interruption)."""
         self.by_itself = by_itself
         """It was shut down from inside, by the provider's word."""
+        self.forgotten = forgotten
+        """The provider knows nothing of it any more, so neither how it ended."""
         self.at = at
         """When it ended, by the provider's clock; ``None`` where the provider does not say."""
 

@@ -30,6 +30,11 @@ def ended(instance: Instance, silent_seconds: float = float("inf")) -> InstanceE
     )
 
 
+def forgotten(instance_id: InstanceId) -> InstanceEnded:
+    """The error of waiting for a machine of which the provider knows nothing any more."""
+    return InstanceEnded(f"instance {instance_id} no longer exists", forgotten=True)
+
+
 def what_became_of(
     provider: Provider, instance_id: InstanceId, account: str | None = None
 ) -> InstanceEnded | None:
@@ -40,11 +45,7 @@ def what_became_of(
     try:
         return ended(provider.instance(instance_id))
     except NotFound:
-        return (
-            None
-            if is_elsewhere(provider, account)
-            else InstanceEnded(f"instance {instance_id} no longer exists")
-        )
+        return None if is_elsewhere(provider, account) else forgotten(instance_id)
     except RunctlError:
         return None
 

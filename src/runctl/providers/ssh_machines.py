@@ -13,7 +13,6 @@ from runctl.core.clock import Clock
 from runctl.core.errors import (
     CredentialsError,
     HostKeyChanged,
-    InstanceEnded,
     NotFound,
     RunctlError,
     Unreachable,
@@ -26,7 +25,7 @@ from runctl.core.machine_models import Instance, InstanceState
 from runctl.core.progress import Progress
 from runctl.core.text import time_span
 from runctl.core.waiting import attempts
-from runctl.providers.ended import ended
+from runctl.providers.ended import ended, forgotten
 from runctl.providers.registry import command, when_not_running
 from runctl.transport.choice import AUTO
 from runctl.transport.interface import Completed
@@ -225,7 +224,7 @@ class SshMachines:
         try:
             over = ended(self.access.instance(instance_id), silent_seconds)
         except NotFound:
-            over = InstanceEnded(f"instance {instance_id} no longer exists")
+            over = forgotten(instance_id)
         except RunctlError:
             # It cannot be seen, which does not mean that it is gone.
             return

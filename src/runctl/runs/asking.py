@@ -27,7 +27,7 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import when_not_running
-from runctl.runs.costs import note_end, note_past_ends
+from runctl.runs.costs import as_the_ledger_knows, note_end, note_past_ends
 from runctl.runs.records.account import check_account
 from runctl.runs.records.adopting import adopt, may_tell
 from runctl.runs.records.run_record import RunRecord
@@ -164,7 +164,9 @@ def _without_machine(session: Session, record: RunRecord, gone: InstanceEnded, n
 
     note_end(session, record)
     end = end_in_store(session, record)
-    return with_its_machine(record, gone, now) if end is None else with_end(record, end)
+    if end is not None:
+        return with_end(record, end)
+    return with_its_machine(record, as_the_ledger_knows(session, record, gone), now)
 
 
 def _ask_machine(session: Session, machine: Machine, record: RunRecord, on_status: OnStatus) -> RunRecord:

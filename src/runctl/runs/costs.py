@@ -11,7 +11,7 @@ from decimal import Decimal
 from runctl._dataclasses import dataclass
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import Database, StateError
-from runctl.core.errors import RunctlError, UsageError
+from runctl.core.errors import InstanceEnded, RunctlError, UsageError
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import Run
 from runctl.costs.billing import NOTHING, day_start, month_start
@@ -142,6 +142,19 @@ def note_end(session: Session, record: RunRecord, instance_id: InstanceId | None
     with suppress(RunctlError):
         provider = there.provider(record.provider)
         there.ledger_record(record.provider).seen(provider.instance(instance_id or record.instance_id))
+
+
+def as_the_ledger_knows(session: Session, record: RunRecord, gone: InstanceEnded) -> InstanceEnded:
+    """Of a machine of which the provider knows nothing any more: what it said of the end to whoever looked in time."""
+    with suppress(RunctlError):
+        books = session.in_region(record.region).ledger_record(record.provider)
+        entry = books.ledger.of_resource(*books.scope[:2], record.instance_id) if gone.forgotten else None
+        if entry is not None and entry.state.is_over and not entry.estimated:
+            why = ": the provider took it back" if entry.taken_back else ""
+            return InstanceEnded(
+                f"{gone.message}{why}", interrupted=entry.taken_back, at=entry.ended_at, forgotten=True
+            )
+    return gone
 
 
 def note_past_ends(session: Session, record: RunRecord) -> None:

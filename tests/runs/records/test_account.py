@@ -32,6 +32,7 @@ OURS, ANOTHER = "111111111111", "222222222222"
 class Cloud:
     """A provider that shows nothing."""
 
+    name = "aws"
     announces_interruptions = True
     region = "us-east-1"
 

@@ -97,6 +97,7 @@ def test_a_run_that_had_no_machine_is_on_the_one_that_tells_of_it() -> None:
         (EndReason.NOT_STARTED, RUNNING, RunPhase.RUNNING, None),
         (EndReason.NOT_STARTED, ENDED, RunPhase.ENDED, EndReason.COMPLETED),
         (EndReason.LOST, ENDED, RunPhase.ENDED, EndReason.COMPLETED),
+        (EndReason.UNSEEN, ENDED, RunPhase.ENDED, EndReason.COMPLETED),
         (EndReason.LOST, RUNNING, RunPhase.ENDED, EndReason.LOST),
         (EndReason.STOPPED, ENDED, RunPhase.ENDED, EndReason.STOPPED),
     ],

@@ -348,9 +348,9 @@ def test_a_machine_that_died_while_nobody_looked_lost_what_it_had_done_by_then()
 
 
 @pytest.mark.parametrize("kept", ["nowhere", "folder", "volume", "results", "store", "machine"])
-@pytest.mark.parametrize("by_itself", [True, False])
+@pytest.mark.parametrize("word", ["by itself", "forgotten", "ended by somebody"])
 def test_what_ended_with_nobody_looking_is_not_done_again_where_nothing_of_it_is_left(
-    kept: str, by_itself: bool
+    kept: str, word: str
 ) -> None:
     going = a_run(state=RunPhase.RUNNING, machine_end=MachineEnd(keep=kept == "machine"))
     if kept == "volume":
@@ -360,9 +360,10 @@ def test_what_ended_with_nobody_looking_is_not_done_again_where_nothing_of_it_is
     if kept in {"results", "folder"}:
         going = replace(going, results="s3://mine/results" if kept == "results" else "results")
 
-    told = with_its_machine(going, InstanceEnded("i-0abc is terminated", by_itself=by_itself), T0)
+    gone = InstanceEnded("it is gone", by_itself=word == "by itself", forgotten=word == "forgotten")
+    told = with_its_machine(going, gone, T0)
 
-    unseen = kept in {"nowhere", "folder"} and by_itself
+    unseen = kept in {"nowhere", "folder"} and word != "ended by somebody"
     assert told.end_reason is (EndReason.UNSEEN if unseen else EndReason.LOST)
     assert (told.end_reason in RETRIED) is not unseen
     may_have_ended = kept not in {"store", "machine"}

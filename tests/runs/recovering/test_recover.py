@@ -157,6 +157,31 @@ def test_a_run_whose_group_is_gone_goes_on_by_what_its_store_has() -> None:
     there.teardown()
 
 
+@pytest.mark.parametrize("seen", [None, "taken back", "over"])
+def test_a_machine_that_its_provider_has_forgotten_ended_as_it_was_seen_to(seen: str | None) -> None:
+    there = Recovery()
+    before = there.store.get(RUN)
+    there.store.put(replace(before, store=None))
+    machine = there.world.machines.pop(FIRST)
+    ended_at = there.world.clock.now() + timedelta(minutes=10)
+    there.world.clock.advance(timedelta(hours=8))
+    if seen is not None:
+        taken_back = seen == "taken back"
+        over = replace(
+            machine, state=InstanceState.TERMINATED, interrupted=taken_back, ended_at=ended_at
+        )
+        there.session.ledger_record("aws").seen(over)
+
+    (record,) = asking.refresh(there.session, [there.store.get(RUN)])
+
+    assert record.end_reason is (EndReason.INTERRUPTED if seen == "taken back" else EndReason.UNSEEN)
+    assert record.instance_id in record.message
+    assert (record.ended_at == ended_at) is (seen is not None)
+    there.store.put(before)
+    there.world.machines[FIRST] = machine
+    there.teardown()
+
+
 def test_a_further_attempts_image_is_pulled_by_a_login_that_is_good_then() -> None:
     there = Recovery()
     recipes = Recipes(there.session.database)

@@ -145,7 +145,7 @@ def _is_told_better(record: RunRecord, status: AttemptStatus) -> bool:
     """Whether the machine's word counts more than the end that is known of this attempt. Pure."""
     if record.end_reason is EndReason.NOT_STARTED:
         return True
-    return status.end is not None and record.end_reason in RETRIED
+    return status.end is not None and record.end_reason in {*RETRIED, EndReason.UNSEEN}
 
 
 def is_machine_of(record: RunRecord, instance: Instance) -> bool:
@@ -300,8 +300,9 @@ def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> Ru
         return with_end(record, replace(end, message=how))
     in_store = record.results is not None and is_address(record.results)
     on_volume = record.saved_volume is not None or any(m.volume_id and not m.read_only for m in record.mounts)
-    if gone.by_itself and not in_store and not on_volume:
-        # There is nothing that another attempt could go on from: it would only do again what was done.
+    if (gone.by_itself or gone.forgotten) and not in_store and not on_volume:
+        # There is nothing that another attempt could go on from: it would only do again what was done. Where nobody
+        # knows more than that it was to end itself then, whoever wants it done again pays no more for it than that.
         end = replace(end, reason=EndReason.UNSEEN)
     where = f"; {record.saved_volume} has its log and results" if record.saved_volume is not None else ""
     if in_store:

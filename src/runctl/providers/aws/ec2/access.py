@@ -7,14 +7,14 @@ from typing import Protocol
 
 from runctl._dataclasses import dataclass
 from runctl.core import tags as tag
-from runctl.core.errors import InstanceEnded, NotFound, RunctlError
+from runctl.core.errors import NotFound, RunctlError
 from runctl.core.machine_models import Instance
 from runctl.core.progress import Progress
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.parse import instance_of
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.instances import describe
-from runctl.providers.ended import ended
+from runctl.providers.ended import ended, forgotten
 from runctl.transport.choice import Candidate
 from runctl.transport.interface import Transport
 from runctl.transport.silence import StillThere
@@ -49,7 +49,7 @@ def asks_ec2(context: AwsContext, instance: Instance) -> StillThere:
             with our_errors(context.session.endpoint):
                 gone = ended(instance_of(describe(context, instance.id)), silent_seconds)
         except NotFound:
-            gone = InstanceEnded(f"instance {instance.id} no longer exists")
+            gone = forgotten(instance.id)
         except RunctlError:
             # It cannot be seen, which does not mean that it is gone.
             return
