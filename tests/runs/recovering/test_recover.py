@@ -24,6 +24,7 @@ from runctl.runs.records.updates import with_its_machine
 from runctl.runs.recovering import machines, recover, start_next
 from runctl.runs.recovering.outcome import Outcome
 from runctl.runs.recovering.recover import recover_run
+from runctl.runs.recovering.watching import watch_runs
 from runctl.runs.run_logs import sources
 from runctl.runs.run_logs.reading import find_kept
 from runctl.runs.run_logs.sources import KeptLog
@@ -157,6 +158,43 @@ def test_a_run_whose_group_is_gone_goes_on_by_what_its_store_has() -> None:
     there.teardown()
 
 
+@pytest.mark.parametrize(
+    ("phase", "ended", "code"),
+    [
+        (GroupPhase.IDLE, True, "group-has-no-machine"),
+        (GroupPhase.IDLE, False, "group-has-no-machine"),
+        (GroupPhase.PLANNED, False, "not-left-yet"),
+    ],
+)
+def test_a_run_whose_group_may_rent_again_is_not_taken_over(
+    phase: GroupPhase, ended: bool, code: str
+) -> None:
+    there = Recovery()
+    if ended:
+        there.world.end(FIRST)
+        asking.refresh(there.session, [there.store.get(RUN)])
+    before = there.store.get(RUN)
+    there.store.put(
+        replace(
+            before,
+            state=before.state if ended else RunPhase.PENDING,
+            unattended=UnattendedRun("its group", phase),
+        )
+    )
+
+    with patch.object(recover, "adopt", side_effect=AssertionError("it is not to be known here")):
+        with pytest.raises(Conflict) as refused:
+            recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+        # Nor does whoever watches it wait for what does not come.
+        watched = watch_runs(there.session, [there.store.get(RUN)], clock=there.world.clock)
+
+    assert refused.value.code == code
+    assert [each.has_ended for each in watched] == [ended]
+    assert list(there.world.machines) == [FIRST]
+    there.store.put(before)
+    there.teardown()
+
+
 @pytest.mark.parametrize("seen", [None, "taken back", "over"])
 def test_a_machine_that_its_provider_has_forgotten_ended_as_it_was_seen_to(seen: str | None) -> None:
     there = Recovery()
@@ -167,9 +205,7 @@ def test_a_machine_that_its_provider_has_forgotten_ended_as_it_was_seen_to(seen:
     there.world.clock.advance(timedelta(hours=8))
     if seen is not None:
         taken_back = seen == "taken back"
-        over = replace(
-            machine, state=InstanceState.TERMINATED, interrupted=taken_back, ended_at=ended_at
-        )
+        over = replace(machine, state=InstanceState.TERMINATED, interrupted=taken_back, ended_at=ended_at)
         there.session.ledger_record("aws").seen(over)
 
     (record,) = asking.refresh(there.session, [there.store.get(RUN)])

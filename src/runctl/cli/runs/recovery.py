@@ -12,6 +12,7 @@ from runctl.cli.framework.completion import complete_runs
 from runctl.cli.framework.options import over_budget_option
 from runctl.cli.framework.values import DURATION, RUN
 from runctl.core.clock import SystemClock
+from runctl.core.text import counted
 from runctl.runs.records.shown_run import as_run
 
 
@@ -81,9 +82,9 @@ def watch_command(cli: Cli, run_ids: tuple[str, ...], every: timedelta) -> None:
 
     def text() -> str:
         return "\n".join(
-            f"{record.id} ended as {record.end_reason.value if record.end_reason else 'unknown'}"
-            f" after {record.attempt} attempt{'' if record.attempt == 1 else 's'}"
-            for record in records
+            f"{record.id} {'has not ended' if ended is None else f'ended as {ended.value}'}"
+            f" after {counted(record.attempt, 'attempt')}"
+            for record, ended in ((record, record.end_reason) for record in records)
         )
 
     cli.emit([as_run(record, now) for record in records], text=text, ids=[record.id for record in records])

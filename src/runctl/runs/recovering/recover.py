@@ -47,7 +47,7 @@ from runctl.runs.stored.elsewhere import catch_up
 from runctl.runs.stored.leases import HeldElsewhere, lease_held
 from runctl.runs.stored.recipe import Recipes
 from runctl.runs.stored.stored_results import end_in_store
-from runctl.runs.unattended.state import group_text, lives
+from runctl.runs.unattended.state import check_group_is_gone, group_text, lives
 
 
 def recover_run(
@@ -64,7 +64,7 @@ def recover_run(
     ``once``: a machine that is not to be had now is not waited for. ``afresh``: somebody wants to know it now, so that
     pools are asked that have refused a moment ago. ``without_spot``: spot counts as having no capacity. What was rented
     is given back where the attempt could not be started, after Ctrl-C too. Raises `BeingRecovered`, `NotFound` for a
-    run that was not started here, and what renting, attaching and starting raise.
+    run that was not started here, what `check_group_is_gone` raises, and what renting, attaching and starting raise.
     """
     store = run_store(session)
     with _alone(record.id):
@@ -74,7 +74,9 @@ def recover_run(
             if lives(known):
                 # What rents a second machine for a run whose group is about to rent one pays for nothing.
                 return Recovered(known, Outcome.GOES_ON, group_text(known))
-        known = _with_recipe(session, known)
+        if not known.has_ended or known.end_reason in RETRIED:
+            check_group_is_gone(known)
+            known = _with_recipe(session, known)
         run = RecoveredRun(session, known, clock or SystemClock(), spot_is_put_off=without_spot)
         if known.nodes is not None:
             return _recover_nodes(run, once=once)
@@ -98,9 +100,8 @@ def _with_recipe(session: Session, known: RunRecord) -> RunRecord:
 
     Raises what `adopt` raises.
     """
-    is_over = known.has_ended and known.end_reason not in RETRIED
     was_left = known.store is not None and known.unattended is not None
-    if is_over or not was_left or Recipes(session.database).find(known.id) is not None:
+    if not was_left or Recipes(session.database).find(known.id) is not None:
         return known
     return adopt(session.in_region(known.region), f"{known.store}/{known.id}", known.provider)
 

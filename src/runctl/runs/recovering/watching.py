@@ -192,6 +192,8 @@ def watch_runs(
                 )
             return store.get(run_id).end_reason not in {None, *RETRIED} or error.code in {
                 "recipe-not-found",
+                "not-left-yet",
+                "group-has-no-machine",
                 "unsupported",
                 "project-not-kept",
             }

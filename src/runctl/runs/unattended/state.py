@@ -10,7 +10,7 @@ from datetime import datetime
 from runctl._dataclasses import dataclass
 from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.core.clock import SystemClock
-from runctl.core.errors import InstanceEnded, RunctlError
+from runctl.core.errors import Conflict, InstanceEnded, RunctlError
 from runctl.core.ids import InstanceId, RunId
 from runctl.core.machine_models import InstanceState
 from runctl.core.run_models import GroupPhase, UnattendedRun
@@ -145,7 +145,10 @@ def _without_rights(session: Session, groups: Groups, record: RunRecord) -> RunR
         for what in groups.end(record.id, session.progress):
             session.progress.detail(f"removed {what}")
     except RunctlError as error:
-        session.progress.warn(f"what is left of {record.unattended.group} stays: {error.message}")
+        session.progress.warn(
+            f"what is left of {record.unattended.group} stays: {error.message} (runctl resources cleanup removes it"
+            " once the run has ended for good)"
+        )
         return record
     return replace(record, unattended=replace(record.unattended, is_removed=True))
 
@@ -217,6 +220,25 @@ def lives(record: RunRecord) -> bool:
         GroupPhase.HAS_MACHINE,
         GroupPhase.ENDING,
     }
+
+
+def check_group_is_gone(record: RunRecord) -> None:
+    """Whoever takes the run over is the only one who rents machines for it. Pure. Raises `Conflict`, codes
+    ``not-left-yet`` and ``group-has-no-machine``, where its group is there, or may be made at any moment."""
+    group = record.unattended
+    if group is None or group.phase is GroupPhase.GONE:
+        return
+    if group.phase is GroupPhase.PLANNED:
+        raise Conflict(
+            f"{record.id} has not been left to {group.group} yet: its launch is at work, or was cut short",
+            hint=f"the same command continues with it; runctl runs stop {record.id} removes what there is",
+            code="not-left-yet",
+        )
+    raise Conflict(
+        f"{group.group} rents the machines of {record.id}, and is to have none",
+        hint=f"let it have one again; or end the run with runctl runs stop {record.id}",
+        code="group-has-no-machine",
+    )
 
 
 def group_text(record: RunRecord) -> str:
