@@ -12,6 +12,7 @@ import pytest
 from runctl.agent.end_reason import EndReason
 from runctl.agent.spec import AttemptStatus, EndRecord, RunState
 from runctl.core.database import Database
+from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance
 from runctl.core.run_models import RunPhase
@@ -79,6 +80,25 @@ def test_a_later_attempt_is_on_the_machine_that_tells_of_it() -> None:
     assert record is not None
     assert (record.attempt, record.instance_id, record.zone) == (3, "i-2", "us-east-1f")
     assert [(each.attempt, each.instance_id) for each in record.past] == [(1, "i-1")]
+
+
+@pytest.mark.parametrize(
+    "word", [None, InstanceEnded("it was taken back", interrupted=True, at=at("2026-06-01 12:30"))]
+)
+def test_an_attempt_that_another_one_has_followed_has_ended(word: InstanceEnded | None) -> None:
+    began = at("2026-06-01 13:00")
+    following = replace(RUNNING, attempt=2, created_at=began.timestamp())
+
+    record = adopted(
+        KNOWN, following, an_instance("i-2", tags={RUN: "run-a"}), NOW, None, None, lambda _: word
+    )
+
+    assert record is not None
+    (before,) = record.past
+    assert (before.end_reason, before.ended_at) == (
+        (EndReason.LOST, began) if word is None else (EndReason.INTERRUPTED, word.at)
+    )
+    assert (record.end_reason, record.ended_at, record.message) == (None, None, "")
 
 
 def test_a_run_that_had_no_machine_is_on_the_one_that_tells_of_it() -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from runctl.agent.spec import AttemptStatus
 from runctl.machines.machine import Machine
+from runctl.providers.ended import what_became_of
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import RunStore
 from runctl.runs.records.updates import adopted, is_machine_of
@@ -27,7 +28,15 @@ def adopt(machine: Machine, status: AttemptStatus, store: RunStore, now: datetim
     account = known.account if known is not None else None
     if account is None:
         account = machine.provider.scope().rented_in
-    record = adopted(known, status, machine.instance, now, machine.provider.region, account)
+    record = adopted(
+        known,
+        status,
+        machine.instance,
+        now,
+        machine.provider.region,
+        account,
+        lambda before: what_became_of(machine.provider, before, account),
+    )
     if record is None or record is known:
         return record
     if known is None:

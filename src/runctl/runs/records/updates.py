@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +13,7 @@ from runctl.agent.end_reason import RETRIED, EndReason
 from runctl.agent.object_store import is_address
 from runctl.agent.spec import AttemptStatus, EndRecord, RunSpec
 from runctl.core.errors import InstanceEnded
-from runctl.core.ids import RunId, VolumeId
+from runctl.core.ids import InstanceId, RunId, VolumeId
 from runctl.core.machine_models import Instance, Market
 from runctl.core.run_models import (
     GitState,
@@ -26,6 +27,9 @@ from runctl.runs.records.agent_models import (
     phase_of,
 )
 from runctl.runs.records.run_record import RunRecord, as_known
+
+Gone = Callable[[InstanceId], InstanceEnded | None]
+"""The provider's word on a machine: how it ended; ``None``: it has not, or that is not known."""
 
 STARTING = timedelta(minutes=2)
 """For an attempt to be told to its machine, once it was written down that it is."""
@@ -96,12 +100,14 @@ def adopted(
     now: datetime,
     region: str | None,
     account: str | None,
+    gone: Gone = lambda _: None,
 ) -> RunRecord | None:
     """What is remembered of a run that a machine tells of; ``None``: it is known to be on another machine.
 
     Of a run on several machines one of them tells nothing that is true of all, and of an attempt that another one has
     followed nothing is told any more: what is ``known`` stays. So does an end, unless a machine was only thought to be
-    gone, or never to have heard of the run. Pure.
+    gone, or never to have heard of the run. Pure, but for asking what became of the machine of an earlier attempt, of
+    which no end is known.
     """
     if known is None:
         spec = RunSpec(
@@ -119,6 +125,9 @@ def adopted(
     if known.account is None:
         known = replace(known, account=account)
     if status.attempt > known.attempt:
+        if not known.has_ended and known.instance_id:
+            began = moment(status.created_at) or known.by_its_clock(now)
+            known = with_end(known, end_unseen(known, known.instance_id, began, gone))
         known = _on_machine(before_it_began(known, status.attempt), instance)
     elif not known.instance_id:
         known = _on_machine(known, instance)
@@ -286,6 +295,12 @@ def _was_heard_of(record: RunRecord) -> bool:
     """Whether a machine has said anything of the newest attempt: one that was only written down may never have been
     told. Pure."""
     return record.state is not RunPhase.PENDING or record.log_bytes is not None
+
+
+def end_unseen(record: RunRecord, machine: InstanceId, at: datetime, gone: Gone) -> EndRecord:
+    """How an attempt ended there that another one has followed, at ``at`` at the latest, and that has not told it."""
+    ended = gone(machine) or InstanceEnded(f"instance {machine} disappeared without notice")
+    return end_with_its_machine(ended, at, record.clock_ahead)
 
 
 def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> RunRecord:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +21,7 @@ from runctl.agent.object_store import is_address
 from runctl.agent.spec import AttemptStatus, EndRecord
 from runctl.agent.stored_run import StoredMachine, StoredNodes
 from runctl.checkpoints.download import Prefix
-from runctl.core.errors import InstanceEnded, NotFound, RunctlError
+from runctl.core.errors import NotFound, RunctlError
 from runctl.core.ids import InstanceId
 from runctl.core.run_models import RunPhase
 from runctl.machines.session import Session
@@ -30,8 +30,9 @@ from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.records.updates import (
+    Gone,
     before_it_began,
-    end_with_its_machine,
+    end_unseen,
     from_status,
     newest_checkpoint,
     with_end,
@@ -42,8 +43,6 @@ from runctl.runs.stored.stored_run import forget_secrets, known_nodes, prefix_of
 
 T = TypeVar("T")
 THREADS = 8
-Gone = Callable[[InstanceId], InstanceEnded | None]
-"""The provider's word on a machine: how it ended; ``None``: it has not, or that is not known."""
 
 
 @dataclass(frozen=True)
@@ -198,14 +197,9 @@ def _ended_unseen(record: RunRecord, at: datetime, gone: Gone) -> RunRecord:
     if nodes is not None:
         for node in nodes.nodes:
             if node.end is None:
-                nodes = nodes.with_node(node.ended(_unseen(record, node.instance_id, at, gone)))
+                nodes = nodes.with_node(node.ended(end_unseen(record, node.instance_id, at, gone)))
         return with_end(replace(record, nodes=nodes), nodes.end)
-    return with_end(record, _unseen(record, record.instance_id, at, gone))
-
-
-def _unseen(record: RunRecord, machine: InstanceId, at: datetime, gone: Gone) -> EndRecord:
-    ended = gone(machine) or InstanceEnded(f"instance {machine} disappeared without notice")
-    return end_with_its_machine(ended, at, record.clock_ahead)
+    return with_end(record, end_unseen(record, record.instance_id, at, gone))
 
 
 def catch_up(session: Session, record: RunRecord, recipe: Recipe | None = None) -> RunRecord:
