@@ -280,7 +280,7 @@ def test_a_pod_whose_time_to_live_is_over_is_not_started_to_end_itself(
     if hours < 2:
         assert provider.stop_and_start.start(pod).state is InstanceState.PENDING
     else:
-        with pytest.raises(Conflict, match=f"was over at {expires}") as refused:
+        with pytest.raises(Conflict, match=f"is over at {expires}") as refused:
             provider.stop_and_start.start(pod)
         assert f"runctl runpod terminate {pod}" in (refused.value.hint or "")
         assert [each.method for each in network.sent] == ["GET"]

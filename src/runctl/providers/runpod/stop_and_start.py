@@ -59,7 +59,7 @@ class RunPodStopAndStart(StopAndStart):
         left = limits_of(tags, self._context.clock.now()).ttl_seconds
         if left is not None and left <= LEAST_SECONDS:
             raise Conflict(
-                f"the time to live of pod {instance_id} was over at {tags[tag.EXPIRES_AT]}: started, it would end"
+                f"the time to live of pod {instance_id} is over at {tags[tag.EXPIRES_AT]}: started, it would end"
                 " itself within a minute",
                 hint=f"{command(PROVIDER, 'create')} makes another one, with the same network volume if need be;"
                 f" {command(PROVIDER, 'terminate', instance_id)} ends this one",

@@ -69,8 +69,8 @@ def follow(
     What the machine says is remembered in ``store``, unless it is one of several: the run's state is that of all.
 
     A connection that breaks is made again. When the machine stays silent the provider is asked: if it says that
-    the instance has ended, the run is LOST, and recorded so. Raises `Unreachable` when the machine is silent for
-    longer than ``patience`` while the provider calls it running: the run may well go on.
+    the instance has ended, so has the run (LOST, INTERRUPTED or UNSEEN), and that is recorded. Raises `Unreachable`
+    when the machine is silent for longer than ``patience`` while the provider calls it running: the run may well go on.
     """
     position, checksum = offset, hashlib.sha256()
 
