@@ -118,6 +118,15 @@ def test_results_come_home_and_the_machine_is_given_back_with_the_scripts_code(
     assert status.stdout == "?? train.py\n"
     shown = runctl("runs", "show", run["id"]).ok().out
     assert "for this run; ends by itself when the run has ended and its results were fetched" in shown
+    # Where they are is known though the machine is no more, and they are read from there.
+    folder = end["results"]["folder"]
+    assert run["fetched"]["folder"] == folder
+    assert f"{folder}/logs/1.log" in shown
+    again = runctl("runs", "results", run["id"], "--output", "json").ok().json
+    assert (again["folder"], again["files"], again["sent_bytes"]) == (folder, end["results"]["files"], 0)
+    runctl("cp", f"{run['id']}:output/metrics.csv", "m.csv").ok()
+    assert (runctl.cwd / "m.csv").read_text() == "loss\n0.1\n"
+    assert runctl("checkpoint", "list", run["id"], "--quiet").ok().out == "last.txt\n"
 
 
 @pytest.mark.namespaces
@@ -261,6 +270,8 @@ def test_on_this_computer_nothing_is_rented_and_results_are_copied(project: Comm
     assert (done.json["given_back"], done.json["machine_seconds"]) == (False, None)
     found = results_in(Path(done.json["results"]["folder"]))
     assert found["output/metrics.csv"] == "loss\n0.1\n"
+    fetched = done.json["run"]["fetched"]
+    assert (fetched["folder"], fetched["files"]) == (done.json["results"]["folder"], 3)
 
     going_on = project("local", "launch", "train.py", "--quiet", "--", "--until", project.cwd / "go").ok()
     run = going_on.out.strip()
@@ -269,3 +280,4 @@ def test_on_this_computer_nothing_is_rented_and_results_are_copied(project: Comm
     assert f"{run} goes on: this is what it has written up to now" in early.err
     assert early.out == f"{project.cwd / 'early' / run}\n"
     project("runs", "stop", run).ok()
+    assert project("runs", "show", run, "--output", "json").ok().json["fetched"] is None

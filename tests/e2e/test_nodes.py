@@ -121,6 +121,7 @@ def test_results_that_are_brought_later_come_with_every_machines_log_and_give_al
     assert (folder / "output" / "rank").read_text() == "0"
     assert [(folder / "logs" / name).read_text().count("done 10") for name in ("1.log", "1-1.log")] == [1, 1]
     assert left(ec2) == NOTHING
+    assert script("runs", "results", "latest").ok().out == f"{folder}\n"
 
 
 def test_a_script_that_fails_on_one_machine_ends_all_with_its_exit_code(

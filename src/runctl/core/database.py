@@ -201,6 +201,7 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     "ALTER TABLE runs ADD COLUMN account TEXT",
     "ALTER TABLE runs ADD COLUMN signal INTEGER",
+    "ALTER TABLE runs ADD COLUMN fetched TEXT",
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

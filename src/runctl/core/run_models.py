@@ -270,6 +270,20 @@ class RunNode:
 
 
 @dataclass(frozen=True)
+class FetchedResults:
+    """Where all that a run wrote was brought to on this computer. The user may have moved or removed it since."""
+
+    folder: str
+    """The run's own, with ``output``, ``checkpoints`` and ``logs``."""
+    attempt: int
+    """The one after whose end that was."""
+    files: int
+    bytes: int
+    fetched_at: datetime
+    """By this computer's clock."""
+
+
+@dataclass(frozen=True)
 class Run:
     """One training job, from its plan to its end reason, and what is needed to repeat it."""
 
@@ -332,6 +346,8 @@ class Run:
     """What becomes of the machine, which was rented for the run; ``None``: it was not."""
     results: str | None = None
     """Where what the run wrote is brought after it: a folder of this computer, or an address."""
+    fetched: FetchedResults | None = None
+    """``None`` until all of it was brought to this computer."""
     zone: str | None = None
     """Where the instance is."""
     progress: RunProgress | None = None

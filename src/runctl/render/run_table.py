@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.end_reason import RETRIED, EndReason
+from runctl.agent.object_store import is_address
 from runctl.agent.spec import AttemptStatus
 from runctl.core.machine_models import Market
 from runctl.core.money import hourly, usd
 from runctl.core.names import project_of
 from runctl.core.run_models import (
+    FetchedResults,
     GitState,
     GroupPhase,
     MachineAfterRun,
@@ -107,8 +109,13 @@ def _elapsed(run: Run) -> str | None:
     return None if run.elapsed_seconds is None else time_span(timedelta(seconds=run.elapsed_seconds))
 
 
-def run_details(run: Run) -> str:
-    """Everything about one run, and what is needed to repeat it."""
+def run_details(run: Run, *, is_there: Callable[[str], bool] = lambda _folder: True) -> str:
+    """Everything about one run, and what is needed to repeat it.
+
+    ``is_there``: whether this computer has the folder still.
+    """
+    known = _fetched(run)
+    fetched = known.folder if known is not None and is_there(known.folder) else None
     market = run.market if run.market != Market.OWNED else None
     where = [run.provider, run.instance_name, run.instance_type, market, run.region]
     fields: dict[str, str | None] = {
@@ -144,10 +151,8 @@ def run_details(run: Run) -> str:
         **deadline_fields(run.deadline),
         "store": None if run.store is None else f"{run.store}/{run.id}",
         "output": run.output_dir,
-        "results": None
-        if run.results is None
-        else f"{run.results}/{run.id} (runctl runs results {run.id} brings them)",
-        "log": _log(run),
+        "results": _results(run, fetched),
+        "log": _log(run, fetched),
         **_hand_off(run),
         "on demand": _fallback(run),
         "moved": _moved(run),
@@ -343,9 +348,28 @@ def machine_end_text(
     return text
 
 
-def _log(run: Run) -> str | None:
+def _fetched(run: Run) -> FetchedResults | None:
+    """Where what the newest attempt wrote was brought to."""
+    return run.fetched if run.fetched is not None and run.fetched.attempt == run.attempt else None
+
+
+def _results(run: Run, fetched: str | None) -> str | None:
+    """Where they are, as far as they were brought to this computer, or how they come."""
+    known, brings = _fetched(run), f"runctl runs results {run.id} brings them"
+    stored = f"{run.results}/{run.id}" if run.results is not None and is_address(run.results) else None
+    if fetched is not None:
+        return fetched if stored is None else f"{fetched}, and {stored}"
+    if known is not None:
+        lost = f"brought to {known.folder} {known.fetched_at:%Y-%m-%d %H:%M} UTC, which is not there any more"
+        return lost if stored is None else f"{stored} ({brings}); {lost}"
+    return None if run.results is None else f"{run.results}/{run.id} ({brings})"
+
+
+def _log(run: Run, fetched: str | None) -> str | None:
     """Where the log outlives the machine; runs logs looks at all of these places."""
     places = [f"in {run.store}/{run.id}"] if run.store else []
+    if fetched is not None:
+        places.append(f"{fetched}/logs/{run.attempt}.log")
     if run.saved_volume:
         places.append(f"{run.saved_folder}/logs/{run.attempt}.log on {run.saved_volume}")
     if run.hand_off is not None and not run.hand_off.is_rehearsal:
@@ -357,6 +381,10 @@ def _log(run: Run) -> str | None:
     if places and run.end_reason is not None and end is not None and not end.keep:
         # It ends itself, and has nothing that is not there as well.
         return ", and ".join(places)
+    if not places and run.end_reason is not None and end is not None and not end.keep:
+        return (
+            f"on {run.instance_id} until that ends; runctl runs logs {run.id} shows what is kept of it here"
+        )
     if not places:
         return f"on {run.instance_id} alone" if run.market != Market.OWNED else f"on {run.instance_id}"
     return ", and ".join((*places, f"on {run.instance_id}"))

@@ -28,6 +28,7 @@ from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import when_not_running
 from runctl.runs.costs import as_the_ledger_knows, note_end, note_past_ends
+from runctl.runs.fetched import what_is_left
 from runctl.runs.records.account import check_account
 from runctl.runs.records.adopting import adopt, may_tell
 from runctl.runs.records.run_record import RunRecord
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
     from runctl.agent.spec import AttemptStatus
 
 
-def machine_of(session: Session, record: RunRecord) -> Machine:
-    """The machine that a run is on, in its own region. Raises `NotFound` when it has ended, `Conflict` when it does
-    not run."""
+def machine_of(session: Session, record: RunRecord, transport: str | None = None) -> Machine:
+    """The machine that a run is on, in its own region. Raises `NotFound` when it has ended, with what is left of the
+    run, and `Conflict` when it does not run."""
     there = session.in_region(record.region)
     if not record.instance_id:
         group = record.unattended.group if record.unattended is not None else "its group"
@@ -58,14 +59,14 @@ def machine_of(session: Session, record: RunRecord) -> Machine:
     provider = there.provider(record.provider)
     try:
         instance = provider.instance(record.instance_id)
-    except NotFound:
+    except NotFound as error:
         check_account(provider, record)
+        error.hint = what_is_left(record)
         raise
     if instance.state.is_over:
         raise NotFound(
             f"{record.instance_id}, on which {record.id} was started, is {instance.state.value}",
-            hint=f"runctl runs logs {record.id} shows what is kept of its log; what it wrote to a volume is there"
-            " still",
+            hint=what_is_left(record),
             code="instance-ended",
         )
     if instance.state is not InstanceState.RUNNING:
@@ -74,7 +75,7 @@ def machine_of(session: Session, record: RunRecord) -> Machine:
             hint=when_not_running(instance),
             code="not-running",
         )
-    return reach(there, instance)
+    return reach(there, instance, transport)
 
 
 OnStatus = Callable[[RunRecord, "AttemptStatus"], None]

@@ -16,7 +16,15 @@ from runctl.agent.encoding import dumps
 from runctl.agent.object_store import is_address
 from runctl.agent.spec import EndRecord
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Conflict, NotFound, RunctlError
+from runctl.core.errors import (
+    Conflict,
+    CredentialsError,
+    InstanceEnded,
+    NotFound,
+    RunctlError,
+    Unreachable,
+    add_fact,
+)
 from runctl.core.files import check_is_here
 from runctl.core.machine_models import Instance
 from runctl.core.run_models import Run
@@ -27,7 +35,8 @@ from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.interface import require
 from runctl.providers.registry import this_computer
-from runctl.runs.launch.launch_plan import ResultsPlan, Safety
+from runctl.runs.fetched import FOLDERS, LOGS, look_at, note_fetched, what_was_fetched
+from runctl.runs.launch.launch_plan import DEFAULT_RESULTS, ResultsPlan, Safety
 from runctl.runs.nodes.keeping import other_logs
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.shown_run import as_run
@@ -36,10 +45,7 @@ from runctl.runs.stored.stored_results import fetch_from_store
 from runctl.storage.copying import copy
 from runctl.transport.files import MachineFiles
 
-FOLDERS = ("output", "checkpoints")
 POLL_SECONDS = 1.0
-LOGS = "logs"
-"""As on a volume: ``logs/1.log`` and ``logs/1.end.json`` of the first attempt, and ``logs/1-2.log`` of its rank 2."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,8 @@ def fetch_results(session: Session, machine: Machine, record: RunRecord, folder:
     if record.nodes is not None:
         others, more = other_logs(session, record, target / LOGS)
         logs, log = logs + others, log + more
+    if end is not None and not changed:
+        note_fetched(session, record, target)
     return Results(
         record.id,
         target,
@@ -158,7 +166,62 @@ def stored_results(session: Session, record: RunRecord, folder: Path) -> Results
     if done is None:
         return None
     files, total, sent = done
+    if look_at(record, target).is_whole:
+        note_fetched(session, record, target)
     return Results(record.id, target, files, total, sent)
+
+
+def results_without_machine(
+    session: Session, record: RunRecord, folder: Path | None, error: RunctlError
+) -> Results:
+    """As `fetch_results`, of a run whose machine cannot be asked any more: what that has put into an object store, else
+    what was brought to this computer before, copied to ``folder/RUN`` where it is elsewhere.
+
+    ``error`` says why the machine cannot be asked. It is raised where nothing is whole, with what is known of it.
+    """
+    try:
+        # A machine that only stands still, or is silent, can put them there yet.
+        if isinstance(error, NotFound | InstanceEnded):
+            stored = stored_results(session, record, Path(folder or DEFAULT_RESULTS))
+            if stored is not None:
+                return stored
+    except (NotFound, CredentialsError, Unreachable) as unread:
+        error = unread
+    found = [look_at(record, place) for place in _places(record, folder)] if record.has_ended else []
+    whole = next((each for each in found if each.is_whole), None)
+    if whole is None:
+        partly = next((each for each in found if each.is_there), None)
+        if partly is not None:
+            add_fact(error, partly.problem)
+        elif record.fetched is not None:
+            moved = f"where the folder was moved to, runctl runs results {record.id} FOLDER finds it"
+            add_fact(error, what_was_fetched(record.fetched), moved)
+        raise error
+    target, sent = whole.folder, 0
+    if folder is not None and _own_folder(folder, record.id) != whole.folder:
+        target = _run_folder(folder.expanduser().absolute(), record.id)
+        here = MachineFiles(session.provider(this_computer()).agent(find_instance(session, this_computer())))
+        for name in (*FOLDERS, LOGS):
+            if (whole.folder / name).is_dir():
+                source = str(whole.folder / name)
+                sent += copy(here, source, here, str(target / name), progress=session.progress).sent_bytes
+    note_fetched(session, record, target)
+    # The end record goes along, and counts nowhere.
+    return Results(record.id, target, whole.files, whole.bytes, min(sent, whole.bytes))
+
+
+def _places(record: RunRecord, folder: Path | None) -> list[Path]:
+    """Where its results may be on this computer, what the user names first."""
+    places = [_own_folder(folder, record.id)] if folder is not None else []
+    if record.fetched is not None:
+        places.append(Path(record.fetched.folder))
+    if record.results is not None and not is_address(record.results):
+        places.append(_own_folder(Path(record.results), record.id))
+    return list(dict.fromkeys(places))
+
+
+def _own_folder(folder: Path, run_id: str) -> Path:
+    return folder.expanduser().absolute() / run_id
 
 
 def give_back(

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from runctl.agent.encoding import dumps
+from runctl.agent.end_reason import EndReason
+from runctl.agent.spec import EndRecord
+from runctl.core.database import Database
 from runctl.core.errors import Conflict, MachineError
 from runctl.core.progress import SILENT
 from runctl.machines.session import Session
+from runctl.runs.records.store import RunStore
+from runctl.runs.records.updates import with_end
+from runctl.runs.results import stored_results
 from runctl.runs.stored.stored_results import fetch_from_store
 from tests.runs.memory_storage import MemoryStorage
 from tests.runs.sample_runs import a_run
 
 RECORD = a_run("run-1", results="s3://mine/runs")
+END = EndRecord(EndReason.COMPLETED, 0.0, log_bytes=6, log_sha256=hashlib.sha256(b"a line").hexdigest())
 OBJECTS = {
     "output/model.pt": b"final weights",
     "checkpoints/last.pt": b"step-9",
@@ -129,3 +138,23 @@ def test_a_link_in_a_files_own_place_is_replaced_and_not_followed(tmp_path: Path
     assert (model.is_symlink(), model.read_bytes()) == (False, b"final weights")
     assert outside.read_bytes() == before
     assert sorted(path.name for path in model.parent.iterdir()) == ["model.pt"]
+
+
+@pytest.mark.parametrize("has_all", [True, False])
+def test_where_results_have_come_to_is_remembered_once_their_end_is_there(
+    tmp_path: Path, has_all: bool
+) -> None:
+    storage, database = Counted(), Database(tmp_path / "state.db")
+    if has_all:
+        storage.data["runs/run-1/logs/1.end.json"] = dumps(END).encode()
+    own = cast(Session, SimpleNamespace(**vars(session(storage)), database=database))
+    record = with_end(RECORD, END)
+    RunStore(database).put(record)
+
+    stored_results(own, record, tmp_path / "results")
+
+    fetched = RunStore(database).get("run-1").fetched
+    database.close()
+    assert (fetched is not None) == has_all
+    if fetched is not None:
+        assert (fetched.folder, fetched.attempt, fetched.files) == (str(tmp_path / "results/run-1"), 1, 3)

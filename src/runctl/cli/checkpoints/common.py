@@ -24,9 +24,11 @@ def name_option(text: str) -> Callable[[F], F]:
     return click.option("--name", metavar="NAME", help=text)
 
 
-def locations_of(cli: Cli, reference: str, transport: str | None = None) -> Locations:
-    """Where the checkpoints are; what cannot be asked is told."""
-    locations = find_locations(cli.session, reference, transport)
+def locations_of(
+    cli: Cli, reference: str, transport: str | None = None, *, changes: bool = False
+) -> Locations:
+    """Where the checkpoints are, as `find_locations` says; what cannot be asked is told."""
+    locations = find_locations(cli.session, reference, transport, changes=changes)
     for sentence in locations.elsewhere:
         cli.progress.warn(sentence)
     return locations

@@ -103,7 +103,7 @@ def push_command(
     source = folder_here(cli.session, str(folder))
     located, passed_over = choose_to_push(source, name, cli.progress)
     _tell(cli, passed_over)
-    locations = locations_of(cli, target, transport)
+    locations = locations_of(cli, target, transport, changes=True)
     if locations.record is None and ":" not in target:
         raise UsageError(
             f"{target} is a folder here",

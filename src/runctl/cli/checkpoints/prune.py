@@ -72,7 +72,7 @@ def prune_command(
     from runctl.render.checkpoints import decisions_table
     from runctl.render.tables import screen_of
 
-    locations = locations_of(cli, source, transport)
+    locations = locations_of(cli, source, transport, changes=True)
     plans = plan_prune(locations, keep_last=keep_last, keep_best=keep_best, progress=cli.progress)
     rows = [(each.checkpoint, each.keep, each.reason) for plan in plans for each in plan.decisions]
     removed = [checkpoint for checkpoint, keep, _ in rows if not keep]

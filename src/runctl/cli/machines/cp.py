@@ -11,7 +11,7 @@ from runctl._dataclasses import dataclass
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.machines.resolve import find_instance, provider_of, transport_option, wanted_transport
-from runctl.core.errors import Interrupted, NotFound, UsageError
+from runctl.core.errors import Interrupted, NotFound, RunctlError, UsageError
 from runctl.core.ids import InstanceId
 from runctl.core.machine_models import Instance
 from runctl.core.names import LATEST
@@ -52,8 +52,9 @@ def cp(cli: Cli, source: str, target: str, transport: str | None) -> None:
 
     SOURCE and TARGET are each a local path, INSTANCE:PATH, or RUN:checkpoints and RUN:output with what is below them;
     one of the two is local. Runs and instances are named by id or name. A folder becomes TARGET; a file goes into
-    TARGET if that is a folder. Every file is verified by its checksum and appears once it is complete; the same
-    command continues where it stopped, and sends only what is missing.
+    TARGET if that is a folder. Of a run whose machine has ended comes what was brought to this computer before. Every
+    file is verified by its checksum and appears once it is complete; the same command continues where it stopped, and
+    sends only what is missing.
     """
     from runctl.storage.copying import copy
 
@@ -65,7 +66,9 @@ def cp(cli: Cli, source: str, target: str, transport: str | None) -> None:
             hint="one side is INSTANCE:PATH or RUN:PATH, the other is here",
         )
     origin, destination = (
-        _here(cli, text) if match is None else _there(cli, match["name"], match["path"], transport)
+        _here(cli, text)
+        if match is None
+        else _there(cli, match["name"], match["path"], transport, is_source=text is source)
         for text, match in zip((source, target), sides, strict=True)
     )
     try:
@@ -97,22 +100,38 @@ def _this_computer(cli: Cli) -> Instance:
     return find_instance(cli, this_computer())
 
 
-def _there(cli: Cli, name: str, path: str, transport: str | None) -> CopySide:
+def _there(cli: Cli, name: str, path: str, transport: str | None, *, is_source: bool) -> CopySide:
     """A run's folder, else an instance's path. Raises `UsageError`, `NotFound`."""
     record = _run_called(cli, name)
     if record is not None:
-        provider, region = record.provider, record.region
-        where = _in_run(record.id, path, str(record.checkpoint_dir or ""), str(record.output_dir or ""))
-        reference = record.instance_id
-    else:
-        provider, region, where, reference = provider_of(cli, name), None, path, InstanceId(name)
-        if not path:
-            raise UsageError(f"{name}: names no path", hint=f"such as {name}:/mnt/data")
-    there = cli.in_region(region)
-    instance = find_instance(there, provider, reference)
-    choice = wanted_transport(there, instance, transport)
-    agent = there.provider(provider).agent(instance, choice, there.progress)
-    return CopySide(MachineFiles(agent), where, f"{name}:{path}")
+        return _of_run(cli, record, name, path, transport, is_source=is_source)
+    provider, reference = provider_of(cli, name), InstanceId(name)
+    if not path:
+        raise UsageError(f"{name}: names no path", hint=f"such as {name}:/mnt/data")
+    instance = find_instance(cli, provider, reference)
+    choice = wanted_transport(cli, instance, transport)
+    agent = cli.provider(provider).agent(instance, choice, progress=cli.progress)
+    return CopySide(MachineFiles(agent), path, f"{name}:{path}")
+
+
+def _of_run(
+    cli: Cli, record: RunRecord, name: str, path: str, transport: str | None, *, is_source: bool
+) -> CopySide:
+    """Its folder on its machine. What is read from a run whose machine is gone may have been brought here before."""
+    from runctl.runs.asking import machine_of
+    from runctl.runs.fetched import fetched_folder
+
+    _check_in_run(record.id, path)
+    try:
+        machine = machine_of(cli.session, record, transport)
+    except RunctlError as error:
+        copied = fetched_folder(record) if is_source else None
+        if copied is None:
+            raise
+        cli.progress.note(f"{error.message}: this is what was brought to {copied}")
+        return _here(cli, f"{copied}/{path}")
+    where = _in_run(record.id, path, str(record.checkpoint_dir or ""), str(record.output_dir or ""))
+    return CopySide(MachineFiles(machine.agent), where, f"{name}:{path}")
 
 
 def _run_called(cli: Cli, name: str) -> RunRecord | None:
@@ -122,13 +141,17 @@ def _run_called(cli: Cli, name: str) -> RunRecord | None:
     return None
 
 
-def _in_run(run_id: str, path: str, checkpoints: str, output: str) -> str:
-    """The path on the machine of ``checkpoints/...`` or ``output/...``. Pure. Raises `UsageError`, `NotFound`."""
-    first, _, rest = path.partition("/")
-    if first not in RUN_FOLDERS or ".." in PurePosixPath(path).parts:
+def _check_in_run(run_id: str, path: str) -> None:
+    """Raises `UsageError`."""
+    if path.partition("/")[0] not in RUN_FOLDERS or ".." in PurePosixPath(path).parts:
         raise UsageError(
             f"a run has {' and '.join(RUN_FOLDERS)}, not {path!r}", hint=f"such as {run_id}:checkpoints"
         )
+
+
+def _in_run(run_id: str, path: str, checkpoints: str, output: str) -> str:
+    """The path on the machine of ``checkpoints/...`` or ``output/...``. Pure. Raises `NotFound`."""
+    first, _, rest = path.partition("/")
     folder = checkpoints if first == "checkpoints" else output
     if not folder:
         raise NotFound(f"{run_id} has no {first} yet", hint=f"runctl runs show {run_id}", code="no-such-file")

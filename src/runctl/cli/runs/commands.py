@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import click
 
@@ -105,7 +106,7 @@ def show_command(cli: Cli, run_id: str, cached: bool) -> None:
     def text() -> str:
         from runctl.render.run_table import run_details
 
-        return run_details(run)
+        return run_details(run, is_there=lambda folder: Path(folder).is_dir())
 
     cli.emit(run, text=text, ids=[run.id])
 

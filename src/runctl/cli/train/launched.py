@@ -24,6 +24,7 @@ from runctl.render.left_out import left_out
 from runctl.render.plans.launch_plan import launch_plan_document, launch_plan_text
 from runctl.render.run_table import machine_end_text
 from runctl.runs.costs import with_ledger_costs
+from runctl.runs.fetched import with_fetched
 from runctl.runs.launch.launch_plan import LaunchPlan
 from runctl.runs.launch.launching import Launch
 from runctl.runs.records.run_record import RunRecord
@@ -86,7 +87,7 @@ class Launched:
         results = bring_home(cli, machine, record, str(record.results)) if home else None
         ended = end_rental(cli, machine, record, only_read=record.results is not None and not home)
         if cli.settings.json:
-            cli.emit(launch_end(record, results, ended), text=str)
+            cli.emit(launch_end(with_fetched(cli.session, record), results, ended), text=str)
         return code
 
 

@@ -12,6 +12,7 @@ from runctl.core.errors import Interrupted
 from runctl.core.money import usd
 from runctl.core.text import counted
 from runctl.providers.registry import command
+from runctl.runs.fetched import with_fetched
 from runctl.runs.nodes.asking import node_machine, nodes_of, on_node
 from runctl.runs.nodes.giving_back import GivenBackNodes, give_back_nodes
 from runctl.runs.records.run_record import RunRecord
@@ -42,7 +43,7 @@ def nodes_to_the_end(cli: Cli, record: RunRecord) -> int:
         results = bring_home(cli, machine, on_node(record, head), record.results)
     ended = give_machines_back(cli, record)
     if cli.settings.json:
-        cli.emit(launch_end(record, results, ended), text=str)
+        cli.emit(launch_end(with_fetched(cli.session, record), results, ended), text=str)
     return code
 
 

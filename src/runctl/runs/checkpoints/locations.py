@@ -22,6 +22,7 @@ from runctl.providers.interface import require
 from runctl.providers.registry import is_this_computer, plugins, this_computer, volume_command
 from runctl.runs.asking import machine_of
 from runctl.runs.checkpoints.machine_folder import MachineFolder
+from runctl.runs.fetched import fetched_folder, what_was_fetched
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.transport.agent import AgentClient
@@ -43,9 +44,14 @@ class Locations:
     """In words: where more may be, which cannot be asked now, and how it could."""
 
 
-def find_locations(session: Session, reference: str, transport: str | None = None) -> Locations:
+def find_locations(
+    session: Session, reference: str, transport: str | None = None, *, changes: bool = False
+) -> Locations:
     """Where the checkpoints of ``reference`` are: ``INSTANCE:PATH``, ``s3://BUCKET/PREFIX/RUN``, a run's
     id or name, or a folder here.
+
+    Of a run whose machine is gone, what was brought to this computer counts as well, unless something is about to be
+    changed there (``changes``): that is the user's copy.
 
     Raises `NotFound` (code ``no-checkpoint`` for a run whose checkpoints nobody has), `UsageError`, and what reaching
     an instance raises.
@@ -65,7 +71,7 @@ def find_locations(session: Session, reference: str, transport: str | None = Non
         if reference != LATEST and Path(reference).exists():
             return Locations(reference, (folder_here(session, reference),))
         raise
-    return _of_run(session, reference, record, transport)
+    return _of_run(session, reference, record, transport, changes=changes)
 
 
 def stored_at(session: Session, address: str, provider: str | None = None) -> StoredCheckpoints:
@@ -132,8 +138,11 @@ def _on_instance(session: Session, name: str, path: str, label: str, transport: 
     )
 
 
-def _of_run(session: Session, reference: str, record: RunRecord, transport: str | None) -> Locations:
-    """The machine's folder while the machine is there, else the volume, wherever that is mounted now; and the store."""
+def _of_run(
+    session: Session, reference: str, record: RunRecord, transport: str | None, *, changes: bool
+) -> Locations:
+    """The machine's folder while the machine is there, else the volume, wherever that is mounted now, else what was
+    brought here; and the store."""
     elsewhere: list[str] = []
     found: list[CheckpointLocation] = []
     try:
@@ -142,8 +151,14 @@ def _of_run(session: Session, reference: str, record: RunRecord, transport: str 
     except (NotFound, Conflict, Unreachable) as error:
         elsewhere.append(error.message)
         on_volume, why_not = _on_volume(session, record, transport)
-        found += [on_volume] if on_volume is not None else []
-        elsewhere += [why_not] if why_not else []
+        here, copy = _fetched(session, record, changes=changes)
+        if on_volume is not None:
+            found.append(on_volume)
+        elif here is not None:
+            found.append(here)
+            elsewhere = []
+        else:
+            elsewhere += [each for each in (why_not, copy) if each]
     stored, folder_store = _in_store(session, record)
     if stored is not None:
         found.append(stored)
@@ -168,10 +183,7 @@ def _has_more(record: RunRecord) -> bool:
 
 def _on_machine(session: Session, record: RunRecord, transport: str | None) -> MachineFolder | None:
     """``None`` for a run that has never started. Raises what `machine_of` raises."""
-    machine = machine_of(session, record)
-    if transport is not None:
-        machine = reach(session.in_region(record.region), machine.instance, transport)
-    return folder_of_run(session, machine, record)
+    return folder_of_run(session, machine_of(session, record, transport), record)
 
 
 def folder_of_run(session: Session, machine: Machine, record: RunRecord) -> MachineFolder | None:
@@ -194,6 +206,21 @@ def _in_store(session: Session, record: RunRecord) -> tuple[StoredCheckpoints | 
     if "://" not in address:
         return None, f"it published to the folder {address}, on whatever has that mounted"
     return stored_at(session.in_region(record.region), address, record.provider), ""
+
+
+def _fetched(session: Session, record: RunRecord, *, changes: bool) -> tuple[MachineFolder | None, str]:
+    """The folder that was brought here with the run's results, or what is to be known of it, in words."""
+    if record.fetched is None:
+        return None, ""
+    folder = fetched_folder(record)
+    if folder is None:
+        return None, what_was_fetched(record.fetched)
+    checkpoints = folder / "checkpoints"
+    if not checkpoints.is_dir():
+        return None, f"{folder}, to which its results were brought, has no checkpoints"
+    if changes:
+        return None, f"a copy is in {checkpoints}, which can be named itself"
+    return folder_here(session, str(checkpoints)), ""
 
 
 def _on_volume(

@@ -11,7 +11,7 @@ from runctl._dataclasses import dataclass
 from runctl.agent.deadline import Policy
 from runctl.agent.object_store import is_address
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Unsupported, UsageError
+from runctl.core.errors import InstanceEnded, NotFound, Unreachable, Unsupported, UsageError
 from runctl.core.machine_models import Instance
 from runctl.core.run_models import Run
 from runctl.machines.finding import find_instance
@@ -19,10 +19,19 @@ from runctl.machines.instances import MachineArguments, machine_request
 from runctl.machines.session import Session
 from runctl.providers.registry import DEFAULT
 from runctl.runs.deadlines.plan import DeadlineRequest
+from runctl.runs.fetched import with_fetched
 from runctl.runs.launch.launch_plan import DEFAULT_RESULTS, FETCH_WITHIN, AfterRun, LaunchPlan
 from runctl.runs.launch.launching import Launch, LaunchRequest, launch_on, launching
 from runctl.runs.records.shown_run import as_run
-from runctl.runs.results import GivenBack, LaunchEnd, Results, fetch_results, give_back, launch_end
+from runctl.runs.results import (
+    GivenBack,
+    LaunchEnd,
+    Results,
+    fetch_results,
+    give_back,
+    launch_end,
+    results_without_machine,
+)
 from runctl.runs.train.from_python import StartedRun, TrainArguments, train_request
 
 
@@ -33,13 +42,17 @@ class LaunchedRun(StartedRun):
     def fetch_results(self, folder: str | Path | None = None) -> Results:
         """Output, checkpoints and log are in ``folder/RUN``, as far as there are any by now.
 
-        Without ``folder``, where `launch` was told, else in ``results``. Raises what is raised where the machine does
-        not answer, or has ended.
+        Without ``folder``, where `launch` was told, else in ``results``. All that has been brought to this computer is
+        found there again when the machine has ended. Raises what is raised where the machine does not answer.
         """
         self.status()
         named = None if self._in_store else self._record.results
-        where = folder or named or DEFAULT_RESULTS
-        return fetch_results(self.session, self._machine, self._record, Path(where))
+        where = Path(folder or named or DEFAULT_RESULTS)
+        try:
+            return fetch_results(self.session, self._machine, self._record, where)
+        except (NotFound, InstanceEnded, Unreachable) as error:
+            known = with_fetched(self.session, self._record)
+            return results_without_machine(self.session, known, Path(folder) if folder else None, error)
 
     def give_back(self) -> GivenBack | None:
         """The machine of a run that has ended is given back, unless something keeps it; ``None`` for one that was not
@@ -55,7 +68,8 @@ class LaunchedRun(StartedRun):
         self.follow(on_log)
         home = self._record.results is not None and not self._in_store
         results = self.fetch_results() if home else None
-        return launch_end(self._record, results, self.give_back())
+        ended = self.give_back()
+        return launch_end(with_fetched(self.session, self._record), results, ended)
 
     @property
     def _in_store(self) -> bool:

@@ -15,6 +15,7 @@ from runctl.agent.interruption import HandOff as HandOffSpec
 from runctl.core.ids import InstanceId, RunId, VolumeId
 from runctl.core.machine_models import Mount
 from runctl.core.run_models import (
+    FetchedResults,
     GitState,
     MovedVolume,
     RunPhase,
@@ -101,6 +102,8 @@ class RunRecord:
     """What becomes of the machine, which was rented for the run; ``None``: it was not."""
     results: str | None = None
     """Where what the run wrote is brought after it: a folder of this computer, or an address."""
+    fetched: FetchedResults | None = None
+    """Where it is on this computer, once all of it was brought here. `RunStore.note_fetched` alone writes it."""
     zone: str | None = None
     store: str | None = None
     """Where its checkpoints and its log are kept besides: below ``STORE/ID/``."""

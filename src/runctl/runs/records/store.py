@@ -23,7 +23,14 @@ from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import RunId, VolumeId
 from runctl.core.machine_models import Mount
 from runctl.core.names import LATEST, did_you_mean
-from runctl.core.run_models import GitState, MovedVolume, RunPhase, SpotFallback, UnattendedRun
+from runctl.core.run_models import (
+    FetchedResults,
+    GitState,
+    MovedVolume,
+    RunPhase,
+    SpotFallback,
+    UnattendedRun,
+)
 from runctl.runs.records.node_records import KnownNodes
 from runctl.runs.records.run_record import KnownAttempt, RunRecord
 
@@ -31,7 +38,8 @@ if TYPE_CHECKING:
     from runctl.machines.session import Session
 
 _COLUMNS = tuple(field.name for field in fields(RunRecord))
-
+_WRITTEN = tuple(name for name in _COLUMNS if name != "fetched")
+"""Those that a record is written to: whoever has read it before its results came does not take their place away."""
 
 _AGENT_DOCUMENTS: Mapping[str, type[CheckpointStatus | ProgressStatus | DeadlineSpec]] = {
     "checkpoint": CheckpointStatus,
@@ -79,10 +87,11 @@ class RunStore:
                 note_interrupted(self._database, instance_id, record.ended_at)
 
     def _write(self, connection: sqlite3.Connection, record: RunRecord) -> None:
-        names = ", ".join(_COLUMNS)
-        marks = ", ".join("?" * len(_COLUMNS))
+        names = ", ".join(_WRITTEN)
+        marks = ", ".join("?" * len(_WRITTEN))
+        changes = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name != "id")
         connection.execute(
-            f"INSERT OR REPLACE INTO runs ({names}) VALUES ({marks})",  # noqa: S608 (names are constants)
+            f"INSERT INTO runs ({names}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {changes}",  # noqa: S608 (names are constants)
             _to_row(record),
         )
         if record.machine_end is not None:
@@ -106,6 +115,13 @@ class RunStore:
             self._write(connection, record)
         self._note_end(record)
         return True
+
+    def note_fetched(self, run_id: RunId, fetched: FetchedResults) -> None:
+        """All that the run wrote is on this computer, and its record says where."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE runs SET fetched = ? WHERE id = ?", (msgspec.json.encode(fetched).decode(), run_id)
+            )
 
     def forget(self, run_id: RunId) -> None:
         """There is no record of the run."""
@@ -202,7 +218,7 @@ class RunStore:
 
 def _to_row(record: RunRecord) -> tuple[object, ...]:
     values = {
-        **{name: getattr(record, name) for name in _COLUMNS},
+        **{name: getattr(record, name) for name in _WRITTEN},
         "args": json.dumps(record.args),
         "state": record.state.value,
         "end_reason": record.end_reason.value if record.end_reason is not None else None,
@@ -228,7 +244,7 @@ def _to_row(record: RunRecord) -> tuple[object, ...]:
         values["nodes"] = msgspec.json.encode(record.nodes).decode()
     if record.unattended is not None:
         values["unattended"] = msgspec.json.encode(record.unattended).decode()
-    return tuple(values[name] for name in _COLUMNS)
+    return tuple(values[name] for name in _WRITTEN)
 
 
 def _from_row(row: sqlite3.Row) -> RunRecord:
@@ -267,6 +283,8 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
     values["fallback"] = msgspec.json.decode(fallback, type=SpotFallback) if fallback else None
     unattended = row["unattended"]
     values["unattended"] = msgspec.json.decode(unattended, type=UnattendedRun) if unattended else None
+    fetched = row["fetched"]
+    values["fetched"] = msgspec.json.decode(fetched, type=FetchedResults) if fetched else None
     nodes = row["nodes"]
     values["nodes"] = msgspec.json.decode(nodes, type=KnownNodes) if nodes else None
     return RunRecord(**values)
