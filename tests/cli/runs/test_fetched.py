@@ -16,6 +16,7 @@ import pytest
 from runctl.agent.encoding import dumps
 from runctl.agent.end_reason import EndReason
 from runctl.agent.spec import EndRecord
+from runctl.core.errors import Conflict
 from runctl.core.ids import VolumeId
 from runctl.core.machine_models import InstanceState
 from runctl.core.run_models import RunPhase
@@ -25,6 +26,7 @@ from runctl.runs.fetched import note_fetched
 from runctl.runs.records.run_record import RunRecord
 from runctl.runs.records.store import run_store
 from runctl.runs.records.updates import before_it_began, with_end
+from runctl.runs.train.resume_point import find_checkpoint
 from tests.cli.conftest import Invoke, data_of, error_of
 from tests.cli.fake_provider import FakeProvider, Script, an_instance
 from tests.runs.sample_runs import T0, a_run
@@ -283,3 +285,30 @@ def test_a_record_that_was_read_before_does_not_take_away_where_results_are(reme
     fetched = run_store(Session()).get("gone").fetched
     assert fetched is not None
     assert (fetched.attempt, fetched.files) == (1, 3)
+
+
+def test_a_run_here_goes_on_from_what_was_brought_and_another_is_told_where_that_is(
+    invoke: Invoke, remember: Remember
+) -> None:
+    remember()
+    checkpoints = str(Path.cwd() / "results/run-gone/checkpoints")
+    here = an_instance("local", provider="local")
+
+    found = find_checkpoint(Session(), "gone", here)
+    with pytest.raises(Conflict) as refused:
+        find_checkpoint(Session(), "gone")
+
+    assert (found.path, found.volume_id) == (checkpoints, None)
+    assert checkpoints in refused.value.hint
+    shutil.rmtree("results")
+    with pytest.raises(Conflict, match="saved to the disk of"):
+        find_checkpoint(Session(), "gone", here)
+
+
+def test_a_path_to_resume_from_that_is_not_on_this_computer_is_refused_in_the_plan(invoke: Invoke) -> None:
+    Path("train.py").write_text("")
+
+    refused = invoke("local", "train", "train.py", "--resume-from", "/nope", "--dry-run", "--output", "json")
+
+    assert refused.exit_code == 5
+    assert "--resume-from /nope" in error_of(refused)["message"]

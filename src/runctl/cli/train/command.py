@@ -69,7 +69,8 @@ def train_command(provider: str) -> click.Command:
         from runctl.cli.train.carry_out import carry_out, check_watch, show_plan
         from runctl.runs.train.machine_image import in_machines_image
         from runctl.runs.train.project_plan import plan_project
-        from runctl.runs.train.training import Training, find_checkpoint
+        from runctl.runs.train.resume_point import find_checkpoint
+        from runctl.runs.train.training import Training
 
         request = run.request(cli, provider, script, rest)
         project = plan_project(request)

@@ -61,7 +61,8 @@ from runctl.runs.records.updates import fell_back, never_started
 from runctl.runs.results import check_results_folder
 from runctl.runs.stored.lent_store import settle_store
 from runctl.runs.train.project_plan import TrainRequest, plan_project
-from runctl.runs.train.training import Training, find_checkpoint
+from runctl.runs.train.resume_point import find_checkpoint
+from runctl.runs.train.training import Training
 
 ASKED = 3
 ASKED_EVERY = 1.0

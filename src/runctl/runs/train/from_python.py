@@ -31,7 +31,8 @@ from runctl.runs.train.machine_image import in_machines_image
 from runctl.runs.train.plan import RunPlan
 from runctl.runs.train.project_plan import TrainRequest, plan_project
 from runctl.runs.train.request import with_configuration
-from runctl.runs.train.training import Training, find_checkpoint
+from runctl.runs.train.resume_point import find_checkpoint
+from runctl.runs.train.training import Training
 
 
 @dataclass

@@ -15,7 +15,7 @@ from runctl.agent.spec import ContainerSpec, RunSpec
 from runctl.checkpoints.keeping import AUTO
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted, Unsupported
-from runctl.core.ids import InstanceId, RunId, new_run_id
+from runctl.core.ids import RunId, new_run_id
 from runctl.core.machine_models import Instance, Market, Volume
 from runctl.core.run_models import SpotFallback
 from runctl.core.tags import INTENT
@@ -55,7 +55,6 @@ from runctl.runs.train.start import launch
 from runctl.transport.agent import AgentClient
 
 if TYPE_CHECKING:
-    from runctl.checkpoints.resume import ResumeFrom
     from runctl.project.sync import SyncResult
 
 
@@ -391,24 +390,3 @@ class Training:
             f"{plan.run_id} may have started on {self.instance.id}, and goes on if it has",
             hint=f"runctl runs show {plan.run_id}, or end it: runctl runs stop {plan.run_id}",
         )
-
-
-def find_checkpoint(session: Session, text: str, instance: Instance | None = None) -> ResumeFrom:
-    """What ``--resume-from`` names: a run, or a path of the machine; without ``instance``, of one that is to be rented.
-
-    Raises `NotFound`, `Conflict`, `UsageError`.
-    """
-    from runctl.checkpoints.resume import from_path, from_run, is_path
-
-    if is_path(text):
-        return from_path(text)
-    record = run_store(session).get(text)
-    return from_run(
-        record.id,
-        saved_volume=record.saved_volume,
-        saved_folder=record.saved_folder,
-        checkpoint_dir=record.checkpoint_dir,
-        saved_on=record.instance_id,
-        store=record.store,
-        instance_id=instance.id if instance is not None else InstanceId(""),
-    )

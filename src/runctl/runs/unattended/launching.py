@@ -66,7 +66,8 @@ from runctl.runs.records.updates import planned
 from runctl.runs.stored.recipe import Recipe, kept_volumes
 from runctl.runs.stored.stored_run import RunFacts, check_conditional_writes, prefix_of, store_run
 from runctl.runs.train.project_plan import ProjectPlan, plan_project
-from runctl.runs.train.training import Training, find_checkpoint
+from runctl.runs.train.resume_point import find_checkpoint
+from runctl.runs.train.training import Training
 from runctl.runs.unattended.request import (
     check_nodes,
     check_request,
