@@ -160,6 +160,17 @@ def test_it_is_tagged_with_the_flags_project_else_the_configurations_else_the_fo
     assert requested(aws).project == project
 
 
+@pytest.mark.parametrize("flags", [(), ("--name", "y")])
+def test_a_tag_that_would_name_it_is_refused(invoke: Invoke, aws: Script, flags: tuple[str, ...]) -> None:
+    error = error_of(invoke("aws", "create", *flags, "--tag", "Name=my box", "--output", "json"))
+
+    assert (error["message"], error["hint"]) == (
+        "--tag Name=my box would have no effect",
+        "--name 'my box'",
+    )
+    assert "create" not in aws.names()
+
+
 def test_outside_of_any_project_it_is_tagged_with_none(
     invoke: Invoke, aws: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

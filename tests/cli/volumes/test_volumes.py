@@ -11,7 +11,7 @@ from runctl.core.errors import Conflict, NotFound
 from runctl.core.tags import PURPOSE
 from runctl.providers import registry
 from runctl.providers.abilities.volume_plans import InitializationStatus, Modification, VolumeRequest
-from tests.cli.conftest import Invoke, data_of
+from tests.cli.conftest import Invoke, data_of, error_of
 from tests.cli.fake_provider import VOLUME_ID, Script, a_snapshot, a_volume, a_volume_plan
 from tests.cli.volumes.conftest import ON_IT
 
@@ -52,6 +52,15 @@ def test_create_shows_its_plan_and_prints_the_id(invoke: Invoke, script: Script)
     assert VOLUME_ID in result.stdout
     (request,) = script.only("plan_volume")
     assert replace(request, token=None) == VolumeRequest(size_gib=100, name="datasets", project="project")
+
+
+def test_a_name_in_a_tag_beside_another_name_is_refused(invoke: Invoke, script: Script) -> None:
+    script.answers["plan_volume"] = a_volume_plan
+    create = ("aws", "ebs", "create", "--size", "1", "--dry-run", "--tag", "Name=x", "--output", "json")
+
+    assert error_of(invoke(*create, "--name", "y"))["hint"] == "--name x"
+    data_of(invoke(*create))
+    assert script.only("plan_volume")[0].tags == {"Name": "x"}
 
 
 def test_create_dry_run_creates_nothing(invoke: Invoke, script: Script) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -15,7 +16,7 @@ from runctl.core.clock import parse_duration
 from runctl.core.errors import UsageError
 from runctl.core.money import parse_usd
 from runctl.core.mount_points import is_system_folder
-from runctl.core.tags import CLOUDS_OWN
+from runctl.core.tags import CLOUDS_OWN, NAME
 from runctl.core.text import with_article
 from runctl.transport.interface import PortForward, parse_forward
 
@@ -277,8 +278,9 @@ def check_format(form: str | None, *, as_json: bool) -> None:
 wide_option = click.option("--wide", is_flag=True, help="Show every column, however wide the terminal is.")
 
 
-def parse_tags(texts: Iterable[str]) -> dict[str, str]:
-    """``K=V`` pairs. Raises `UsageError` for another form, a key given twice, or one of runctl's own."""
+def parse_tags(texts: Iterable[str], *, names: bool = True) -> dict[str, str]:
+    """``K=V`` pairs. Raises `UsageError` for another form, a key given twice, or one of runctl's own; and, unless they
+    name something (``names``), for the tag that has its name, which ``--name`` gives."""
     tags: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -286,6 +288,8 @@ def parse_tags(texts: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--tag {text}: expected KEY=VALUE", hint="for example --tag team=vision")
         if key.lower().startswith(("runctl:", CLOUDS_OWN)):
             raise UsageError(f"--tag {text}: tags that begin with {key.split(':')[0]}: are not yours to set")
+        if key == NAME and not names:
+            raise UsageError(f"--tag {text} would have no effect", hint=f"--name {shlex.quote(value)}")
         if key in tags:
             raise UsageError(f"--tag {key} is given twice")
         tags[key] = value

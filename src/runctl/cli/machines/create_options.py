@@ -78,7 +78,7 @@ class MachineOptions:
             ttl=self.ttl,
             budget=self.budget,
             idle_timeout=self.idle_timeout,
-            tags=parse_tags(self.tags),
+            tags=parse_tags(self.tags, names=False),
             **capacity_fields(self.capacity, spot=spot, terminal=terminal),
             **request_fields(plugin(provider), self.own),
         )

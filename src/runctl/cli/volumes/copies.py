@@ -72,9 +72,8 @@ def clone_command(provider: str) -> click.Command:
         Immediately, even while it is in use. If a machine has it mounted, its file system is flushed and frozen for a
         moment. The copy has the original's type, project, protection and tags.
         """
-        request = CloneRequest(
-            volume_name, name, size, kind, iops, throughput, persistent or None, parse_tags(tags)
-        )
+        own = parse_tags(tags, names=name is None)
+        request = CloneRequest(volume_name, name, size, kind, iops, throughput, persistent or None, own)
         with new_clone(cli.session, provider, request, freeze=not no_freeze, transport=transport) as prepared:
             if shown(cli, prepared.plan, clone_plan_text(prepared.plan), dry_run=dry_run):
                 return

@@ -73,7 +73,8 @@ def snapshot_command(provider: str) -> click.Command:
         If a machine has it mounted, its file system is flushed and frozen while the snapshot begins. The snapshot
         gets the volume's project, protection and tags.
         """
-        request = SnapshotRequest(volume_name, name, description, persistent or None, parse_tags(tags))
+        own = parse_tags(tags, names=name is None)
+        request = SnapshotRequest(volume_name, name, description, persistent or None, own)
         with new_snapshot(
             cli.session, provider, request, freeze=not no_freeze, wait=not no_wait, transport=transport
         ) as prepared:
@@ -198,7 +199,7 @@ def restore_command(provider: str) -> click.Command:
             project=project,
             snapshot_id=snapshot_name,
             initialization_rate=rate,
-            tags=parse_tags(tags),
+            tags=parse_tags(tags, names=name is None),
         )
         request = like_original(cli.session, cli.provider(provider), request, chosen=kind)
         create_volume(cli, provider, request, dry_run=dry_run)

@@ -151,7 +151,7 @@ def _create(provider: str) -> click.Command:
             snapshot_id=snapshot,
             initialization_rate=rate,
             multi_attach=multi_attach,
-            tags=parse_tags(tags),
+            tags=parse_tags(tags, names=name is None),
         )
         request = with_project(cli.session, request)
         if purpose is not None:
