@@ -122,3 +122,11 @@ def test_without_the_library_a_picture_is_refused_with_what_to_install(
     result = invoke("simulate", *traces, *JOB, "--plot", "saved.svg", "--output", "json")
     assert "runctl[plot]" in error_of(result)["hint"]
     assert not Path("saved.svg").exists()
+
+
+def test_what_would_have_no_effect_is_refused(invoke: Invoke, traces: tuple[str, ...]) -> None:
+    means = error_of(invoke("simulate", *JOB, "--trace-means", "preempted", "--output", "json"))
+    seed = error_of(invoke("simulate", *traces, *JOB, "--seed", "7", "--output", "json"))
+
+    assert means["message"] == "--trace-means means nothing without --trace"
+    assert seed["message"] == "--trace and --seed contradict each other"

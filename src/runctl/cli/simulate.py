@@ -20,6 +20,8 @@ from runctl.simulation.comparison import compare
 from runctl.simulation.traces import Means, Trace, read_traces, synthetic_traces
 
 PRICE = Price("1.25, for example")
+SYNTHETIC = ("--pools", "--between-interruptions", "--availability", "--seed")
+"""What random traces are made by."""
 
 
 class _Share(click.ParamType[float]):
@@ -35,7 +37,11 @@ class _Share(click.ParamType[float]):
         return share
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    needs=[("--trace-means", "--trace")],
+    exclusive=[("--trace", option) for option in SYNTHETIC],
+)
 @click.option(
     "--trace",
     "files",
