@@ -53,7 +53,7 @@ def test_two_regions_are_in_one_table_and_the_third_is_said(
         *("--dry-run", "--region", cheapest["region"], *JSON),
     )
     assert table.out.splitlines()[1].split()[2] == cheapest["instance_type"]
-    assert f"{len(found['offers']) - 1} more, at higher prices" in table.err
+    assert f"{len(found['offers']) - 1} more, at no lower prices: " in table.err
     if cheapest["region"] == "us-east-1":
         assert plan.ok().json["price"]["usd"] == cheapest["price"]["usd"]
     refused = runctl("offers", "--provider", "local")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runctl.providers.abilities.catalogue import OfferQuery, Offers, UnreadRegion
+from runctl.providers.abilities.catalogue import MachineOffer, OfferQuery, Offers, UnreadRegion
 from tests.cli.conftest import Invoke, error_of, last_error
-from tests.machines.test_offers import ONE
+from tests.machines.test_offers import NONE, ONE
 
 NO_ACCOUNT = UnreadRegion("two", None, "there is no key", "log in", "credentials")
 DENIED = UnreadRegion("one", "eu-west-1", "you may not", "", "permission", 4)
@@ -78,3 +78,22 @@ def test_what_could_not_be_read_is_a_warning_where_anything_is_offered(
     shown = invoke("offers")
 
     assert (shown.exit_code, "warning: one eu-west-1 could not be read" in shown.stderr) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("sort", "offer", "said"),
+    [
+        ("price", ONE, ("1 more, at no lower prices: --limit 2",)),
+        ("price-per-gpu", ONE, ("1 more, at no lower prices per GPU: --limit 2",)),
+        ("price-per-gpu", NONE, ("none of these has a GPU", "1 more")),
+    ],
+)
+def test_what_is_not_shown_is_told_by_what_the_offers_are_sorted_by(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, sort: str, offer: MachineOffer, said: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("runctl.machines.offers.find_offers", lambda *_, **__: Offers((offer, offer)))
+
+    shown = invoke("offers", "--sort", sort, "--limit", "1")
+
+    assert all(each in shown.stderr for each in said)
+    assert ("none of these" in shown.stderr) == (len(said) == 2)

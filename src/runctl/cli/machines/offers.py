@@ -124,10 +124,13 @@ def offers(
         text=lambda: offers_table(shown, now, screen=screen_of(sys.stdout)),
         ids=[offer.instance_type for offer in shown],
     )
-    if len(shown) < len(found.offers):
+    if sort == SortKey.PRICE_PER_GPU and all(offer.usd_per_gpu is None for offer in found.offers):
         cli.progress.note(
-            f"{len(found.offers) - len(shown)} more, at higher prices: --limit {len(found.offers)}"
+            "none of these has a GPU, so that --sort price-per-gpu changes nothing: --gpu MODEL"
         )
+    if len(shown) < len(found.offers):
+        higher = "at no lower prices" + (" per GPU" if sort == SortKey.PRICE_PER_GPU else "")
+        cli.progress.note(f"{len(found.offers) - len(shown)} more, {higher}: --limit {len(found.offers)}")
 
 
 class Unread(RunctlError):
