@@ -55,6 +55,17 @@ def test_set_takes_values_that_begin_with_a_dash_after_two(invoke: Invoke) -> No
     assert load(Path.cwd()).train.env == {"FLAGS": "-O2"}
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [("aws.root_volume_size", "-5"), ("train.grace", "-5s"), ("train.grace", "-.5", "--user")],
+)
+def test_a_value_below_zero_is_refused_as_a_value(invoke: Invoke, argv: tuple[str, ...]) -> None:
+    error = error_of(invoke("config", "set", *argv, "--output", "json"))
+
+    assert argv[0] in error["message"]
+    assert "option" not in error["message"]
+
+
 def test_set_changes_the_file_that_is_in_use(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     FILE.write_text("[aws]\nspot = false\n")
     deep = Path.cwd() / "a" / "b"

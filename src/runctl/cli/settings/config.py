@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -37,6 +38,8 @@ from runctl.core.masking import MASK, is_secret, masked
 from runctl.machines.config_checks import CHECKS
 from runctl.render.tables import Column, fit, screen_of
 
+_NEGATIVE = re.compile(r"-\.?\d")
+
 
 @click.command(cls=Command)
 @wide_option
@@ -62,7 +65,21 @@ def show(cli: Cli, wide: bool) -> None:
     )
 
 
-@click.command("set", cls=Command)
+class _TakesNumbers(Command):
+    """A command with values such as ``-5``, which are wrong where they are, and not options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What begins as a negative number comes behind the options."""
+        if "--" not in args:
+            negative = [each for each in args if _NEGATIVE.match(each)]
+            args = [
+                *(each for each in args if each not in negative),
+                *(["--", *negative] if negative else []),
+            ]
+        return super().parse_args(ctx, args)
+
+
+@click.command("set", cls=_TakesNumbers)
 @click.argument(
     "key", shell_complete=lambda _ctx, _parameter, start: [k for k in rules() if k.startswith(start)]
 )
