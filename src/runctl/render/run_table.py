@@ -130,7 +130,7 @@ def run_details(run: Run, *, is_there: Callable[[str], bool] = lambda _folder: T
         "rented": None
         if run.machine_end is None
         else f"for this run; ends {machine_end_text(run.machine_end)}",
-        "project": run.project,
+        "project": project_of(run.project),
         "git": _git(run.git),
         "changed": _changed(run.git),
         "script": run.script,

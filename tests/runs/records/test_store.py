@@ -84,6 +84,14 @@ def test_what_an_attempt_on_demand_costs_more_and_where_volumes_went_is_kept_and
     assert "results from us-east-1a to us-east-1b for attempt 2 (vol-2 has the data of vol-1)" in text
 
 
+def test_a_project_is_shown_by_its_name() -> None:
+    text = run_details(as_run(a_run(project="digits-0123abcd"), T0))
+
+    assert [line.split() for line in text.splitlines() if line.startswith("project")] == [
+        ["project", "digits"]
+    ]
+
+
 def test_only_a_machine_on_demand_in_place_of_spot_is_a_fallback() -> None:
     price = Decimal("0.1")
     on_demand, spot = (an_instance(market=market) for market in (Market.ON_DEMAND, Market.SPOT))
