@@ -33,6 +33,9 @@ FINISH_SECONDS = 600.0
 """How long the end of a run waits for its last checkpoint to be published where its machine stays."""
 SEAL_SECONDS = 30.0
 """And for its log."""
+NICE = 10
+"""What publishing gives way by: beside a training that uses every processor it still has a tenth of one.
+Source: the weights of Linux (``sched_prio_to_weight``), 110 to 1024; at 19 they are 15 to 1024."""
 RESTART_SECONDS = 10.0
 """Between two starts of a process that keeps ending."""
 _STOP_SECONDS = 3.0
@@ -64,13 +67,13 @@ class Publishing:
         self._asking = False
 
     def start(self) -> None:
-        """It publishes from now on, at the lowest priority that the machine has."""
+        """It publishes from now on, at a low priority."""
         self._started_at = time.monotonic()
         theirs, self._commands = os.pipe()
         self._answers, ours = os.pipe()
         os.set_blocking(self._answers, False)
         spec = self._attempt.spec
-        argv = [*least_priority(), *agent_command(), "publish", spec.run_id, str(spec.attempt)]
+        argv = [*low_priority(), *agent_command(), "publish", spec.run_id, str(spec.attempt)]
         try:
             self._pid = self._attempt.children.start(
                 argv,
@@ -254,10 +257,11 @@ def restore(attempt: Attempt, spec: RunSpec, name: str | None = None) -> RunSpec
     return dataclasses.replace(spec, resume_from=str(fetched) if fetched.is_dir() else None)
 
 
-def least_priority() -> list[str]:
-    """The words that go before a command that takes what nobody else wants."""
-    nice = ["nice", "-n", "19"] if shutil.which("nice") else []
-    return [*nice, *(["ionice", "-c", "3"] if shutil.which("ionice") else [])]
+def low_priority() -> list[str]:
+    """The words that go before a command that takes little from a training, and yet comes to its end beside one that
+    takes all it can get: at the lowest priority of all it would have one hundredth of a processor, and send nothing."""
+    nice = ["nice", "-n", str(NICE)] if shutil.which("nice") else []
+    return [*nice, *(["ionice", "-c", "2", "-n", "7"] if shutil.which("ionice") else [])]
 
 
 def environment(attempt: Attempt) -> dict[str, str]:
