@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from runctl.core.errors import (
     ProviderError,
     Unreachable,
 )
+from runctl.core.machine_models import InstanceState
 from runctl.core.run_models import RunPhase
 from runctl.machines.intents import IntentStore
 from runctl.machines.session import Session
@@ -78,6 +80,26 @@ def test_a_run_whose_lease_somebody_has_is_left_alone(tmp_path: Path) -> None:
     assert recovered.why == f"is left alone: ada@laptop has the lease of {RUN}"
     assert not there.world.going()
     del there.world.ends[key]
+    there.teardown()
+
+
+@pytest.mark.parametrize("state", [InstanceState.TERMINATED, InstanceState.SHUTTING_DOWN, None])
+def test_the_lease_of_a_machine_that_has_died_is_not_waited_for(state: InstanceState | None) -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+    if state is None:
+        del there.world.machines[FIRST]
+    else:
+        there.world.machines[FIRST] = dataclasses.replace(there.world.machines[FIRST], state=state)
+    key = f"runs/{RUN}/{lease.KEY}"
+    there.world.ends[key] = lease.encode(lease.Lease(RUN, 1, FIRST, "its own"))
+
+    recovered = recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+
+    may_still_hand_over = state is InstanceState.SHUTTING_DOWN
+    assert recovered.outcome is (Outcome.GOES_ON if may_still_hand_over else Outcome.STARTED), recovered
+    if may_still_hand_over:
+        del there.world.ends[key]
     there.teardown()
 
 

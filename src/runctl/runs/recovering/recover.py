@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from runctl.agent.deadline import Why
@@ -21,6 +22,7 @@ from runctl.core.errors import (
     NotFound,
     PermissionDenied,
     ProviderError,
+    RunctlError,
     Unreachable,
     passes_by_itself,
 )
@@ -160,7 +162,7 @@ def _leased(run: RecoveredRun) -> Iterator[None]:
     with ExitStack() as stack:
         if run.at is not None:
             try:
-                run.lease = stack.enter_context(lease_held(run.at, run.record.id))
+                run.lease = stack.enter_context(lease_held(run.at, run.record.id, partial(_has_ended, run)))
             except (PermissionDenied, NotFound, ProviderError) as error:
                 if passes_by_itself(error):
                     # A moment later it answers: somebody else may have the lease.
@@ -169,6 +171,20 @@ def _leased(run: RecoveredRun) -> Iterator[None]:
                     f"other computers are not kept from recovering {run.record.id}: {error.message}"
                 )
         yield
+
+
+def _has_ended(run: RecoveredRun, holder: str) -> bool:
+    """Whether it is the run's machine, and the provider says that it has ended."""
+    # One that is shutting down may still hand over.
+    if holder != run.record.instance_id:
+        return False
+    try:
+        return run.provider.instance(run.record.instance_id).state is InstanceState.TERMINATED
+    except NotFound:
+        # `_leased` has made sure that this is the run's account.
+        return True
+    except RunctlError:
+        return False
 
 
 def _recover(run: RecoveredRun, *, once: bool, afresh: bool) -> Recovered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -96,14 +96,18 @@ def peek(at: Prefix) -> Found:
 
 
 @contextmanager
-def lease_held(at: Prefix, run_id: str) -> Iterator[LeaseKeeper]:
+def lease_held(
+    at: Prefix, run_id: str, has_ended: Callable[[str], bool] = lambda _: False
+) -> Iterator[LeaseKeeper]:
     """This computer has the lease, and renews it, until the block is left.
+
+    ``has_ended`` knows of a holder that can certainly do nothing any more: its time is not waited for.
 
     One process of this computer at a time may ask (`runctl.runs.recovering.recover` sees to that): what one has left
     that was killed, the next one takes over at once. Raises `HeldElsewhere`, and what the store raises.
     """
     claim = Claim(StoredLease(at), run_id, holder_here(), seconds=SECONDS, token=_token(run_id))
-    refused = claim.take()
+    refused = claim.take(has_ended)
     if refused is not None:
         raise HeldElsewhere(run_id, refused)
     with LeaseKeeper(claim, SECONDS) as keeper:
