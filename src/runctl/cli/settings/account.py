@@ -8,7 +8,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.values import BUDGET
+from runctl.cli.framework.values import BUDGET, WholeNumber
 from runctl.providers.abilities.account import AccountSetup, SetupPlan, SetupRequest, SetupState
 from runctl.providers.interface import require
 
@@ -47,7 +47,7 @@ def policy_command(provider: str) -> click.Command:
     )
     @click.option(
         "--part",
-        type=click.IntRange(min=1),
+        type=WholeNumber(1),
         metavar="N",
         help="Print the Nth of the documents that the policy has to be split into, as it is too long for one.",
     )
