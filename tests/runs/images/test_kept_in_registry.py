@@ -11,9 +11,11 @@ from unittest.mock import patch
 
 import pytest
 
+from runctl.agent.end_reason import EndReason
 from runctl.agent.spec import BuildSpec, ContainerSpec, RunSpec
 from runctl.containers.image_plan import BuildOptions
 from runctl.core.config import Config
+from runctl.core.run_models import RunPhase
 from runctl.machines.session import Session
 from runctl.project.docker.dockerfile import DockerfileChoice
 from runctl.providers.abilities.image_registry import RegistryImage, RepositoryPlan
@@ -21,7 +23,9 @@ from runctl.runs.images import build
 from runctl.runs.images.build import ImageBuild, ImageProject
 from runctl.runs.images.kept_in_registry import count_to_keep, images_to_go_on_in
 from runctl.runs.images.stored import needed_images
+from runctl.runs.records.store import run_store
 from runctl.runs.stored.recipe import Recipe, Recipes
+from tests.runs.sample_runs import a_run
 
 HOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/runctl/digits"
 DIGEST = "sha256:" + "5" * 64
@@ -78,6 +82,24 @@ def test_what_unfinished_runs_go_on_in_is_known_by_tag_or_digest(session: Sessio
 
     assert images_to_go_on_in(session.database) == {"abc", DIGEST, "latest", "def"}
     assert needed_images(session) == {"abc", DIGEST, "latest", "def"}
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "is_needed"),
+    [
+        (RunPhase.RUNNING, None, True),
+        (RunPhase.PENDING, None, True),
+        (RunPhase.ENDED, EndReason.INTERRUPTED, True),
+        (RunPhase.ENDED, EndReason.COMPLETED, False),
+        (RunPhase.ENDED, EndReason.FAILED, False),
+    ],
+)
+def test_a_run_that_its_provider_goes_on_with_has_no_recipe_here_and_needs_its_image_all_the_same(
+    session: Session, phase: RunPhase, reason: EndReason | None, is_needed: bool
+) -> None:
+    run_store(session).put(a_run(state=phase, end_reason=reason, image=f"{HOST}:abc", image_digest=DIGEST))
+
+    assert images_to_go_on_in(session.database) == ({"abc", DIGEST} if is_needed else set())
 
 
 @pytest.mark.parametrize(

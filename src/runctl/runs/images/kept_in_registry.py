@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from runctl.agent.end_reason import RETRIED
 from runctl.core.database import Database
 from runctl.providers.abilities.image_registry import RegistryImage
+from runctl.runs.records.store import RunStore
 from runctl.runs.stored.recipe import Recipes
 
 PUSHED_AT_ONCE = 5
@@ -20,7 +22,13 @@ STEP = 10
 def images_to_go_on_in(database: Database) -> frozenset[str]:
     """The tags and digests of the images that a further attempt of this computer's runs would pull: until a run has
     ended for good, or for `runctl.runs.stored.recipe.KEPT_FOR`. Raises `StateError`."""
-    return frozenset(map(_last_part, Recipes(database).images()))
+    unfinished = [
+        record for record in RunStore(database).list() if not record.has_ended or record.end_reason in RETRIED
+    ]
+    # What a run goes on with that was left to its provider is in its store, and no recipe of it here.
+    named = [record.image for record in unfinished if record.image is not None]
+    digests = [record.image_digest for record in unfinished if record.image_digest is not None]
+    return frozenset((*map(_last_part, (*Recipes(database).images(), *named)), *digests))
 
 
 def count_to_keep(configured: int, images: Sequence[RegistryImage], needed: Collection[str]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runctl.agent.end_reason import RETRIED
 from runctl.containers.client import find_client
 from runctl.containers.image_inputs import repository_name
 from runctl.containers.stored_images import (
@@ -20,7 +19,6 @@ from runctl.machines.session import Session
 from runctl.providers.registry import registry_owner, usual_registry
 from runctl.runs.images.build import image_registry
 from runctl.runs.images.kept_in_registry import images_to_go_on_in
-from runctl.runs.records.store import run_store
 
 
 def stored_images(session: Session, project: str | None, registry: str | None) -> tuple[StoredImage, ...]:
@@ -53,11 +51,7 @@ def needed_images(session: Session) -> frozenset[str]:
 
     Raises `StateError` where nobody can tell.
     """
-    return images_to_go_on_in(session.database) | frozenset(
-        record.image_digest
-        for record in run_store(session).list()
-        if record.image_digest is not None and (not record.has_ended or record.end_reason in RETRIED)
-    )
+    return images_to_go_on_in(session.database)
 
 
 def _registry_images(session: Session, owner: str, project: str | None) -> list[StoredImage]:
