@@ -334,8 +334,10 @@ class FakeVolumes(Volumes):
     def tag(self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()) -> None:
         self.script.answer("tag_volume", volume_id, dict(tags), tuple(remove))
 
-    def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
-        self.script.answer("remember_mount", volume_id, instance_id, mount_point)
+    def remember_mount(
+        self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str, *, read_only: bool
+    ) -> None:
+        self.script.answer("remember_mount", volume_id, instance_id, mount_point, read_only)
 
     def initialization(self, volume_id: VolumeId) -> InitializationStatus:
         return self.script.answer("initialization", volume_id)  # type: ignore[no-any-return]

@@ -166,7 +166,7 @@ def mount(
     with agent.journal.changing(*_mount_change(volume, instance, mount_point)):
         answer = agent.attach(volume.id, mount_point, progress=progress, **request)
     try:
-        volumes.remember_mount(volume.id, instance.id, mount_point)
+        volumes.remember_mount(volume.id, instance.id, mount_point, read_only=options.read_only)
     except RunctlError as error:
         progress.warn(
             f"{volume.id} is mounted at {mount_point}, but that could not be noted: {error.message}"

@@ -68,7 +68,7 @@ def test_attach_mounts_where_it_is_told_and_remembers_it(invoke: Invoke, attacha
         "/mnt/d",
         "if-blank",
     )
-    assert attachable.only("remember_mount") == (VOLUME_ID, INSTANCE_ID, "/mnt/d")
+    assert attachable.only("remember_mount") == (VOLUME_ID, INSTANCE_ID, "/mnt/d", False)
 
 
 def test_a_disk_that_was_formatted_is_said_to_have_been(invoke: Invoke, attachable: Script) -> None:

@@ -95,8 +95,11 @@ class Volumes(ABC):
         """
         return volume
 
-    def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
-        """The instance and, if it is ours, the volume say from now on where the volume is mounted."""
+    def remember_mount(
+        self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str, *, read_only: bool
+    ) -> None:
+        """The instance and, if it is ours, the volume say from now on where the volume is mounted; the instance says
+        whether for reading only, as it is mounted again when the instance is started again."""
 
     @abstractmethod
     def delete(

@@ -85,13 +85,13 @@ def test_a_detachment_that_was_cut_short_anywhere_does_not_come_back(
 ) -> None:
     volume = make(provider)
     provider.volumes.attach(volume.id, instance.id)
-    provider.volumes.remember_mount(volume.id, instance.id, "/mnt/data")
+    provider.volumes.remember_mount(volume.id, instance.id, "/mnt/data", read_only=False)
     refuse(session.ec2, "DetachVolume", "UnauthorizedOperation", times=1)
     with pytest.raises(PermissionDenied):
         provider.volumes.detach(volume.id)
     assert mounts_of(provider.instance(instance.id).tags) == {}
 
-    provider.volumes.remember_mount(volume.id, instance.id, "/mnt/data")
+    provider.volumes.remember_mount(volume.id, instance.id, "/mnt/data", read_only=False)
     session.ec2.detach_volume(VolumeId=volume.id, InstanceId=instance.id)
     provider.volumes.detach(volume.id)
     assert mounts_of(provider.instance(instance.id).tags) == {}
@@ -185,7 +185,7 @@ def test_what_two_commands_mount_or_detach_at_once_is_remembered_of_both(provide
 
     # Each of them has seen the machine as it was before the other one did anything.
     for each in later:
-        remember_mount(context, each, before, f"/mnt/{each.name}")
+        remember_mount(context, each, before, f"/mnt/{each.name}", read_only=False)
     for each in launched:
         forget_mount(context, each, before)
 
@@ -198,11 +198,26 @@ def test_a_mount_made_later_is_remembered_on_both_sides(provider: AwsProvider, i
     volume = make(provider)
     provider.volumes.attach(volume.id, instance.id)
 
-    provider.volumes.remember_mount(volume.id, instance.id, "/mnt/later")
+    provider.volumes.remember_mount(volume.id, instance.id, "/mnt/later", read_only=False)
 
     assert provider.volumes.find(volume.id).mount_point == "/mnt/later"
     mounted = {v.volume_id: v.mount_point for v in provider.instance(instance.id).volumes}
     assert mounted[volume.id] == "/mnt/later"
+
+
+@pytest.mark.parametrize("launched_read_only", [True, False])
+def test_whether_a_mount_is_read_only_is_remembered_until_it_is_mounted_otherwise(
+    provider: AwsProvider, launched_read_only: bool
+) -> None:
+    volume = make(provider, name="shared")
+    mounts = (VolumeMount("shared", "/mnt/shared", read_only=launched_read_only),)
+    machine = provider.renting.create(provider.renting.plan(InstanceRequest(volumes=mounts)))
+
+    for read_only in (True, False, True):
+        provider.volumes.remember_mount(volume.id, machine.id, "/mnt/shared", read_only=read_only)
+        tags = provider.instance(machine.id).tags
+        assert mounts_of(tags) == {volume.id: "/mnt/shared"}
+        assert (volume.id in read_only_of(tags)) is read_only
 
 
 def test_others_volumes_keep_their_tags(
@@ -211,7 +226,7 @@ def test_others_volumes_keep_their_tags(
     theirs = VolumeId(session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"])
     provider.volumes.attach(theirs, instance.id)
 
-    provider.volumes.remember_mount(theirs, instance.id, "/mnt/theirs")
+    provider.volumes.remember_mount(theirs, instance.id, "/mnt/theirs", read_only=False)
 
     assert provider.volumes.find(theirs).tags == {}
 

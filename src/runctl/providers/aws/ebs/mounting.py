@@ -20,7 +20,9 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.instances import LIVE, find_described
 
 
-def remember_mount(context: AwsContext, volume: Volume, instance: Instance, mount_point: str) -> None:
+def remember_mount(
+    context: AwsContext, volume: Volume, instance: Instance, mount_point: str, *, read_only: bool
+) -> None:
     """Tag what is ours of the two; what others created keeps its tags."""
     checked_mount_point(mount_point)
     if tag.is_ours(volume.tags) and volume.tags.get(tag.MOUNT_POINT) != mount_point:
@@ -30,9 +32,9 @@ def remember_mount(context: AwsContext, volume: Volume, instance: Instance, moun
     forget_unused(context, volume)
     if tag.is_ours(instance.tags):
         key = _key(volume, instance)
-        if mounts_of(instance.tags).get(key) != mount_point:
-            value = mount_tag(mount_point, read_only=key in read_only_of(instance.tags))
-            _write(context, instance, key, value)
+        known = mounts_of(instance.tags).get(key), key in read_only_of(instance.tags)
+        if known != (mount_point, read_only):
+            _write(context, instance, key, mount_tag(mount_point, read_only=read_only))
 
 
 def forget_unused(context: AwsContext, volume: Volume) -> None:

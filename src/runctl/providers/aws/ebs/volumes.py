@@ -87,11 +87,13 @@ class EbsVolumes(Volumes):
         """EC2 detaches it when its instance has shut down."""
         return releasing.released(self._context, volume, progress)
 
-    def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
+    def remember_mount(
+        self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str, *, read_only: bool
+    ) -> None:
         """In the tags of both."""
         instance = instance_of(instances.describe(self._context, instance_id))
         volume = find_volume(self._context, volume_id)
-        mounting.remember_mount(self._context, volume, instance, mount_point)
+        mounting.remember_mount(self._context, volume, instance, mount_point, read_only=read_only)
 
     def delete(
         self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False

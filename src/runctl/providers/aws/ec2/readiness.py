@@ -131,10 +131,12 @@ def show_ready(
     preview.comment(
         f"Over SSH or Systems Manager, runctl waits until the first boot of {instance_id} has ended without a failure."
     )
+    read_only = read_only_of(instance.tags)
     for volume_id, mount_point in mounts_of(instance.tags).items():
         if volume_id != DATA_VOLUME:
             preview.agent(instance).attach(volume_id, mount_point)
-            remember_mount(context, find_volume(context, volume_id), instance, mount_point)
+            volume = find_volume(context, volume_id)
+            remember_mount(context, volume, instance, mount_point, read_only=volume_id in read_only)
     return priced(context, describe(context, instance_id))
 
 
@@ -254,7 +256,7 @@ def _mount(wait: _Wait) -> None:
                 )
             raise
         wait.progress.detail(f"{volume_id}: {answer}")
-        remember_mount(wait.context, volume, instance, mount_point)
+        remember_mount(wait.context, volume, instance, mount_point, read_only=is_read)
         if answer.get("grown"):
             wait.context.session.ec2.delete_tags(Resources=[volume.id], Tags=[{"Key": tag.GROW}])
         elif answer.get("not_grown"):
