@@ -128,9 +128,9 @@ def test_what_has_no_stock_is_left_for_the_next_type_and_named_where_there_is_no
         faults.clear()
 
 
-@pytest.mark.parametrize("word", ["terminated", "failed"])
-def test_a_spot_vm_that_goes_without_our_asking_was_interrupted(
-    lyceum: LyceumProvider, sandbox: SandboxInfo, word: str
+@pytest.mark.parametrize(("word", "is_taken_back"), [("terminated", True), ("failed", False)])
+def test_a_spot_vm_that_goes_without_our_asking_was_interrupted_unless_it_has_failed(
+    lyceum: LyceumProvider, sandbox: SandboxInfo, word: str, is_taken_back: bool
 ) -> None:
     faults = Faults(sandbox)
     faults.lyceum(reclaimed_as=word)
@@ -143,7 +143,7 @@ def test_a_spot_vm_that_goes_without_our_asking_was_interrupted(
         faults.clear()
 
     found = lyceum.instance(taken.id)
-    assert (found.state, found.interrupted) == (InstanceState.TERMINATED, True)
+    assert (found.state, found.interrupted) == (InstanceState.TERMINATED, is_taken_back)
     assert not lyceum.instance(ended.id).interrupted
     assert lyceum.renting.wait_ended(taken.id, timeout=timedelta(seconds=10)).id == taken.id
 

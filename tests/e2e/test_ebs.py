@@ -150,7 +150,7 @@ def test_attaching_that_is_killed_anywhere_is_finished_and_survives_a_restart(
     assert ebs(runctl, "mount", "e2e-killed-attaching")["mount_point"] == "/mnt/cut"
     deaths = until_it_lives(runctl, "aws", "ebs", "detach", "e2e-killed-attaching")
     # The machine stops to expect the volume before it is taken, so that no death brings it back.
-    assert deaths[:3] == ["the agent's detach", "CreateTags", "DetachVolume"]
+    assert deaths[:3] == ["the agent's detach", "DeleteTags", "DetachVolume"]
     assert ebs(runctl, "show", "e2e-killed-attaching")["instances"] == []
     assert on(runctl, machine, "grep -c ' /mnt/cut ' /proc/mounts /etc/fstab; true").split() == [
         "/proc/mounts:0",
