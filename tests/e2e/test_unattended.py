@@ -133,8 +133,13 @@ def test_where_somebody_deletes_the_group_that_is_told_and_the_run_goes_on_when_
     assert found["end_reason"] in {"LOST", "INTERRUPTED"}
     assert "was deleted, and not by the run" in project("runs", "show", other).ok().out
     assert left(in_docker_sandbox, other) == []
-    # From its store this computer has what another attempt needs, and goes on as with any other run.
-    assert f"{other} goes on as attempt 2" in project("runs", "recover", other).ok().out
+    # From its store this computer has what another attempt needs, and goes on as with any other run, once the machine,
+    # which has the lease, has ended.
+    until(
+        lambda: f"{other} goes on as attempt 2" in project("runs", "recover", other).ok().out,
+        seconds=60,
+        what="the lease",
+    )
     first, second = shown(project, other)["attempts"]
     assert (first["end_reason"], second["end_reason"]) == (found["end_reason"], None)
     until(lambda: shown(project, other)["attempts"][1]["resumed_step"], seconds=60, what="the checkpoint")
