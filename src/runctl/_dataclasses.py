@@ -40,9 +40,7 @@ else:
                 with _writing:
                     # Another thread may have done it while this one waited.
                     if vars(cls)["__init__"] is __init__:
-                        _write(cls, options)
-                        if vars(cls).get("__setstate__") is __setstate__:
-                            del cls.__setstate__
+                        _write(cls, options, __setstate__)
 
             cls.__init__ = __init__
             if getattr(cls, "__setstate__", __setstate__).__module__ == __name__:
@@ -57,7 +55,7 @@ _writing = threading.RLock()
 """One for all: to write the methods of a class, those that it inherits from are written first."""
 
 
-def _write(cls: Any, options: dict[str, Any]) -> None:
+def _write(cls: Any, options: dict[str, Any], stand_in: Any) -> None:
     """Have the standard library write the methods. ``__init__`` comes last and at once: other threads wait in the one
     that there was until all the others are there. Where Ctrl-C, or a wrong field, gets in between, the class is as it
     was: what the standard library has done by half, it cannot do again."""
@@ -71,6 +69,8 @@ def _write(cls: Any, options: dict[str, Any]) -> None:
         }
         heir = type(cls)(cls.__name__, (cls,), place)
         only_init = {**options, "repr": False, "eq": False, "order": False}
+        if vars(cls).get("__setstate__") is stand_in:
+            del cls.__setstate__
         cls.__init__ = dataclasses.dataclass(**only_init)(heir).__init__
     except BaseException:
         _restore(cls, before)
